@@ -1,0 +1,104 @@
+# make demo: install, build, run the main job.  make test: what CI runs.  make check: the loop while working.
+SHELL      := /bin/bash
+PYTHON     ?= $(firstword $(wildcard /usr/bin/python3) python3)
+VENV       := .venv
+PY         := $(VENV)/bin/python
+CC         := gcc
+BUILD      ?= build/release
+BUILD_CHECK ?= build/check
+SEEDS      ?= 200
+TIME       ?= 30
+
+WARN       := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
+BASE       := -std=c11 -D_GNU_SOURCE -fPIC -Isdk -I. $(WARN) -MMD -MP
+CFLAGS     ?= -O2 -g -DNDEBUG
+CFLAGS_CHECK ?= -O1 -g -fno-omit-frame-pointer -fsanitize=undefined -fno-sanitize-recover=all
+DPDK_CFLAGS = $(shell pkg-config --cflags libdpdk)
+
+SDK_SRC    := $(wildcard sdk/wire/*.c sdk/shm/*.c sdk/csb/*.c sdk/tcp/*.c sdk/coro/*.c sdk/app/*.c)
+CLASSIFY   := $(wildcard dpdk_glue/classify.c)
+GLUE_SRC   := $(wildcard dpdk_glue/*.c)
+NATIVE     ?= $(patsubst tests/native/%.cdef,%,$(wildcard tests/native/*.cdef))
+
+SDK_OBJ    := $(SDK_SRC:%.c=$(BUILD)/%.o)
+GLUE_OBJ   := $(GLUE_SRC:%.c=$(BUILD)/%.o)
+CHECK_OBJ  := $(SDK_SRC:%.c=$(BUILD_CHECK)/%.o) $(CLASSIFY:%.c=$(BUILD_CHECK)/%.o)
+
+LIBS       := $(BUILD)/libjanus.a
+ifneq ($(JANUS_WITHOUT_DPDK),1)
+LIBS       += $(BUILD)/libjanus_glue.a
+endif
+
+.PHONY: all libs build native check test asan sim fuzz bench demo format clean deps
+
+all: build
+
+# --- C ---
+libs: $(LIBS)
+
+$(BUILD)/libjanus.a: $(SDK_OBJ)
+	@rm -f $@ && ar rcs $@ $^
+
+$(BUILD)/libjanus_glue.a: $(GLUE_OBJ)
+	@rm -f $@ && ar rcs $@ $^
+
+$(BUILD_CHECK)/libjanus.a: $(CHECK_OBJ)
+	@rm -f $@ && ar rcs $@ $^
+
+$(BUILD)/dpdk_glue/%.o: dpdk_glue/%.c
+	@mkdir -p $(@D) && echo "  cc $<" && $(CC) $(BASE) $(CFLAGS) $(DPDK_CFLAGS) -c $< -o $@
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D) && echo "  cc $<" && $(CC) $(BASE) $(CFLAGS) -c $< -o $@
+
+$(BUILD_CHECK)/%.o: %.c
+	@mkdir -p $(@D) && echo "  cc $< (check)" && $(CC) $(BASE) $(CFLAGS_CHECK) -c $< -o $@
+
+-include $(SDK_OBJ:.o=.d) $(GLUE_OBJ:.o=.d) $(CHECK_OBJ:.o=.d)
+
+# --- what Python needs ---
+deps: build/.deps
+build/.deps: tools/install-packages
+	@mkdir -p build && tools/install-packages && touch $@
+
+$(VENV)/.ready: pyproject.toml | deps
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@echo "  pip: the project's Python packages" && tools/install-python $(PY) && touch $@
+
+build: $(VENV)/.ready libs
+	@$(PY) setup.py -q build_ext --inplace
+
+native: $(VENV)/.ready $(NATIVE:%=$(BUILD_CHECK)/native/%.stamp)
+
+$(BUILD_CHECK)/native/%.stamp: tests/native/%.cdef tests/native/%.c $(BUILD_CHECK)/libjanus.a tests/native/build.py
+	@echo "  cffi tests/native/$*" && $(PY) tests/native/build.py $* $(BUILD_CHECK) "$(CFLAGS_CHECK)" && touch $@
+
+# --- tests ---
+check: build native
+	@tools/check $(SEEDS)
+
+test: build native
+	@tools/run-tests
+
+asan:
+	@$(MAKE) --no-print-directory native BUILD_CHECK=build/asan \
+		CFLAGS_CHECK="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
+	@JANUS_NATIVE=build/asan/native tools/with-asan $(PY) -m pytest -q -p no:cacheprovider tests/unit tests/sim
+
+sim: build native
+	@$(PY) -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
+fuzz: $(VENV)/.ready
+	@$(PY) -m tests.fuzz --time $(TIME)
+
+bench: build
+	@$(PY) -m bench all
+
+demo: build
+	@tools/demo
+
+format: $(VENV)/.ready
+	@clang-format -i $$(git ls-files '*.c' '*.h') && $(VENV)/bin/ruff format -q && $(VENV)/bin/ruff check -q --fix
+
+clean:
+	@rm -rf build dist *.egg-info sdk/*.egg-info $(VENV) && find . -name '*.so' -path '*/_*' -delete

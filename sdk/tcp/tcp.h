@@ -1,0 +1,244 @@
+/*
+ * tcp.h: the protocol core's whole interface: one share-nothing TCP stack, IPv4 and IPv6 (RFC 9293).
+ *
+ *   packets in ──> tcp_input() ──┐                    ┌──> env->tx_send() ──> packets out
+ *   time ────────> tcp_advance() ┼─ marks owe bits ──>│ tcp_output(), once per batch
+ *   the user ────> tcp_send() ...┘                    └──> tcp_next_event() ──> the user
+ *
+ * Pure: packets and time come in as arguments; randomness, slots and sending go through struct tcp_env, whose functions never
+ * call back into the core.  No clock, no thread, no malloc, no I/O; the same inputs give the same outputs, byte for byte.
+ * Memory is handed over once by the caller, in two blocks: the TCB rows (which others may read) and the rest.
+ *
+ * Time is uint64_t now_us, monotonic, from any origin; it never goes back.
+ */
+#ifndef TCP_TCP_H
+#define TCP_TCP_H
+
+#include "csb/hash.h"
+#include "tcp/counters.h"
+#include "wire/flow.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    TCP_ADDRESSES_MAX = 16,
+    TCP_LISTENERS_MAX = 256,
+    TCP_SLOT_BYTES = 2048,
+    TCP_SLOT_HEADROOM = 128, /* payload of a segment to send starts here; headers are built in front of it */
+};
+#define TCP_NO_SLOT UINT32_MAX
+#define TCP_NO_CONN UINT32_MAX
+
+struct tcp_stack;
+
+/* What the core needs from its driver.  Slots are TCP_SLOT_BYTES each; RX slots and TX slots are numbered apart, each from 0. */
+struct tcp_env {
+    void *context;
+    /* A free TX slot, owned by the core until tx_free() or tx_send(..., last); TCP_NO_SLOT when the pool is dry. */
+    uint32_t (*tx_alloc)(void *context);
+    void (*tx_free)(void *context, uint32_t slot);
+    uint8_t *(*tx_data)(void *context, uint32_t slot);
+    /* Sends the IP packet of len bytes at offset in slot.  last: the slot is given away with it; else the core keeps it (it
+     * is on the retransmission queue) and asks tx_busy() before it writes or sends the slot again.  False: the way out is full,
+     * nothing happened, and the core tries again at the next tcp_output(). */
+    bool (*tx_send)(void *context, uint32_t slot, uint32_t offset, uint32_t len, bool last);
+    /* True while an earlier tx_send() of this slot still reads it.  tx_free() of a busy slot is allowed: it is freed later. */
+    bool (*tx_busy)(void *context, uint32_t slot);
+    uint32_t (*tx_available)(void *context); /* slots that tx_alloc() could give now */
+    const uint8_t *(*rx_data)(void *context, uint32_t slot);
+    void (*rx_release)(void *context, uint32_t slot);
+    void (*random)(void *context, void *data, size_t len);
+};
+
+struct tcp_config {
+    uint32_t conn_max;      /* TCB rows, 1 to 2^30 */
+    uint32_t half_open_max; /* SYN-RECEIVED blocks; above half of it SYN cookies may answer (RFC 4987) */
+    uint32_t time_wait_max; /* TIME-WAIT blocks; the oldest makes room (RFC 6191) */
+    uint32_t extension_max; /* connections with data in flight, unread or out of order at one time */
+    uint32_t rx_slots;      /* highest RX slot number + 1 */
+    uint32_t tx_slots;      /* highest TX slot number + 1 */
+    uint16_t mtu;           /* bytes of an IP packet on the wire, 576 to 1920 */
+    uint16_t source_port_first, source_port_last; /* for tcp_connect(); 0, 0: no active open */
+    bool tx_checksum_offload; /* leave the pseudo-header sum in the TCP checksum field */
+    uint8_t congestion_control; /* enum tcp_cc */
+    uint32_t rcv_buf_bytes; /* largest receive window of a connection, default 256 KiB when 0 */
+    uint32_t snd_buf_bytes; /* most unacknowledged and unsent bytes of a connection, default 256 KiB when 0 */
+    uint32_t msl_ms;        /* maximum segment lifetime; TIME-WAIT lasts twice as long; default 30,000 when 0 */
+    uint32_t fin_wait_2_ms; /* a closed connection's longest FIN-WAIT-2, default 60,000 when 0 */
+    struct csb_secret flow_secret; /* for the connection table; the hash in tcp_packet must be made with it */
+    bool reset_unknown;     /* answer a segment without a connection by RST (RFC 9293 3.10.7.1), else be silent */
+};
+
+enum tcp_cc { TCP_CC_CUBIC = 0, TCP_CC_NEWRENO = 1 };
+
+/* RFC 9293 3.3.2.  The numbers are part of the shared-memory ABI (shm_row_layout.state). */
+enum tcp_state {
+    TCP_STATE_FREE = 0, /* the row is not in use */
+    TCP_STATE_CLOSED = 1,
+    TCP_STATE_LISTEN = 2,
+    TCP_STATE_SYN_SENT = 3,
+    TCP_STATE_SYN_RECEIVED = 4,
+    TCP_STATE_ESTABLISHED = 5,
+    TCP_STATE_FIN_WAIT_1 = 6,
+    TCP_STATE_FIN_WAIT_2 = 7,
+    TCP_STATE_CLOSE_WAIT = 8,
+    TCP_STATE_CLOSING = 9,
+    TCP_STATE_LAST_ACK = 10,
+    TCP_STATE_TIME_WAIT = 11,
+};
+
+/* A received IP packet, whole in one RX slot.  tcp_input() takes the slot. */
+struct tcp_packet {
+    uint32_t slot;
+    uint16_t offset;   /* of the IP header in the slot */
+    uint16_t len;      /* bytes of the IP packet */
+    uint32_t hash;     /* csb_table_hash() of the flow when has_hash */
+    bool has_hash;
+    bool verified;     /* IP and TCP checksums are known to be right */
+};
+
+/* --- the stack --- */
+
+/* Bytes to hand over as memory (aligned to 64) and as rows (aligned to 128) for this configuration; 0 when it is invalid. */
+size_t tcp_memory_bytes(const struct tcp_config *config);
+size_t tcp_rows_bytes(const struct tcp_config *config);
+
+/* Makes a stack in memory; both blocks must be zero.  Null: the configuration is invalid or memory is misaligned. */
+struct tcp_stack *tcp_init(const struct tcp_config *config, const struct tcp_env *env, void *memory, void *rows,
+                           uint64_t now_us);
+
+/* Adds a local address; its index in the order of adding is a row's laddr_index.  False: table full. */
+bool tcp_add_address(struct tcp_stack *s, const struct ip_addr *addr);
+
+/* --- the five verbs of the loop --- */
+
+/* One packet.  Takes the slot: released at once or when the user has read it.  Returns why it was dropped, or
+ * TCP_DROP_NONE.  Sends nothing: marks what is owed. */
+enum tcp_drop tcp_input(struct tcp_stack *s, const struct tcp_packet *packet, uint64_t now_us);
+
+/* Fetches into cache what tcp_input() will need for a flow with this hash. */
+void tcp_prefetch(const struct tcp_stack *s, uint32_t hash);
+
+/* Runs the timers that are due. */
+void tcp_advance(struct tcp_stack *s, uint64_t now_us);
+
+/* Sends what is owed by the marked connections, as far as windows, pacing, slots and the way out allow.  Returns segments sent. */
+uint32_t tcp_output(struct tcp_stack *s, uint64_t now_us);
+
+/* When tcp_advance() has something to do, or UINT64_MAX; never too late, at most one wheel tick early. */
+uint64_t tcp_next_deadline(const struct tcp_stack *s);
+
+/* A TX slot that was busy has become free: connections waiting for slots are marked.  Called once per batch. */
+void tcp_tx_completed(struct tcp_stack *s);
+
+enum tcp_event_kind {
+    TCP_EVENT_ACCEPTED = 0x01,  /* a listener's new connection is established; user data is the listener's */
+    TCP_EVENT_CONNECTED = 0x02, /* tcp_connect() has succeeded */
+    TCP_EVENT_READABLE = 0x04,  /* tcp_recv_* will give data or the end of the stream */
+    TCP_EVENT_WRITABLE = 0x08,  /* tcp_send() took less than was asked, and has room for at least a segment now */
+    TCP_EVENT_ERROR = 0x10,     /* reset, timed out or refused: tcp_error() says; only tcp_close() or tcp_abort() remain */
+    TCP_EVENT_SENT_ALL = 0x20,  /* everything given to tcp_send() is acknowledged, asked for by tcp_want_sent_all() */
+};
+
+struct tcp_event {
+    uint32_t conn;
+    uint32_t kinds; /* enum tcp_event_kind, or-ed since the last event of this connection */
+    uint64_t user;  /* of tcp_set_user(); an accepted connection starts with its listener's */
+};
+
+/* Takes the next connection with news.  False: none. */
+bool tcp_next_event(struct tcp_stack *s, struct tcp_event *event);
+
+/* --- the user's calls; conn is a row index, valid from ACCEPTED or tcp_connect() until tcp_close() or tcp_abort() --- */
+
+/* Listens on addr (all zero: every local address) and port.  0, or -EADDRINUSE, -EADDRNOTAVAIL, -ENOSPC. */
+int tcp_listen(struct tcp_stack *s, const struct ip_addr *addr, uint16_t port, uint64_t user);
+/* Stops listening; half-open connections of it are dropped in silence, established ones go on.  0 or -ENOENT. */
+int tcp_unlisten(struct tcp_stack *s, const struct ip_addr *addr, uint16_t port);
+
+/* Active open.  laddr null: the first local address of raddr's family.  lport 0: chosen at random (RFC 6056) among the configured
+ * range so that accept_port(context, hash) is true (null: any).  Writes *conn.  0, or -EADDRNOTAVAIL, -EADDRINUSE, -ENOBUFS. */
+int tcp_connect(struct tcp_stack *s, const struct ip_addr *laddr, uint16_t lport, const struct ip_addr *raddr, uint16_t rport,
+                bool (*accept_port)(void *context, uint64_t hash), void *context, uint64_t user, uint64_t now_us,
+                uint32_t *conn);
+
+struct tcp_view {
+    const uint8_t *data;
+    uint32_t len;
+};
+
+/* Received data, in order, without copying: fills up to count views, returns how many; consumes nothing.  The views are valid
+ * until tcp_recv_consume(), tcp_close() or tcp_abort(). */
+uint32_t tcp_recv_views(const struct tcp_stack *s, uint32_t conn, struct tcp_view *views, uint32_t count);
+/* Bytes that can be read now. */
+uint32_t tcp_recv_ready(const struct tcp_stack *s, uint32_t conn);
+/* Gives len read bytes back; len is at most tcp_recv_ready(). */
+void tcp_recv_consume(struct tcp_stack *s, uint32_t conn, uint32_t len);
+/* Copies up to len bytes out and consumes them. */
+uint32_t tcp_recv(struct tcp_stack *s, uint32_t conn, void *data, uint32_t len);
+/* True: the peer's FIN has arrived and all before it is read. */
+bool tcp_recv_eof(const struct tcp_stack *s, uint32_t conn);
+
+/* Copies up to len bytes into segments; returns how many were taken (0: no room, WRITABLE will tell).  -EPIPE after
+ * tcp_shutdown(), -ENOTCONN before the connection is established, or the connection's error. */
+int64_t tcp_send(struct tcp_stack *s, uint32_t conn, const void *data, size_t len);
+/* Bytes given to tcp_send() and not yet acknowledged. */
+uint32_t tcp_unacked(const struct tcp_stack *s, uint32_t conn);
+void tcp_want_sent_all(struct tcp_stack *s, uint32_t conn);
+
+/* FIN after what was sent; the connection can still receive (half-close). */
+void tcp_shutdown(struct tcp_stack *s, uint32_t conn, uint64_t now_us);
+/* Gives the connection back: sent data and FIN still go out.  With unread received data it resets (RFC 2525 2.17, RFC 9293 3.6.1).
+ * conn is no longer the caller's. */
+void tcp_close(struct tcp_stack *s, uint32_t conn, uint64_t now_us);
+/* RST, and gives the connection back. */
+void tcp_abort(struct tcp_stack *s, uint32_t conn, uint64_t now_us);
+
+void tcp_set_user(struct tcp_stack *s, uint32_t conn, uint64_t user);
+uint64_t tcp_user(const struct tcp_stack *s, uint32_t conn);
+void tcp_flow(const struct tcp_stack *s, uint32_t conn, struct flow *flow);
+enum tcp_state tcp_conn_state(const struct tcp_stack *s, uint32_t conn);
+/* 0, or the errno that ended the connection: ECONNRESET, ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENOBUFS. */
+int tcp_error(const struct tcp_stack *s, uint32_t conn);
+void tcp_set_nodelay(struct tcp_stack *s, uint32_t conn, bool on); /* RFC 9293 3.7.4; default off */
+void tcp_set_keepalive(struct tcp_stack *s, uint32_t conn, uint32_t idle_ms); /* 0: off; RFC 9293 3.8.4 */
+
+struct tcp_info {
+    uint8_t state;
+    uint8_t wscale_snd, wscale_rcv;
+    bool sack, timestamps, ecn;
+    uint32_t srtt_us, rttvar_us, rto_us;
+    uint32_t cwnd_bytes, ssthresh_bytes;
+    uint32_t snd_una, snd_nxt, snd_wnd, rcv_nxt, rcv_wnd;
+    uint32_t smss, flight_bytes, unsent_bytes, unread_bytes;
+};
+void tcp_get_info(const struct tcp_stack *s, uint32_t conn, struct tcp_info *info);
+
+/* --- for the driver and the tests --- */
+
+const struct tcp_counters *tcp_counters(const struct tcp_stack *s);
+
+struct tcp_usage {
+    uint32_t conns, half_open, time_wait, extensions; /* in use now */
+    uint32_t rx_slots_held, tx_slots_held;            /* by the core */
+};
+void tcp_usage(const struct tcp_stack *s, struct tcp_usage *usage);
+
+/* Where a TCB row keeps what others may read: byte offsets (see shm_row_layout). */
+struct tcp_row_layout {
+    uint16_t stride, state, raddr, rport, lport, laddr_index, snd_nxt, rcv_nxt;
+};
+void tcp_row_layout(struct tcp_row_layout *layout);
+
+/* The driver's regions were replaced (janusd restarted): the old TX slots [0, tx_slots) and RX slots are void except as the
+ * env's move functions give new numbers.  Every held TX slot is passed to move_tx, every held RX slot to move_rx, once; TCB rows have been
+ * copied to rows.  Then every connection with data in flight is due for retransmission, spread over spread_us. */
+void tcp_rebase(struct tcp_stack *s, const struct tcp_env *env, void *rows, uint32_t (*move_tx)(void *context, uint32_t slot),
+                uint32_t (*move_rx)(void *context, uint32_t slot), uint64_t now_us, uint32_t spread_us);
+
+/* Aborts the program when an invariant of the stack or of any connection does not hold.  O(everything). */
+void tcp_check(const struct tcp_stack *s);
+
+#endif

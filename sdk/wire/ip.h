@@ -1,0 +1,55 @@
+/*
+ * ip.h: one IP packet, either family, taken apart once and put together in place.
+ *
+ * Every length is derived from the number of bytes that are really there, never from a header alone.  Fragments and
+ * IPv4 options are reported, not followed; IPv6 extension headers are skipped up to a bound (RFC 8200 4).
+ */
+#ifndef WIRE_IP_H
+#define WIRE_IP_H
+
+#include "wire/flow.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { IP_PROTOCOL_ICMP = 1, IP_PROTOCOL_TCP = 6, IP_PROTOCOL_UDP = 17, IP_PROTOCOL_ICMPV6 = 58 };
+enum { IPV4_HEADER_LEN = 20, IPV6_HEADER_LEN = 40, IP_HEADER_MAX = 40 };
+
+enum ip_ecn { IP_ECN_NOT_ECT = 0, IP_ECN_ECT1 = 1, IP_ECN_ECT0 = 2, IP_ECN_CE = 3 };
+
+enum ip_verdict {
+    IP_OK,
+    IP_TRUNCATED,    /* shorter than its header or its total length says */
+    IP_BAD_VERSION,  /* neither 4 nor 6 */
+    IP_BAD_HEADER,   /* IHL < 5, total length below the header */
+    IP_BAD_CHECKSUM, /* IPv4 header checksum */
+    IP_OPTIONS,      /* IPv4 options (RFC 7126: dropped) */
+    IP_FRAGMENT,     /* more fragments, or an offset, or a fragment header */
+    IP_EXTENSIONS,   /* IPv6 extension headers malformed or more than 8 */
+    IP_BAD_ADDRESS,  /* source is multicast, broadcast, unspecified or loopback, or source equals destination */
+};
+
+struct ip_packet {
+    struct ip_addr src, dst;
+    uint32_t l4_offset; /* from the IP header's first byte */
+    uint32_t l4_len;    /* bytes of transport header and payload; Ethernet padding excluded */
+    uint16_t total_len; /* bytes of the IP packet */
+    uint8_t protocol;
+    uint8_t ecn; /* enum ip_ecn */
+    uint8_t ttl; /* or hop limit */
+    uint8_t version;
+};
+
+/* Parses the IP packet at data, len bytes really present (padding behind it allowed).  out is filled when IP_OK, and its
+ * version, addresses and protocol also for IP_FRAGMENT. */
+enum ip_verdict ip_parse(const uint8_t *data, size_t len, struct ip_packet *out);
+
+/* Header bytes that ip_build() writes for this destination: 20 or 40. */
+uint32_t ip_header_len(const struct ip_addr *dst);
+
+/* Writes an IP header of ip_header_len(dst) bytes at data for l4_len bytes of payload: DF set, identification 0 (RFC 6864
+ * 4.1), TTL or hop limit 64, header checksum filled.  src and dst are of one family. */
+void ip_build(uint8_t *data, const struct ip_addr *src, const struct ip_addr *dst, uint8_t protocol, uint32_t l4_len,
+              enum ip_ecn ecn);
+
+#endif
