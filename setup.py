@@ -1,0 +1,31 @@
+"""Builds the two cffi extensions over the C libraries that `make libs` builds.
+
+JANUS_WITHOUT_DPDK=1 builds and installs the SDK (janus_tcp) alone: no DPDK, no daemon.
+"""
+
+import os
+import subprocess
+
+from setuptools import setup
+from setuptools.command.build_ext import build_ext
+
+WITH_DPDK = os.environ.get("JANUS_WITHOUT_DPDK") != "1"
+DEFER_NATIVE = os.environ.get("JANUS_DEFER_NATIVE") == "1"  # an editable install: `make build` builds them in place
+NATIVE = [] if DEFER_NATIVE else ["sdk/janus_tcp/_build.py:ffi", *(["dpdk_glue/build.py:ffi"] if WITH_DPDK else [])]
+
+
+class BuildExt(build_ext):
+    """Makes the C libraries first."""
+
+    def run(self) -> None:
+        subprocess.run(["make", "--no-print-directory", "libs"], check=True)
+        super().run()
+
+
+setup(
+    packages=["janus_tcp", "janusd", "dpdk_glue"] if WITH_DPDK else ["janus_tcp"],
+    package_dir={"janus_tcp": "sdk/janus_tcp"},
+    package_data={"janus_tcp": ["py.typed", "*.pyi"], "janusd": ["py.typed"], "dpdk_glue": ["py.typed", "*.pyi"]},
+    cffi_modules=NATIVE,
+    cmdclass={"build_ext": BuildExt},
+)

@@ -1,0 +1,13 @@
+"""Puts the native test modules of the chosen build on the path, and prints the seed of whatever is drawn."""
+
+import os
+import sys
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / os.environ.get("JANUS_NATIVE", "build/check/native")))
+
+settings.register_profile("default", print_blob=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("default")
