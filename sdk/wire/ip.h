@@ -21,12 +21,13 @@ enum ip_verdict {
     IP_OK,
     IP_TRUNCATED,    /* shorter than its header or its total length says */
     IP_BAD_VERSION,  /* neither 4 nor 6 */
-    IP_BAD_HEADER,   /* IHL < 5, total length below the header */
+    IP_BAD_HEADER,   /* IHL < 5, total length below the header or above 65,535 */
     IP_BAD_CHECKSUM, /* IPv4 header checksum */
     IP_OPTIONS,      /* IPv4 options (RFC 7126: dropped) */
     IP_FRAGMENT,     /* more fragments, or an offset, or a fragment header */
-    IP_EXTENSIONS,   /* IPv6 extension headers malformed or more than 8 */
-    IP_BAD_ADDRESS,  /* source is multicast, broadcast, unspecified or loopback, or source equals destination */
+    IP_EXTENSIONS,   /* IPv6 extension headers malformed, more than 8, or to be refused by a host (RFC 8200 4.2, 4.4) */
+    IP_BAD_ADDRESS,  /* source is multicast, broadcast, unspecified or loopback, source equals destination (LAND), or an
+                      * IPv4-mapped address in an IPv6 packet */
 };
 
 struct ip_packet {
@@ -40,8 +41,8 @@ struct ip_packet {
     uint8_t version;
 };
 
-/* Parses the IP packet at data, len bytes really present (padding behind it allowed).  out is filled when IP_OK, and its
- * version, addresses and protocol also for IP_FRAGMENT. */
+/* Parses the IP packet at data, len bytes really present (padding behind it allowed).  out is filled when IP_OK or
+ * IP_BAD_ADDRESS, and its version, addresses and protocol also for IP_FRAGMENT. */
 enum ip_verdict ip_parse(const uint8_t *data, size_t len, struct ip_packet *out);
 
 /* Header bytes that ip_build() writes for this destination: 20 or 40. */
@@ -51,5 +52,11 @@ uint32_t ip_header_len(const struct ip_addr *dst);
  * 4.1), TTL or hop limit 64, header checksum filled.  src and dst are of one family. */
 void ip_build(uint8_t *data, const struct ip_addr *src, const struct ip_addr *dst, uint8_t protocol, uint32_t l4_len,
               enum ip_ecn ecn);
+
+/* Changes the hop limit of an IPv6 header: neighbour discovery needs 255 (RFC 4861 7.1). */
+static inline void ipv6_set_hop_limit(uint8_t *header, uint8_t hop_limit)
+{
+    header[7] = hop_limit;
+}
 
 #endif

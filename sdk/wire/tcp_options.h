@@ -27,7 +27,7 @@ struct tcp_sack_block {
 };
 
 struct tcp_options {
-    uint8_t present; /* enum tcp_option_present */
+    uint8_t present;      /* enum tcp_option_present */
     uint8_t window_scale; /* as received: the user bounds it to 14 (RFC 7323 2.3) */
     uint8_t sack_count;   /* 0 to 4 */
     uint16_t mss;

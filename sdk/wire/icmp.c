@@ -1,0 +1,155 @@
+/*
+ * icmp.c: ICMP messages of both families; only ICMPv6 has a pseudo header in its checksum.
+ */
+#include "wire/icmp.h"
+
+#include "wire/bytes.h"
+#include "wire/checksum.h"
+
+static enum icmp_kind kind_of_v4(uint8_t type, uint8_t code)
+{
+    switch (type) {
+    case ICMPV4_ECHO_REQUEST:
+        return ICMP_ECHO_REQUEST;
+    case ICMPV4_ECHO_REPLY:
+        return ICMP_ECHO_REPLY;
+    case ICMPV4_UNREACHABLE:
+        return code == ICMPV4_FRAGMENTATION_NEEDED ? ICMP_TOO_BIG : ICMP_UNREACHABLE;
+    case ICMPV4_TIME_EXCEEDED:
+        return ICMP_TIME_EXCEEDED;
+    default:
+        return ICMP_OTHER;
+    }
+}
+
+static enum icmp_kind kind_of_v6(uint8_t type)
+{
+    switch (type) {
+    case ICMPV6_ECHO_REQUEST:
+        return ICMP_ECHO_REQUEST;
+    case ICMPV6_ECHO_REPLY:
+        return ICMP_ECHO_REPLY;
+    case ICMPV6_UNREACHABLE:
+        return ICMP_UNREACHABLE;
+    case ICMPV6_PACKET_TOO_BIG:
+        return ICMP_TOO_BIG;
+    case ICMPV6_TIME_EXCEEDED:
+        return ICMP_TIME_EXCEEDED;
+    case ICMPV6_NEIGHBOUR_SOLICITATION:
+    case ICMPV6_NEIGHBOUR_ADVERTISEMENT:
+        return ICMP_NEIGHBOUR;
+    default:
+        return ICMP_OTHER;
+    }
+}
+
+static uint64_t pseudo_sum(const struct ip_addr *src, const struct ip_addr *dst, size_t len)
+{
+    return ip_addr_is_ipv4(dst) ? 0 : checksum_pseudo(src, dst, IP_PROTOCOL_ICMPV6, (uint32_t)len);
+}
+
+enum icmp_verdict icmp_parse(const struct ip_packet *ip, const uint8_t *data, struct icmp_message *out)
+{
+    if (ip->l4_len < ICMP_HEADER_LEN)
+        return ICMP_TRUNCATED;
+    if (checksum_finish(checksum_add(pseudo_sum(&ip->src, &ip->dst, ip->l4_len), data, ip->l4_len)) != 0)
+        return ICMP_BAD_CHECKSUM;
+    out->type = data[0];
+    out->code = data[1];
+    out->kind = ip->version == 4 ? kind_of_v4(data[0], data[1]) : kind_of_v6(data[0]);
+    bool echo = out->kind == ICMP_ECHO_REQUEST || out->kind == ICMP_ECHO_REPLY;
+    out->id = echo ? get_be16(data + 4) : 0;
+    out->seq = echo ? get_be16(data + 6) : 0;
+    out->mtu = 0;
+    if (out->kind == ICMP_TOO_BIG)
+        out->mtu = ip->version == 4 ? get_be16(data + 6) : get_be32(data + 4);
+    out->body_len = ip->l4_len - ICMP_HEADER_LEN;
+    return ICMP_OK;
+}
+
+/* Where the quoted transport header begins; 0: there is none. */
+static uint32_t quoted_l4_offset(uint8_t version, const uint8_t *body, size_t len)
+{
+    if (len < IPV4_HEADER_LEN || body[0] >> 4 != version)
+        return 0;
+    if (version == 6)
+        return len < IPV6_HEADER_LEN ? 0 : IPV6_HEADER_LEN;
+    uint32_t header_len = (body[0] & 0x0fu) * 4u;
+    bool first_fragment = (get_be16(body + 6) & 0x1fff) == 0;
+    return header_len >= IPV4_HEADER_LEN && first_fragment ? header_len : 0;
+}
+
+bool icmp_quote_parse(uint8_t version, const uint8_t *body, size_t len, struct icmp_quote *out)
+{
+    uint32_t at = quoted_l4_offset(version, body, len);
+
+    if (at == 0 || at > len || len - at < 8)
+        return false;
+    if (version == 4) {
+        out->protocol = body[9];
+        out->flow.laddr = ip_addr_from_ipv4(body + 12);
+        out->flow.raddr = ip_addr_from_ipv4(body + 16);
+    } else {
+        out->protocol = body[6];
+        memcpy(out->flow.laddr.b, body + 8, 16);
+        memcpy(out->flow.raddr.b, body + 24, 16);
+        /* On an IPv6 wire such an address would name an IPv4 flow. */
+        if (ip_addr_is_ipv4(&out->flow.laddr) || ip_addr_is_ipv4(&out->flow.raddr))
+            return false;
+    }
+    bool has_ports = out->protocol == IP_PROTOCOL_TCP || out->protocol == IP_PROTOCOL_UDP;
+    out->flow.lport = has_ports ? get_be16(body + at) : 0;
+    out->flow.rport = has_ports ? get_be16(body + at + 2) : 0;
+    out->seq = out->protocol == IP_PROTOCOL_TCP ? get_be32(body + at + 4) : 0;
+    return has_ports || out->protocol == (version == 4 ? IP_PROTOCOL_ICMP : IP_PROTOCOL_ICMPV6);
+}
+
+static size_t finish(uint8_t *data, const struct ip_addr *src, const struct ip_addr *dst, uint8_t type, uint8_t code,
+                     uint32_t rest, const uint8_t *body, size_t body_len)
+{
+    size_t len = ICMP_HEADER_LEN + body_len;
+
+    if (body_len > 0)
+        memmove(data + ICMP_HEADER_LEN, body, body_len);
+    data[0] = type;
+    data[1] = code;
+    put_be16(data + 2, 0);
+    put_be32(data + 4, rest);
+    uint16_t checksum = checksum_finish(checksum_add(pseudo_sum(src, dst, len), data, len));
+    memcpy(data + 2, &checksum, sizeof checksum);
+    return len;
+}
+
+static size_t quote_len(const struct ip_addr *dst, size_t len)
+{
+    size_t most = ip_addr_is_ipv4(dst) ? ICMPV4_QUOTE_MAX : ICMPV6_QUOTE_MAX;
+
+    return len < most ? len : most;
+}
+
+size_t icmp_build_echo(uint8_t *data, const struct ip_addr *src, const struct ip_addr *dst, bool reply, uint16_t id,
+                       uint16_t seq, const uint8_t *body, size_t len)
+{
+    uint8_t type = ip_addr_is_ipv4(dst) ? (reply ? ICMPV4_ECHO_REPLY : ICMPV4_ECHO_REQUEST)
+                                        : (reply ? ICMPV6_ECHO_REPLY : ICMPV6_ECHO_REQUEST);
+
+    return finish(data, src, dst, type, 0, (uint32_t)id << 16 | seq, body, len);
+}
+
+size_t icmp_build_unreachable(uint8_t *data, const struct ip_addr *src, const struct ip_addr *dst, uint8_t code,
+                              const uint8_t *packet, size_t len)
+{
+    uint8_t type = ip_addr_is_ipv4(dst) ? ICMPV4_UNREACHABLE : ICMPV6_UNREACHABLE;
+
+    return finish(data, src, dst, type, code, 0, packet, quote_len(dst, len));
+}
+
+size_t icmp_build_too_big(uint8_t *data, const struct ip_addr *src, const struct ip_addr *dst, uint32_t mtu,
+                          const uint8_t *packet, size_t len)
+{
+    size_t quoted = quote_len(dst, len);
+
+    if (!ip_addr_is_ipv4(dst))
+        return finish(data, src, dst, ICMPV6_PACKET_TOO_BIG, 0, mtu, packet, quoted);
+    return finish(data, src, dst, ICMPV4_UNREACHABLE, ICMPV4_FRAGMENTATION_NEEDED, mtu & UINT16_MAX, packet, quoted);
+}

@@ -1,0 +1,178 @@
+/*
+ * ip.c: IPv4 (RFC 791) and IPv6 (RFC 8200) headers, each bound checked against the bytes that are there.
+ */
+#include "wire/ip.h"
+
+#include "wire/bytes.h"
+#include "wire/checksum.h"
+
+enum {
+    IPV4_DF = 0x4000,
+    IPV4_MF_AND_OFFSET = 0x3fff,
+    IPV6_HOP_BY_HOP = 0,
+    IPV6_ROUTING = 43,
+    IPV6_FRAGMENT = 44,
+    IPV6_DESTINATION_OPTIONS = 60,
+    IPV6_EXTENSIONS_MAX = 8,
+    IPV6_OPTION_PAD1 = 0,
+    IPV6_OPTION_ACTION = 0xc0, /* not 0: discard when the option is not known (RFC 8200 4.2) */
+    IP_TTL = 64,
+};
+
+/* Sources that no host may use on a wire (RFC 1122 3.2.1.3): this network, loopback, multicast, reserved, broadcast. */
+static bool ipv4_source_is_bad(const uint8_t *a)
+{
+    return a[0] == 0 || a[0] == 127 || a[0] >= 224;
+}
+
+static bool ipv6_is_low(const uint8_t *a)
+{
+    static const uint8_t zero[15] = {0};
+
+    return memcmp(a, zero, sizeof zero) == 0 && a[15] <= 1; /* :: and ::1 */
+}
+
+static enum ip_verdict ipv4_parse(const uint8_t *data, size_t len, struct ip_packet *out)
+{
+    if (len < IPV4_HEADER_LEN)
+        return IP_TRUNCATED;
+    uint32_t header_len = (data[0] & 0x0fu) * 4u;
+    uint32_t total_len = get_be16(data + 2);
+    if (header_len < IPV4_HEADER_LEN || total_len < header_len)
+        return IP_BAD_HEADER;
+    if (total_len > len)
+        return IP_TRUNCATED;
+    if (checksum_finish(checksum_add(0, data, header_len)) != 0)
+        return IP_BAD_CHECKSUM;
+    if (header_len > IPV4_HEADER_LEN)
+        return IP_OPTIONS;
+    out->version = 4;
+    out->src = ip_addr_from_ipv4(data + 12);
+    out->dst = ip_addr_from_ipv4(data + 16);
+    out->l4_offset = header_len;
+    out->l4_len = total_len - header_len;
+    out->total_len = (uint16_t)total_len;
+    out->protocol = data[9];
+    out->ecn = data[1] & 3;
+    out->ttl = data[8];
+    if (get_be16(data + 6) & IPV4_MF_AND_OFFSET)
+        return IP_FRAGMENT;
+    if (ipv4_source_is_bad(data + 12) || memcmp(data + 12, data + 16, 4) == 0)
+        return IP_BAD_ADDRESS;
+    return IP_OK;
+}
+
+/* True: every option of a hop-by-hop or destination options header lies within it, and none that is unknown here asks for the
+ * packet to be discarded (RFC 8200 4.2). */
+static bool ipv6_options_are_good(const uint8_t *options, uint32_t len)
+{
+    uint32_t i = 0;
+
+    while (i < len) {
+        if (options[i] == IPV6_OPTION_PAD1) {
+            i++;
+            continue;
+        }
+        if (len - i < 2 || (options[i] & IPV6_OPTION_ACTION))
+            return false;
+        uint32_t option_len = 2u + options[i + 1];
+        if (option_len > len - i)
+            return false;
+        i += option_len;
+    }
+    return true;
+}
+
+/* Walks from the fixed header to the upper layer; fills l4_offset and protocol.  total_len bytes are there. */
+static enum ip_verdict ipv6_skip_extensions(const uint8_t *data, uint32_t total_len, struct ip_packet *out)
+{
+    uint32_t at = IPV6_HEADER_LEN;
+    uint8_t next = data[6];
+
+    for (int n = 0;; n++) {
+        out->protocol = next;
+        out->l4_offset = at;
+        if (next != IPV6_HOP_BY_HOP && next != IPV6_ROUTING && next != IPV6_FRAGMENT &&
+            next != IPV6_DESTINATION_OPTIONS)
+            return IP_OK;
+        if (n == IPV6_EXTENSIONS_MAX || total_len - at < 8 || (next == IPV6_HOP_BY_HOP && n > 0))
+            return IP_EXTENSIONS;
+        if (next == IPV6_FRAGMENT) {
+            out->protocol = data[at];
+            return IP_FRAGMENT;
+        }
+        uint32_t extension_len = (data[at + 1] + 1u) * 8u;
+        if (extension_len > total_len - at)
+            return IP_EXTENSIONS;
+        /* A host is no router: a route that goes on is an error (RFC 8200 4.4, RFC 5095). */
+        if (next == IPV6_ROUTING ? data[at + 3] != 0 : !ipv6_options_are_good(data + at + 2, extension_len - 2))
+            return IP_EXTENSIONS;
+        next = data[at];
+        at += extension_len;
+    }
+}
+
+static enum ip_verdict ipv6_parse(const uint8_t *data, size_t len, struct ip_packet *out)
+{
+    if (len < IPV6_HEADER_LEN)
+        return IP_TRUNCATED;
+    uint32_t total_len = IPV6_HEADER_LEN + (uint32_t)get_be16(data + 4);
+    if (total_len > UINT16_MAX)
+        return IP_BAD_HEADER;
+    if (total_len > len)
+        return IP_TRUNCATED;
+    out->version = 6;
+    memcpy(out->src.b, data + 8, 16);
+    memcpy(out->dst.b, data + 24, 16);
+    out->total_len = (uint16_t)total_len;
+    out->ecn = data[1] >> 4 & 3;
+    out->ttl = data[7];
+    enum ip_verdict verdict = ipv6_skip_extensions(data, total_len, out);
+    if (verdict != IP_OK)
+        return verdict;
+    out->l4_len = total_len - out->l4_offset;
+    /* An IPv4-mapped address on the wire would take the place of an IPv4 flow (RFC 4291 2.5.5.2 gives it to hosts only). */
+    if (out->src.b[0] == 0xff || ipv6_is_low(out->src.b) || ip_addr_is_ipv4(&out->src) || ip_addr_is_ipv4(&out->dst) ||
+        ip_addr_equal(&out->src, &out->dst))
+        return IP_BAD_ADDRESS;
+    return IP_OK;
+}
+
+enum ip_verdict ip_parse(const uint8_t *data, size_t len, struct ip_packet *out)
+{
+    if (len == 0)
+        return IP_TRUNCATED;
+    if (data[0] >> 4 == 4)
+        return ipv4_parse(data, len, out);
+    return data[0] >> 4 == 6 ? ipv6_parse(data, len, out) : IP_BAD_VERSION;
+}
+
+uint32_t ip_header_len(const struct ip_addr *dst)
+{
+    return ip_addr_is_ipv4(dst) ? IPV4_HEADER_LEN : IPV6_HEADER_LEN;
+}
+
+void ip_build(uint8_t *data, const struct ip_addr *src, const struct ip_addr *dst, uint8_t protocol, uint32_t l4_len,
+              enum ip_ecn ecn)
+{
+    if (!ip_addr_is_ipv4(dst)) {
+        put_be32(data, 6u << 28 | (uint32_t)ecn << 20);
+        put_be16(data + 4, (uint16_t)l4_len);
+        data[6] = protocol;
+        data[7] = IP_TTL;
+        memcpy(data + 8, src->b, 16);
+        memcpy(data + 24, dst->b, 16);
+        return;
+    }
+    data[0] = 0x45;
+    data[1] = (uint8_t)ecn;
+    put_be16(data + 2, (uint16_t)(IPV4_HEADER_LEN + l4_len));
+    put_be32(data + 4, IPV4_DF);
+    data[8] = IP_TTL;
+    data[9] = protocol;
+    put_be16(data + 10, 0);
+    memcpy(data + 12, src->b + 12, 4);
+    memcpy(data + 16, dst->b + 12, 4);
+    uint16_t checksum = checksum_finish(checksum_add(0, data, IPV4_HEADER_LEN));
+    memcpy(data + 10, &checksum, sizeof checksum);
+}
