@@ -4,9 +4,9 @@
  *      0            2^20           2^21                                   2^32
  *      |-- slot 0 --|-- slot 1 --|-- ... one point or none in most ... --|
  *
- * The owner of a key is the first point at or after it, wrapping.  A slot without a point before its last key has one owner; a
- * slot with one is marked CSB_SLOT_MIXED and asks the sorted array.  A map is one flat value without pointers, so that it
- * can be published through shared memory; it is never changed after it has been published.
+ * The owner of a key is the first point at or after it, wrapping.  A slot without a point before its last key has one
+ * owner; a slot with one is marked CSB_SLOT_MIXED and asks the sorted array.  A map is one flat value without pointers, so
+ * that it can be published through shared memory; it is never changed after it has been published.
  */
 #ifndef CSB_CIRCLE_H
 #define CSB_CIRCLE_H
@@ -54,9 +54,10 @@ bool csb_map_build(struct csb_map *map, const struct csb_point *points, uint32_t
 /* Points of a tid with this weight: CSB_POINTS_PER_TID at 1000, at least 1 above 0, at most CSB_POINTS_MAX. */
 uint32_t csb_points_of_weight(uint32_t weight_permille);
 
-/* Writes the first n points of tid behind the *count points that are there, and counts them.  Always the same ones (murmur3 of
- * tid and a running number); a point that is there already is left out and the next one taken.  False: tid is at or above
- * CSB_TIDS_MAX or there would be more than CSB_POINTS_MAX; nothing is then written.  points has room for CSB_POINTS_MAX. */
+/* Writes the first n points of tid behind the *count points that are there, and counts them.  Always the same ones
+ * (murmur3 of tid and a running number); a point that is there already is left out and the next one taken.  False: tid is
+ * at or above CSB_TIDS_MAX or there would be more than CSB_POINTS_MAX; nothing is then written.  points has room for
+ * CSB_POINTS_MAX. */
 bool csb_place_tid(struct csb_point *points, uint32_t *count, uint32_t tid, uint32_t n);
 
 #endif

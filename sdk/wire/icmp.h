@@ -69,15 +69,15 @@ struct icmp_quote {
     uint8_t protocol;
 };
 
-/* Parses and verifies the message of ip->l4_len bytes at data.  ip: an IPv4 packet of ICMP or an IPv6 packet of ICMPv6. */
+/* Parses and verifies the message of ip->l4_len bytes at data.  ip: IPv4 with ICMP, or IPv6 with ICMPv6. */
 enum icmp_verdict icmp_parse(const struct ip_packet *ip, const uint8_t *data, struct icmp_message *out);
 
-/* Parses the body of an error.  False: it is not the start of a TCP, UDP or ICMP packet of this family with at least 8 bytes
- * behind its IP header, or a fragment without them.  Ports are 0 for ICMP. */
+/* Parses the body of an error.  False: it is not the start of a TCP, UDP or ICMP packet of this family with at least 8
+ * bytes behind its IP header, or a fragment without them.  Ports are 0 for ICMP. */
 bool icmp_quote_parse(uint8_t version, const uint8_t *body, size_t len, struct icmp_quote *out);
 
-/* Write a message with its checksum from src to dst (of one family) and return its length: the header, and the whole echo
- * data, or as much of the packet as an error may quote.  body may lie where it is to be written. */
+/* Write a message with its checksum from src to dst (of one family) and return its length: the header, and the whole
+ * echo data, or as much of the packet as an error may quote.  body may lie where it is to be written. */
 size_t icmp_build_echo(uint8_t *data, const struct ip_addr *src, const struct ip_addr *dst, bool reply, uint16_t id,
                        uint16_t seq, const uint8_t *body, size_t len);
 size_t icmp_build_unreachable(uint8_t *data, const struct ip_addr *src, const struct ip_addr *dst, uint8_t code,

@@ -62,8 +62,8 @@ static enum ip_verdict ipv4_parse(const uint8_t *data, size_t len, struct ip_pac
     return IP_OK;
 }
 
-/* True: every option of a hop-by-hop or destination options header lies within it, and none that is unknown here asks for the
- * packet to be discarded (RFC 8200 4.2). */
+/* True: every option of a hop-by-hop or destination options header lies within it, and none that is unknown here asks
+ * for the packet to be discarded (RFC 8200 4.2). */
 static bool ipv6_options_are_good(const uint8_t *options, uint32_t len)
 {
     uint32_t i = 0;
@@ -131,7 +131,7 @@ static enum ip_verdict ipv6_parse(const uint8_t *data, size_t len, struct ip_pac
     if (verdict != IP_OK)
         return verdict;
     out->l4_len = total_len - out->l4_offset;
-    /* An IPv4-mapped address on the wire would take the place of an IPv4 flow (RFC 4291 2.5.5.2 gives it to hosts only). */
+    /* An IPv4-mapped address on the wire would take the place of an IPv4 flow (RFC 4291 2.5.5.2: for hosts only). */
     if (out->src.b[0] == 0xff || ipv6_is_low(out->src.b) || ip_addr_is_ipv4(&out->src) || ip_addr_is_ipv4(&out->dst) ||
         ip_addr_equal(&out->src, &out->dst))
         return IP_BAD_ADDRESS;
