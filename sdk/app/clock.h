@@ -1,0 +1,12 @@
+/*
+ * clock.h: the only reader of time in the SDK.
+ */
+#ifndef APP_CLOCK_H
+#define APP_CLOCK_H
+
+#include <stdint.h>
+
+/* CLOCK_MONOTONIC in microseconds. */
+uint64_t clock_now_us(void);
+
+#endif

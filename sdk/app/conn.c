@@ -1,0 +1,164 @@
+/*
+ * conn.c: the user's calls on one connection, and what a thread says of itself.
+ */
+#include "app/error.h"
+#include "app/thread.h"
+#include "csb/lookup.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+
+/* True when janusd will give the answers of a flow with this hash to this thread.  The map that is read may be replaced
+ * meanwhile; then the other one is the published one. */
+static bool answers_come_here(void *context, uint64_t hash)
+{
+    const struct region *region = context;
+    const _Atomic uint32_t *current = (const _Atomic uint32_t *)&region->csb->current;
+    uint32_t index = atomic_load_explicit(current, memory_order_acquire);
+    uint16_t tid = csb_lookup(&region->csb->maps[index & 1], csb_key(hash));
+
+    if (atomic_load_explicit(current, memory_order_acquire) != index)
+        tid = csb_lookup(&region->csb->maps[(index & 1) ^ 1], csb_key(hash));
+    return tid == region->tid;
+}
+
+static int connect_error(int code, uint16_t rport, struct janus_error *error)
+{
+    switch (code) {
+    case EADDRNOTAVAIL:
+        return error_set(error, code,
+                         "connect to port %u: no source address of that family, or no source ports, in the lease",
+                         rport);
+    case EADDRINUSE:
+        return error_set(error, code, "connect to port %u: every source port of the lease is in use", rport);
+    case ENOBUFS:
+        return error_set(error, code, "connect to port %u: the connection table is full", rport);
+    default:
+        return error_set(error, code, "connect to port %u: %s", rport, strerror(code));
+    }
+}
+
+int janus_connect(struct janus_thread *t, const struct ip_addr *laddr, uint16_t lport, const struct ip_addr *raddr,
+                  uint16_t rport, uint64_t user, uint32_t *conn, struct janus_error *error)
+{
+    int rc = tcp_connect(t->stack, laddr, lport, raddr, rport, t->session ? answers_come_here : NULL,
+                         t->session ? &t->session->region : NULL, user, t->now_us, conn);
+
+    if (rc < 0)
+        return connect_error(-rc, rport, error);
+    thread_note_row(t, *conn);
+    return 0;
+}
+
+uint32_t janus_recv(struct janus_thread *t, uint32_t conn, void *data, uint32_t len)
+{
+    return tcp_recv(t->stack, conn, data, len);
+}
+
+uint32_t janus_recv_ready(const struct janus_thread *t, uint32_t conn)
+{
+    return tcp_recv_ready(t->stack, conn);
+}
+
+uint32_t janus_recv_views(const struct janus_thread *t, uint32_t conn, struct tcp_view *views, uint32_t count)
+{
+    return tcp_recv_views(t->stack, conn, views, count);
+}
+
+void janus_recv_consume(struct janus_thread *t, uint32_t conn, uint32_t len)
+{
+    tcp_recv_consume(t->stack, conn, len);
+}
+
+bool janus_recv_eof(const struct janus_thread *t, uint32_t conn)
+{
+    return tcp_recv_eof(t->stack, conn);
+}
+
+int64_t janus_send(struct janus_thread *t, uint32_t conn, const void *data, size_t len)
+{
+    return tcp_send(t->stack, conn, data, len);
+}
+
+void janus_shutdown(struct janus_thread *t, uint32_t conn)
+{
+    tcp_shutdown(t->stack, conn, t->now_us);
+}
+
+void janus_close_conn(struct janus_thread *t, uint32_t conn)
+{
+    tcp_close(t->stack, conn, t->now_us);
+}
+
+void janus_abort(struct janus_thread *t, uint32_t conn)
+{
+    tcp_abort(t->stack, conn, t->now_us);
+}
+
+void janus_set_user(struct janus_thread *t, uint32_t conn, uint64_t user)
+{
+    tcp_set_user(t->stack, conn, user);
+}
+
+int janus_conn_error(const struct janus_thread *t, uint32_t conn)
+{
+    return tcp_error(t->stack, conn);
+}
+
+void janus_flow(const struct janus_thread *t, uint32_t conn, struct flow *flow)
+{
+    tcp_flow(t->stack, conn, flow);
+}
+
+void janus_info(const struct janus_thread *t, uint32_t conn, struct tcp_info *info)
+{
+    tcp_get_info(t->stack, conn, info);
+}
+
+void janus_set_nodelay(struct janus_thread *t, uint32_t conn, bool on)
+{
+    tcp_set_nodelay(t->stack, conn, on);
+}
+
+void janus_set_keepalive(struct janus_thread *t, uint32_t conn, uint32_t idle_ms)
+{
+    tcp_set_keepalive(t->stack, conn, idle_ms);
+}
+
+void janus_get_stats(const struct janus_thread *t, struct janus_stats *stats)
+{
+    *stats = (struct janus_stats){.tcp = *tcp_counters(t->stack), .turns = t->turns, .sleeps = t->sleeps};
+    tcp_usage(t->stack, &stats->usage);
+    stats->tx_slots_free = t->env.tx_available(t->env.context);
+    if (t->session) {
+        const struct env_rings *rings = &t->session->rings;
+
+        stats->attached = t->session->attached;
+        stats->sent_detached = rings->sent_detached;
+        stats->ring_violations = rings->violations;
+        stats->sent_refused = rings->sent_refused;
+        stats->rx_slots_free = rings->rx_free_count;
+    }
+}
+
+uint16_t janus_tid(const struct janus_thread *t)
+{
+    return t->session ? t->session->region.tid : 0;
+}
+
+uint32_t janus_addresses(const struct janus_thread *t, struct ip_addr *addresses, uint32_t count)
+{
+    memcpy(addresses, t->addresses, sizeof *addresses * (count < t->address_count ? count : t->address_count));
+    return t->address_count;
+}
+
+uint32_t janus_rows(const struct janus_thread *t)
+{
+    return t->config.conn_max;
+}
+
+bool janus_attached(const struct janus_thread *t)
+{
+    return !t->session || t->session->phase == SESSION_UP;
+}

@@ -1,0 +1,122 @@
+/*
+ * janus.h: one TCP thread of an application, the public C interface.
+ *
+ *   janus_open ─> janus_listen ─> janus_online ─> loop { janus_poll, janus_next_event ..., janus_flush, janus_wait }
+ *
+ * A thread shares nothing: every call on it comes from the one system thread that drives it, and none of them blocks except
+ * janus_open(), janus_listen(), janus_unlisten(), janus_online() (an answer of janusd, bounded) and janus_wait().  When janusd dies, the
+ * thread attaches again by itself inside janus_poll(); its connections go on.
+ */
+#ifndef APP_JANUS_H
+#define APP_JANUS_H
+
+#include "tcp/tcp.h"
+
+struct janus_thread;
+
+struct janus_options {
+    const char *app;         /* name in janusd's policy, [a-z0-9-], at most 31 characters */
+    const char *socket_path; /* of janusd's attach socket */
+    uint32_t rows;           /* connections at most; 0: the policy's */
+    uint32_t rx_slots;       /* per I/O thread; 0: the policy's */
+    uint32_t tx_slots;       /* 0: the policy's */
+    uint32_t rcv_buf_bytes;  /* these four as in struct tcp_config; 0: its defaults */
+    uint32_t snd_buf_bytes;
+    uint32_t msl_ms;
+    uint8_t congestion_control;
+};
+
+/* Every error has a text for a person beside its errno. */
+enum { JANUS_ERROR_BYTES = 320 };
+struct janus_error {
+    int code; /* errno value, positive */
+    char text[JANUS_ERROR_BYTES];
+};
+
+/* Attaches to janusd.  Null: error says why.  ENOENT and ECONNREFUSED: no janusd; EACCES: policy; EPROTO: another version;
+ * EDQUOT: quota. */
+struct janus_thread *janus_open(const struct janus_options *options, struct janus_error *error);
+
+/* Says good-bye to janusd, which resets what is still open, and frees everything.  Null is allowed. */
+void janus_close(struct janus_thread *t);
+
+/* Listens on addr (null: every address of the lease) and port, in this stack and at janusd.  0 or -errno with error filled:
+ * EADDRINUSE, EADDRNOTAVAIL, EACCES, ENOSPC.  The listener's connections start with user. */
+int janus_listen(struct janus_thread *t, const struct ip_addr *addr, uint16_t port, uint64_t user,
+                 struct janus_error *error);
+int janus_unlisten(struct janus_thread *t, const struct ip_addr *addr, uint16_t port, struct janus_error *error);
+
+/* Joins the circle: from now on janusd gives new connections to this thread too. */
+int janus_online(struct janus_thread *t, struct janus_error *error);
+
+/* --- the loop --- */
+
+/* Takes what has arrived, runs due timers.  Returns how many packets and completions there were. */
+uint32_t janus_poll(struct janus_thread *t);
+
+/* The next connection with news since janus_poll(); see enum tcp_event_kind.  False: none. */
+bool janus_next_event(struct janus_thread *t, struct tcp_event *event);
+
+/* Sends what is owed and rings the doorbells.  Returns segments sent. */
+uint32_t janus_flush(struct janus_thread *t);
+
+/* Sleeps until something arrives, a timer of the stack is due or timeout_us have passed (UINT64_MAX: no limit).  Returns at
+ * once when something is there already; also on a signal. */
+void janus_wait(struct janus_thread *t, uint64_t timeout_us);
+
+/* For a loop that sleeps elsewhere: a descriptor that is readable when janus_poll() is worth a call, provided that
+ * janus_arm() was called and returned true since the last janus_poll().  -1: this thread has none. */
+int janus_fd(const struct janus_thread *t);
+/* Asks for the doorbell.  False: something is there already, do not sleep. */
+bool janus_arm(struct janus_thread *t);
+void janus_disarm(struct janus_thread *t);
+/* When the stack wants janus_poll() at the latest; UINT64_MAX: never.  In the time of janus_now_us(). */
+uint64_t janus_next_deadline(const struct janus_thread *t);
+/* The thread's time as of the last janus_poll(); monotonic. */
+uint64_t janus_now_us(const struct janus_thread *t);
+/* The time now. */
+uint64_t janus_clock_us(const struct janus_thread *t);
+
+/* --- connections; contracts as in tcp/tcp.h, time comes from the thread --- */
+
+/* Active open; laddr null: chosen, lport 0: chosen so that the answers come to this thread.  0 or -errno with error filled. */
+int janus_connect(struct janus_thread *t, const struct ip_addr *laddr, uint16_t lport, const struct ip_addr *raddr,
+                  uint16_t rport, uint64_t user, uint32_t *conn, struct janus_error *error);
+uint32_t janus_recv(struct janus_thread *t, uint32_t conn, void *data, uint32_t len);
+uint32_t janus_recv_ready(const struct janus_thread *t, uint32_t conn);
+uint32_t janus_recv_views(const struct janus_thread *t, uint32_t conn, struct tcp_view *views, uint32_t count);
+void janus_recv_consume(struct janus_thread *t, uint32_t conn, uint32_t len);
+bool janus_recv_eof(const struct janus_thread *t, uint32_t conn);
+int64_t janus_send(struct janus_thread *t, uint32_t conn, const void *data, size_t len);
+void janus_shutdown(struct janus_thread *t, uint32_t conn);
+void janus_close_conn(struct janus_thread *t, uint32_t conn);
+void janus_abort(struct janus_thread *t, uint32_t conn);
+void janus_set_user(struct janus_thread *t, uint32_t conn, uint64_t user);
+int janus_conn_error(const struct janus_thread *t, uint32_t conn);
+void janus_flow(const struct janus_thread *t, uint32_t conn, struct flow *flow);
+void janus_info(const struct janus_thread *t, uint32_t conn, struct tcp_info *info);
+void janus_set_nodelay(struct janus_thread *t, uint32_t conn, bool on);
+void janus_set_keepalive(struct janus_thread *t, uint32_t conn, uint32_t idle_ms);
+
+/* --- what it is doing --- */
+
+struct janus_stats {
+    struct tcp_counters tcp;
+    struct tcp_usage usage;
+    uint64_t turns, sleeps;   /* janus_poll() calls; janus_wait() calls that slept */
+    uint64_t attached;        /* sessions with janusd so far */
+    uint64_t sent_detached;   /* packets lost because there was no janusd */
+    uint64_t ring_violations; /* impossible indices and descriptors from janusd */
+    uint64_t sent_refused;    /* packets that janusd did not send */
+    uint32_t rx_slots_free, tx_slots_free;
+};
+void janus_get_stats(const struct janus_thread *t, struct janus_stats *stats);
+
+/* This thread's number in its app, 0 on a loop; the lease's addresses in order, at most count are written, returns how many there are. */
+uint16_t janus_tid(const struct janus_thread *t);
+uint32_t janus_addresses(const struct janus_thread *t, struct ip_addr *addresses, uint32_t count);
+uint32_t janus_rows(const struct janus_thread *t);
+/* False while janusd is away. */
+bool janus_attached(const struct janus_thread *t);
+
+#endif

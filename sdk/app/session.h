@@ -1,0 +1,64 @@
+/*
+ * session.h: one thread's life with janusd: attach, services, the loss of janusd and the way back.
+ *
+ *   UP ──hang-up──> AWAY ──back-off──> ATTACHING ──READY──> MOVING ──session_moved()──> SERVICES ──ONLINE answered──> UP
+ *                    ^                     └────refused, silent────┐                        └──hang-up──┐
+ *                    └─────────────────────────────────────────────┴─────────────────────────────────────┘
+ *
+ * Knows rings and messages; the stack it carries belongs to thread.c, which is told when to let go and when to move in.
+ */
+#ifndef APP_SESSION_H
+#define APP_SESSION_H
+
+#include "app/attach.h"
+#include "app/env_rings.h"
+
+enum session_phase { SESSION_UP, SESSION_AWAY, SESSION_ATTACHING, SESSION_MOVING, SESSION_SERVICES };
+
+enum session_news {
+    SESSION_NEWS_NONE,
+    SESSION_NEWS_LOST, /* janusd is gone: slots that were on their way are free again */
+    SESSION_NEWS_BACK, /* a new region is there: move the stack into it, then session_moved() */
+};
+
+struct session_service {
+    struct ip_addr addr;
+    uint16_t port;
+};
+
+struct session {
+    enum session_phase phase;
+    struct attach attach;
+    struct region region, old; /* old is mapped only while MOVING */
+    struct env_rings rings;
+    struct attach_hello hello;
+    struct attach_welcome lease; /* of the session that is or was up */
+    char path[108];
+    int poll_fd; /* epoll: doorbell and attach socket */
+    struct session_service services[TCP_LISTENERS_MAX];
+    uint32_t service_count;
+    uint32_t service_next; /* in SERVICES: the next to be sent again */
+    uint32_t awaited_seq;
+    bool online;
+    uint64_t backoff_us, retry_us, give_up_us, check_us;
+    uint64_t attached;
+    struct janus_error last_error;
+};
+
+/* Attaches; blocks for a few seconds at most.  0 or -errno with error filled. */
+int session_open(struct session *s, const struct janus_options *options, struct janus_error *error);
+void session_close(struct session *s);
+
+/* Requests to janusd that wait for the answer.  While janusd is away they are remembered and count as granted. */
+int session_listen(struct session *s, const struct ip_addr *addr, uint16_t port, struct janus_error *error);
+int session_unlisten(struct session *s, const struct ip_addr *addr, uint16_t port, struct janus_error *error);
+int session_online(struct session *s, struct janus_error *error);
+
+/* Looks after the session, cheap when called often.  Never blocks. */
+enum session_news session_step(struct session *s, uint64_t now_us);
+/* The stack has moved into region: old is unmapped, services are announced again. */
+void session_moved(struct session *s);
+/* When session_step() has something to do; UINT64_MAX: only when poll_fd is readable. */
+uint64_t session_next_deadline(const struct session *s);
+
+#endif
