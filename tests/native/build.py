@@ -17,8 +17,8 @@ def main() -> None:
     ffi.set_source(
         f"_{name}",
         f'#include "{here.resolve()}/{name}.c"\n',
-        include_dirs=["sdk", "."],
-        extra_objects=[str(build / "libjanus.a")],
+        include_dirs=[str(Path("sdk").resolve()), str(Path(".").resolve())],
+        extra_objects=[str((build / "libjanus.a").resolve())],
         extra_compile_args=["-std=gnu11", "-D_GNU_SOURCE", "-UNDEBUG", "-Wall", "-Wextra", "-Wno-unused-function",
                             "-Wno-unused-parameter", "-Wno-missing-field-initializers", *cflags],
         extra_link_args=[flag for flag in cflags if flag.startswith("-fsanitize")],
