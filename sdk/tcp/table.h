@@ -1,0 +1,86 @@
+/*
+ * table.h: the connection table: 32-bit hash to 32-bit handle, open-addressed, in buckets of one cache line.
+ *
+ *   bucket   0     1     2    ...   split   ...   count-1 | spill
+ *         |split|split|split|     |not yet|     | new    |
+ *
+ * Linear hashing (Litwin 1980): the table grows by splitting one bucket after the other in place, so that an insert does
+ * bounded work, memory behind the last bucket stays untouched, and memory is handed over once for the largest size.
+ * A full bucket overflows into the next ones: an entry that lies behind its home has only full buckets between.  Hashes
+ * must be keyed: who can choose them can fill a run of buckets.  Knows no flows: the caller compares.
+ */
+#ifndef TCP_TABLE_H
+#define TCP_TABLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    TABLE_BUCKET_ENTRIES = 8,
+    TABLE_PROBES_MAX = 64, /* buckets from an entry's home to its place, both counted */
+};
+#define TABLE_NONE UINT32_MAX
+
+struct table_bucket {
+    uint32_t hash[TABLE_BUCKET_ENTRIES];
+    uint32_t taken[TABLE_BUCKET_ENTRIES]; /* ~handle; 0: free; the taken ones come first */
+};
+_Static_assert(sizeof(struct table_bucket) == 64, "one cache line");
+
+struct table {
+    struct table_bucket *buckets;
+    uint32_t base_count; /* buckets of level 0 */
+    uint32_t level;      /* base_count << level buckets have their homes in full */
+    uint32_t level_max;
+    uint32_t split; /* buckets of this level that are split already */
+    uint32_t count; /* entries */
+    uint32_t capacity;
+};
+
+struct table_cursor {
+    uint32_t bucket, probes, hash, matches;
+};
+
+/* Bytes for capacity entries (1 to 2^30): 10.7 per entry, and a small constant.  0: capacity is out of range. */
+size_t table_memory_bytes(uint32_t capacity);
+
+/* An empty table in memory, which must be zero and aligned to 64. */
+void table_init(struct table *t, void *memory, uint32_t capacity);
+
+/* Adds handle, any value but TABLE_NONE, under hash; equal hashes, even equal pairs, are fine.  False, and nothing changed: capacity
+ * is reached, or no place within TABLE_PROBES_MAX buckets. */
+bool table_insert(struct table *t, uint32_t hash, uint32_t handle);
+
+/* Removes one entry (hash, handle).  False: there is none. */
+bool table_remove(struct table *t, uint32_t hash, uint32_t handle);
+
+/* Gives the entry (hash, handle) another handle in its place; cannot fail for lack of room.  False: there is none. */
+bool table_replace(struct table *t, uint32_t hash, uint32_t handle, uint32_t new_handle);
+
+/* Handles under hash, one after the other; TABLE_NONE: no more.  The table must not change in between.
+ *     for (h = table_first(t, hash, &c); h != TABLE_NONE; h = table_next(t, &c)) */
+uint32_t table_first(const struct table *t, uint32_t hash, struct table_cursor *cursor);
+uint32_t table_next(const struct table *t, struct table_cursor *cursor);
+
+/* The bucket where hash is at home. */
+static inline uint32_t table_home(const struct table *t, uint32_t hash)
+{
+    uint32_t first = (uint32_t)((uint64_t)hash * t->base_count >> 32);
+    uint32_t low = hash & ((1u << t->level) - 1);
+    uint32_t home = first + t->base_count * low;
+
+    if (home < t->split) /* split already: one bit more decides */
+        home += t->base_count * (hash & 1u << t->level);
+    return home;
+}
+
+static inline void table_prefetch(const struct table *t, uint32_t hash)
+{
+    __builtin_prefetch(&t->buckets[table_home(t, hash)]);
+}
+
+/* Aborts the program when an entry cannot be found from its home or the count is wrong.  O(buckets). */
+void table_check(const struct table *t);
+
+#endif
