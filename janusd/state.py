@@ -1,0 +1,158 @@
+"""What outlives janusd: circles, secrets, sessions and tokens, in one file of the runtime directory.
+
+Written whole, beside the old one, then renamed over it: a reader finds the old or the new state, never a
+mixture. The first line is the CRC-32 of the rest. A file that cannot be read or does not fit counts as
+none.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import zlib
+from itertools import groupby
+from pathlib import Path
+
+import msgspec
+
+from janusd.balancer import SECRET_BYTES, Balancer, Circle
+from janusd.config import TIDS_MAX
+from janusd.messages import TOKEN_BYTES
+from janusd.registry import Registry, Session
+from janusd.weights import NOBODY, SLOT_COUNT, WEIGHT_MAX
+
+VERSION = 1
+FILE_NAME = "state.json"
+
+
+class SavedCircle(msgspec.Struct, forbid_unknown_fields=True):
+    """A Circle; owners as runs of (tid, slots)."""
+
+    app: str
+    secret: bytes
+    epoch: int
+    weights: dict[int, float]
+    owners: list[tuple[int, int]]
+
+
+class SavedSession(msgspec.Struct, forbid_unknown_fields=True):
+    """A Session, as far as it can be resumed."""
+
+    app: str
+    tid: int
+    uid: int
+    pid: int
+    generation: int
+    token: bytes
+    online: bool
+    listens: list[tuple[str, int]]
+
+
+class SavedState(msgspec.Struct, forbid_unknown_fields=True):
+    """The whole file."""
+
+    version: int
+    next_generation: int
+    circles: list[SavedCircle]
+    sessions: list[SavedSession]
+
+
+class StateError(Exception):
+    """There is a state, and it cannot be used."""
+
+
+def save(directory: Path, registry: Registry, balancer: Balancer, apps: list[str]) -> None:
+    """Replace the saved state. OSError: it could not be written; the old one is still there."""
+    saved = SavedState(
+        VERSION,
+        registry.next_generation,
+        [_save_circle(app, balancer.circle(app)) for app in apps],
+        [_save_session(session) for session in registry.sessions()],
+    )
+    body = msgspec.json.encode(saved)
+    path = directory / FILE_NAME
+    fresh = directory / f"{FILE_NAME}.new"
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with open(fd, "wb") as file:
+        os.fchmod(fd, 0o600)
+        file.write(b"%08x\n" % zlib.crc32(body) + body)
+    os.replace(fresh, path)
+
+
+def load(directory: Path, registry: Registry, balancer: Balancer, apps: list[str]) -> int:
+    """Restore the saved state of these apps. Returns how many sessions wait to be resumed."""
+    path = directory / FILE_NAME
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise StateError(f"{path}: {error.strerror}") from error
+    crc, _, body = data.partition(b"\n")
+    if crc != b"%08x" % zlib.crc32(body):
+        raise StateError(f"{path}: checksum does not fit")
+    try:
+        saved = msgspec.json.decode(body, type=SavedState)
+        if saved.version != VERSION:
+            raise StateError(f"{path}: version {saved.version}, this janusd reads {VERSION}")
+        circles = {c.app: _load_circle(c) for c in saved.circles if c.app in apps}
+        sessions = [_load_session(s) for s in saved.sessions]
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise StateError(f"{path}: {error}") from error
+    registry.restore(sessions, saved.next_generation)
+    for app, circle in circles.items():
+        balancer.restore(app, circle)
+        for tid in list(circle.weights):
+            session = registry.session(app, tid)
+            if session is None or not session.online:
+                balancer.leave(app, tid)
+    return registry.waiting()
+
+
+def _save_circle(app: str, circle: Circle) -> SavedCircle:
+    runs = [(tid, len(list(run))) for tid, run in groupby(circle.owners)]
+    return SavedCircle(app, circle.secret, circle.epoch, circle.weights, runs)
+
+
+def _load_circle(saved: SavedCircle) -> Circle:
+    if len(saved.secret) != SECRET_BYTES or saved.epoch < 0:
+        raise ValueError(f"circle of {saved.app}: secret or epoch is out of range")
+    if sum(count for _, count in saved.owners if count > 0) != SLOT_COUNT or len(saved.owners) > SLOT_COUNT:
+        raise ValueError(f"circle of {saved.app}: has not {SLOT_COUNT} slots")
+    if not all(0 <= tid < TIDS_MAX and 0 <= weight <= WEIGHT_MAX for tid, weight in saved.weights.items()):
+        raise ValueError(f"circle of {saved.app}: a weight is out of range")
+    owners = [tid for tid, count in saved.owners for _ in range(count)]
+    if any(tid != NOBODY and tid not in saved.weights for tid in owners):
+        raise ValueError(f"circle of {saved.app}: an owner without weight")
+    return Circle(saved.secret, saved.epoch, saved.weights, owners)
+
+
+def _save_session(session: Session) -> SavedSession:
+    listens = sorted((str(address), port) for address, port in session.listens)
+    return SavedSession(
+        session.app,
+        session.tid,
+        session.uid,
+        session.pid,
+        session.generation,
+        session.token,
+        session.online,
+        listens,
+    )
+
+
+def _load_session(saved: SavedSession) -> Session:
+    if len(saved.token) != TOKEN_BYTES:
+        raise ValueError(f"session {saved.app}/{saved.tid}: token is out of range")
+    listens = {(ipaddress.ip_address(address), port) for address, port in saved.listens}
+    return Session(
+        saved.app,
+        saved.tid,
+        saved.uid,
+        saved.pid,
+        saved.generation,
+        saved.token,
+        listens,
+        saved.online,
+        attached=False,
+    )
