@@ -240,16 +240,18 @@ static void read_knob(struct knobs *knobs, const char *word)
         const char *name;
         uint64_t *value;
     } known[] = {
-        {"loss_ppm", &knobs->loss_ppm},       {"duplicate_ppm", &knobs->duplicate_ppm},
-        {"reorder_ppm", &knobs->reorder_ppm}, {"corrupt_ppm", &knobs->corrupt_ppm},
-        {"delay_us", &knobs->delay_us},       {"reorder_us", &knobs->reorder_us},
+        {"loss_ppm", &knobs->loss_ppm},
+        {"duplicate_ppm", &knobs->duplicate_ppm},
+        {"reorder_ppm", &knobs->reorder_ppm},
+        {"corrupt_ppm", &knobs->corrupt_ppm},
+        {"delay_us", &knobs->delay_us},
+        {"reorder_us", &knobs->reorder_us},
         {"seed", &knobs->seed},
     };
     const char *equals = strchr(word, '=');
 
     for (size_t i = 0; equals != NULL && i < sizeof(known) / sizeof(known[0]); i++) {
-        if (strncmp(word, known[i].name, (size_t)(equals - word)) == 0 &&
-            known[i].name[equals - word] == '\0') {
+        if (strncmp(word, known[i].name, (size_t)(equals - word)) == 0 && known[i].name[equals - word] == '\0') {
             *known[i].value = strtoull(equals + 1, NULL, 10);
             return;
         }
@@ -271,8 +273,8 @@ static bool answer(const struct relay *r)
         if (line[i] != '\n')
             continue;
         printf("{\"frames\": %" PRIu64 ", \"lost\": %" PRIu64 ", \"duplicated\": %" PRIu64 ", \"reordered\": %" PRIu64
-               ", \"corrupted\": %" PRIu64 ", \"oversize\": %" PRIu64 ", \"overflow\": %" PRIu64 ", \"unsent\": %" PRIu64
-               ", \"waiting\": %" PRIu32 "}\n",
+               ", \"corrupted\": %" PRIu64 ", \"oversize\": %" PRIu64 ", \"overflow\": %" PRIu64
+               ", \"unsent\": %" PRIu64 ", \"waiting\": %" PRIu32 "}\n",
                c->frames, c->lost, c->duplicated, c->reordered, c->corrupted, c->oversize, c->overflow, c->unsent,
                r->waiting);
         fflush(stdout);
@@ -282,8 +284,9 @@ static bool answer(const struct relay *r)
 
 static void run(struct relay *r)
 {
-    struct pollfd watched[3] = {
-        {.fd = r->ends[0], .events = POLLIN}, {.fd = r->ends[1], .events = POLLIN}, {.fd = STDIN_FILENO, .events = POLLIN}};
+    struct pollfd watched[3] = {{.fd = r->ends[0], .events = POLLIN},
+                                {.fd = r->ends[1], .events = POLLIN},
+                                {.fd = STDIN_FILENO, .events = POLLIN}};
 
     for (;;) {
         struct timespec wait = {0};
