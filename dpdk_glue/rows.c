@@ -1,0 +1,52 @@
+/*
+ * rows.c: copy first, judge the copy.
+ */
+#include "dpdk_glue/rows.h"
+
+#include "shm/layout.h"
+
+#include <string.h>
+
+enum { ROW_STRIDE_MIN = 64 };
+
+static bool within(const struct glue_row_layout *layout, uint32_t offset, uint32_t bytes)
+{
+    return offset + bytes <= layout->stride;
+}
+
+bool rows_layout_is_sound(const struct glue_row_layout *layout)
+{
+    return layout->stride >= ROW_STRIDE_MIN && layout->stride <= SHM_ROW_STRIDE_MAX && layout->stride % 8 == 0 &&
+           within(layout, layout->state, 1) && within(layout, layout->raddr, 16) && within(layout, layout->rport, 2) &&
+           within(layout, layout->lport, 2) && within(layout, layout->laddr_index, 2) &&
+           within(layout, layout->snd_nxt, 4) && within(layout, layout->rcv_nxt, 4);
+}
+
+enum rows_verdict rows_read(const struct rows *r, uint32_t i, struct glue_row *out)
+{
+    const struct glue_row_layout *l = &r->layout;
+    const uint8_t *row = r->base + (uint64_t)i * l->stride;
+    const volatile uint8_t *state = row + l->state;
+    struct ip_addr raddr;
+    uint16_t laddr_index;
+
+    *out = (struct glue_row){.row = i, .state = *state};
+    if (out->state == 0)
+        return ROWS_FREE;
+    memcpy(&raddr, row + l->raddr, sizeof raddr);
+    memcpy(&out->rport, row + l->rport, sizeof out->rport);
+    memcpy(&out->lport, row + l->lport, sizeof out->lport);
+    memcpy(&laddr_index, row + l->laddr_index, sizeof laddr_index);
+    memcpy(&out->snd_nxt, row + l->snd_nxt, sizeof out->snd_nxt);
+    memcpy(&out->rcv_nxt, row + l->rcv_nxt, sizeof out->rcv_nxt);
+    __asm__ volatile("" : "+m"(*out), "+m"(raddr), "+m"(laddr_index)); /* the compiler may not load a field again */
+
+    if (laddr_index >= r->lease->address_count || out->rport == 0 || !txcheck_is_host(&raddr))
+        return ROWS_OUTSIDE;
+    const struct ip_addr *laddr = &r->lease->addresses[laddr_index];
+    if (!txcheck_port_leased(r->lease, out->lport) || ip_addr_is_ipv4(laddr) != ip_addr_is_ipv4(&raddr))
+        return ROWS_OUTSIDE;
+    memcpy(out->laddr, laddr, sizeof out->laddr);
+    memcpy(out->raddr, &raddr, sizeof out->raddr);
+    return ROWS_OK;
+}
