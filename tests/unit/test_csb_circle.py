@@ -1,4 +1,4 @@
-"""The circle and its lookup against brute force: the owner of a key is the first point at or after it, wrapping."""
+"""The circle and its lookup against brute force: a key belongs to the first point at or after it."""
 
 import random
 
@@ -29,7 +29,7 @@ def owner(points: list[tuple[int, int]], key: int) -> int:
 
 
 def keys_near(points: list[tuple[int, int]]) -> list[int]:
-    """Where an error would show: around each point, around each end of a slot that has one, and the ends of the circle."""
+    """Where an error would show: around points, around the ends of slots that have one, at the wrap."""
     near = {0, 1, KEYS - 1, KEYS - 2}
     for point, _ in points:
         start = point // SLOT * SLOT
@@ -172,7 +172,7 @@ def test_a_point_that_is_taken_is_drawn_anew() -> None:
 
 
 @pytest.mark.parametrize(
-    "tid, n, there", [(256, 1, 0), (2**32 - 1, 1, 0), (0, 4097, 0), (0, 2, 4095), (0, 2**32 - 1, 5)]
+    ("tid", "n", "there"), [(256, 1, 0), (2**32 - 1, 1, 0), (0, 4097, 0), (0, 2, 4095), (0, 2**32 - 1, 5)]
 )
 def test_what_cannot_be_placed_is_refused(tid: int, n: int, there: int) -> None:
     points = ffi.new("struct csb_point[4096]")
@@ -182,7 +182,7 @@ def test_what_cannot_be_placed_is_refused(tid: int, n: int, there: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "permille, expected",
+    ("permille", "expected"),
     [
         (0, 0),
         (1, 1),

@@ -102,7 +102,7 @@ def test_murmur3_is_mmh3(value: int, seed: int) -> None:
 
 
 def test_keys_of_a_thousand_clients_spread() -> None:
-    """Ports of one client must not gather: each sixteenth of the circle holds 1/16 within six standard deviations."""
+    """One client's ports do not gather: each 16th of the circle has its share within 6 deviations."""
     count = [0] * 16
     for port in range(1024, 65536, 4):
         key = lib.native_csb_key(lib.csb_hash(secret(11, 12), flow(bytes(16), 80, bytes(16), port)))

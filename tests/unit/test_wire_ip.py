@@ -45,7 +45,7 @@ def parse(data: bytes, length: int | None = None) -> tuple[str, object]:
 
 
 @pytest.mark.parametrize(
-    "packet, expected",
+    ("packet", "expected"),
     [
         pytest.param(IP(**V4) / TCP(), "IP_OK", id="ipv4"),
         pytest.param(IP(**V4, flags="DF", tos=0xFF) / TCP(), "IP_OK", id="ipv4 with DF and all of TOS"),
@@ -232,7 +232,7 @@ def test_any_extension_bytes_are_safe(data: bytes, next_header: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "src, dst, header_len", [("192.0.2.1", "198.51.100.7", 20), ("2001:db8::1", "2001:db8::7", 40)]
+    ("src", "dst", "header_len"), [("192.0.2.1", "198.51.100.7", 20), ("2001:db8::1", "2001:db8::7", 40)]
 )
 @pytest.mark.parametrize("ecn", [0, 1, 2, 3])
 def test_built_header_is_what_scapy_reads(src: str, dst: str, header_len: int, ecn: int) -> None:
@@ -263,7 +263,7 @@ def test_built_header_is_what_scapy_reads(src: str, dst: str, header_len: int, e
 
 
 @pytest.mark.parametrize(
-    "text, is_ipv4",
+    ("text", "is_ipv4"),
     [
         ("192.0.2.1", True),
         ("::ffff:1.2.3.4", True),

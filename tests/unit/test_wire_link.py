@@ -1,4 +1,4 @@
-"""Ethernet, ARP, ICMP and neighbour discovery: tables of what is refused, scapy as the independent builder and parser."""
+"""Ethernet, ARP, ICMP and neighbour discovery: tables of what is refused, scapy as the independent twin."""
 
 import ipaddress
 
@@ -56,7 +56,7 @@ def exact(data: bytes) -> object:
 
 
 @pytest.mark.parametrize(
-    "frame, expected, vlan_id, offset",
+    ("frame", "expected", "vlan_id", "offset"),
     [
         pytest.param(Ether(src=PEER, dst=OURS) / IP(), "ETHER_OK", 0, 14, id="untagged"),
         pytest.param(Ether(src=PEER, dst=OURS) / Dot1Q(vlan=7) / IP(), "ETHER_OK", 7, 18, id="tagged"),
@@ -111,7 +111,7 @@ def test_ether_truncated_anywhere(frame: Packet) -> None:
         assert name("ether_verdict", verdict) == "ETHER_TRUNCATED"
 
 
-@pytest.mark.parametrize("vlan_id, length", [(0, 14), (1, 18), (4094, 18)])
+@pytest.mark.parametrize(("vlan_id", "length"), [(0, 14), (1, 18), (4094, 18)])
 def test_ether_built_is_scapys(vlan_id: int, length: int) -> None:
     buffer = ffi.new("uint8_t[18]")
     assert lib.wire_ether_build(buffer, mac(OURS), mac(PEER), vlan_id, 0x86DD) == length
@@ -126,7 +126,7 @@ ASK = {"op": 1, "hwsrc": PEER, "psrc": "192.0.2.1", "hwdst": "00:00:00:00:00:00"
 
 
 @pytest.mark.parametrize(
-    "change, expected",
+    ("change", "expected"),
     [
         pytest.param({}, "ARP_OK", id="request"),
         pytest.param({"op": 2}, "ARP_OK", id="reply"),
@@ -198,7 +198,7 @@ QUOTED6 = IPv6(src="2001:db8::2", dst="2001:db8::1") / TCP(sport=80, dport=40000
 
 
 @pytest.mark.parametrize(
-    "packet, kind, said",
+    ("packet", "kind", "said"),
     [
         pytest.param(IP(**V4) / ICMP(id=5, seq=6) / b"abc", "ICMP_ECHO_REQUEST", (5, 6, 0), id="echo"),
         pytest.param(IP(**V4) / ICMP(type=0, id=5, seq=6), "ICMP_ECHO_REPLY", (5, 6, 0), id="echo reply"),
@@ -249,7 +249,7 @@ def test_icmp(packet: Packet, kind: str, said: tuple[int, int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "network, message",
+    ("network", "message"),
     [(IP(**V4), ICMP(id=5, seq=6) / b"abc"), (IPv6(**V6), ICMPv6EchoRequest(id=5, seq=6, data=b"abc"))],
     ids=["4", "6"],
 )
@@ -266,7 +266,7 @@ def test_icmp_every_flip_is_noticed_and_every_truncation_refused(network: Packet
 
 
 @pytest.mark.parametrize(
-    "version, quoted",
+    ("version", "quoted"),
     [
         pytest.param(4, QUOTED4, id="4"),
         pytest.param(6, QUOTED6, id="6"),
@@ -290,7 +290,7 @@ def test_quote(version: int, quoted: Packet) -> None:
 
 
 @pytest.mark.parametrize(
-    "version, quoted",
+    ("version", "quoted"),
     [
         pytest.param(6, QUOTED4, id="other family"),
         pytest.param(4, QUOTED6, id="other family 6"),
@@ -350,7 +350,7 @@ def test_echo_reply_is_built_in_place() -> None:
     )
 
 
-@pytest.mark.parametrize("length, quoted4, quoted6", [(40, 40, 40), (548, 548, 548), (1500, 548, 1232)])
+@pytest.mark.parametrize(("length", "quoted4", "quoted6"), [(40, 40, 40), (548, 548, 548), (1500, 548, 1232)])
 def test_built_errors_quote_as_much_as_they_may(length: int, quoted4: int, quoted6: int) -> None:
     packet = bytes(i & 0xFF for i in range(length))
     buffer = ffi.new("uint8_t[1600]")
@@ -381,7 +381,7 @@ def nd_packet(message: Packet, src: str = "2001:db8::1", dst: str = TARGET, hlim
 
 
 @pytest.mark.parametrize(
-    "packet, expected",
+    ("packet", "expected"),
     [
         pytest.param(nd_packet(ICMPv6ND_NS(tgt=TARGET) / SLL), "ND_OK", id="solicitation"),
         pytest.param(nd_packet(ICMPv6ND_NS(tgt=TARGET)), "ND_OK", id="solicitation without address"),

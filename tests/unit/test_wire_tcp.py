@@ -51,7 +51,7 @@ BLOCK_VALUE = (0x00010203, 0x04050607)
 
 
 @pytest.mark.parametrize(
-    "data, expected",
+    ("data", "expected"),
     [
         pytest.param("", {}, id="none"),
         pytest.param("00", {}, id="end alone"),
@@ -230,7 +230,7 @@ def parse_header(data: bytes) -> tuple[str, object]:
 
 
 @pytest.mark.parametrize(
-    "packet, expected",
+    ("packet", "expected"),
     [
         pytest.param(TCP(**PORTS), "TCP_HEADER_OK", id="header alone"),
         pytest.param(TCP(**PORTS, flags=0), "TCP_HEADER_OK", id="no flags: the state machine's matter"),
