@@ -12,6 +12,7 @@ import re
 import struct
 from dataclasses import dataclass
 
+from dpdk_glue.values import RowLayout
 from janusd.config import APP_NAME, IpAddress
 
 MAGIC = 0x4A414E55
@@ -52,20 +53,6 @@ class AttachStatus(enum.IntEnum):
     PORT_TAKEN = 8
     BAD_TOKEN = 9
     SHUTTING_DOWN = 10
-
-
-@dataclass(frozen=True)
-class RowLayout:
-    """struct shm_row_layout: where a TCB row keeps what janusd reads."""
-
-    stride: int
-    state: int
-    raddr: int
-    rport: int
-    lport: int
-    laddr_index: int
-    snd_nxt: int
-    rcv_nxt: int
 
 
 @dataclass(frozen=True)
@@ -126,6 +113,7 @@ class Listen:
     port: int
 
 
+_ROW = ("stride", "state", "raddr", "rport", "lport", "laddr_index", "snd_nxt", "rcv_nxt")
 _HELLO = struct.Struct(f"=II HHHH {APP_NAME_BYTES}s {TOKEN_BYTES}s IIII 8H")
 _WELCOME = struct.Struct(f"=II HHHH I 5I {TOKEN_BYTES}s HHHH {ADDRESSES_MAX * 16}s")
 _REFUSED = struct.Struct(f"=II {TEXT_BYTES}s")
@@ -181,7 +169,16 @@ def decode_hello(data: bytes) -> Hello | None:
         return None
     if not re.fullmatch(APP_NAME.encode(), app):
         return None
-    return Hello(major, minor, app.decode(), token if resume else None, rows, rx, tx, RowLayout(*row))
+    return Hello(
+        major,
+        minor,
+        app.decode(),
+        token if resume else None,
+        rows,
+        rx,
+        tx,
+        RowLayout(**dict(zip(_ROW, row, strict=True))),
+    )
 
 
 def decode_control(data: bytes) -> Plain | Listen | None:

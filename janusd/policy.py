@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dpdk_glue.values import RowLayout
 from janusd.config import SLOTS_MIN, AppConfig, Config
-from janusd.messages import AttachStatus, Hello, RowLayout, Sizes
+from janusd.messages import AttachStatus, Hello, Sizes
 
 SESSIONS_PER_UID_MAX = 16
-HALF_OPEN_MAX = 64
 ROW_STRIDE_MIN, ROW_STRIDE_MAX = 64, 1024
 
 
@@ -60,10 +60,8 @@ def find_app(config: Config, who: Credentials, name: str) -> AppConfig | Refusal
     return Refusal(AttachStatus.NOT_ALLOWED, text)
 
 
-def admit_session(config: Config, who: Credentials, sessions_of_uid: int, half_open: int) -> Refusal | None:
-    """Bounds that hold before anything is known of the app."""
-    if half_open >= HALF_OPEN_MAX:
-        return Refusal(AttachStatus.QUOTA, f"{HALF_OPEN_MAX} attaches are under way already: try again")
+def admit_session(config: Config, who: Credentials, sessions_of_uid: int) -> Refusal | None:
+    """The bound on one user's sessions, over all apps."""
     most = max([SESSIONS_PER_UID_MAX, *(app.threads_max for app in config.apps if may_run(app, who))])
     if sessions_of_uid >= most:
         return Refusal(

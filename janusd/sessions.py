@@ -1,0 +1,320 @@
+"""A session's life, done: registry, circle, data plane and saved state are kept in step here.
+
+    admit --> mapped --> listen, online ... --> end --> RST to its peers --> freed
+
+The decisions are those of policy, registry and balancer; this module does what they say, in an order that
+leaves nothing behind when a step fails. One thread calls it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dpdk_glue.values import (
+    EventKind,
+    GlueError,
+    Lease,
+    Offload,
+    PortInfo,
+    Service,
+    SessionConfig,
+)
+from janusd import policy
+from janusd.balancer import Balancer
+from janusd.config import AppConfig, Config, IpAddress
+from janusd.log_format import fields
+from janusd.messages import ABI_MAJOR, ABI_MINOR, AttachStatus, Hello, Welcome
+from janusd.policy import Credentials, Refusal
+from janusd.registry import Registry, Session
+
+if TYPE_CHECKING:
+    from dpdk_glue.data_plane import DataPlane
+    from dpdk_glue.sessions import Session as PlaneSession
+    from dpdk_glue.values import Event
+
+log = logging.getLogger("janusd.sessions")
+
+RESETS_PER_S = 200_000
+
+
+@dataclass
+class Attached:
+    """A thread that has been admitted; sealed after it has mapped its regions."""
+
+    session: Session
+    plane: PlaneSession
+    welcome: Welcome
+    sealed: bool = False
+
+    def fds(self) -> list[int]:
+        """What goes out with WELCOME."""
+        return self.plane.info().welcome_fds()
+
+
+class Sessions:
+    """All attached threads."""
+
+    def __init__(
+        self,
+        config: Config,
+        plane: DataPlane,
+        registry: Registry,
+        balancer: Balancer,
+        save: Callable[[], None],
+        port_infos: dict[str, PortInfo],
+    ) -> None:
+        """port_infos: each configured port by name. save: keeps registry and balancer for the next janusd."""
+        self._config = config
+        self._plane = plane
+        self._registry = registry
+        self._balancer = balancer
+        self._save = save
+        self._port_infos = port_infos
+        self._attached: dict[tuple[str, int, int], Attached] = {}
+        self._resetting: dict[tuple[int, int, int], PlaneSession] = {}
+        self.app_ids = {app.name: number for number, app in enumerate(config.apps, 1)}
+        self.recovering = False
+
+    # --- start and end of it all ---
+
+    def start(self) -> None:
+        """Tell the data plane of every app, and of what a former janusd has left."""
+        for app, number in self.app_ids.items():
+            circle = self._balancer.circle(app)
+            self._plane.apps.add(number, app, circle.keys())
+            if circle.weights:
+                self._plane.apps.publish_circle(number, circle.points(), circle.epoch)
+        self.recovering = self._registry.waiting() > 0
+        self._publish_policy()
+        self._publish_services()
+
+    def stop(self) -> None:
+        """Free every session without a word to anybody: the apps resume with the next janusd."""
+        for attached in self._attached.values():
+            attached.plane.free()
+        for plane in self._resetting.values():
+            plane.free()
+        self._attached.clear()
+        self._resetting.clear()
+
+    def attached(self) -> list[Attached]:
+        """All of them."""
+        return list(self._attached.values())
+
+    def by_thread(self, app: str, tid: int) -> Attached | None:
+        """The attached thread of this app and tid."""
+        session = self._registry.session(app, tid)
+        return None if session is None else self._attached.get((app, tid, session.generation))
+
+    def by_event(self, event: Event) -> Attached | None:
+        """The attached thread that an event is about."""
+        return self._attached.get((self._name(event.app), event.tid, event.generation))
+
+    # --- life of one ---
+
+    def admit(self, who: Credentials, hello: Hello) -> Attached | Refusal:
+        """Policy, quotas, a tid, regions. A refusal leaves nothing behind."""
+        if hello.abi_major != ABI_MAJOR:
+            text = f"the app speaks ABI {hello.abi_major}.{hello.abi_minor}, janusd {ABI_MAJOR}.{ABI_MINOR}"
+            return Refusal(
+                AttachStatus.ABI_MISMATCH, f"{text}: install the same version of janus-tcp for both"
+            )
+        app = policy.find_app(self._config, who, hello.app)
+        if isinstance(app, Refusal):
+            return app
+        refusal = policy.admit_session(self._config, who, self._registry.sessions_of_uid(who.uid))
+        if refusal is not None:
+            return refusal
+        grant = policy.grant(app, hello, self._config.io.threads)
+        if isinstance(grant, Refusal):
+            return grant
+        resumed = hello.resume is not None
+        session = self._registry.attach(app, who, hello.resume)
+        if isinstance(session, Refusal):
+            return session
+        try:
+            plane = self._plane.sessions.create(self._session_config(session, grant, hello))
+        except GlueError as error:
+            if resumed:
+                session.attached = False
+            else:
+                self._forget(session)
+            return _refusal_of(error)
+        welcome = self._welcome(session, grant)
+        attached = Attached(session, plane, welcome)
+        self._attached[session.app, session.tid, session.generation] = attached
+        self._save()
+        log.info("app attached", extra=_fields(session, resumed=resumed, huge_pages=plane.info().huge))
+        return attached
+
+    def mapped(self, attached: Attached) -> Refusal | None:
+        """The app has mapped its regions: seal them and let the I/O threads serve it."""
+        try:
+            attached.plane.seal()
+            attached.plane.start()
+        except GlueError as error:
+            return _refusal_of(error)
+        attached.sealed = True
+        return None
+
+    def listen(self, attached: Attached, address: IpAddress | None, port: int) -> Refusal | None:
+        """The thread listens from now on."""
+        return self._change_listens(self._registry.listen, attached.session, address, port)
+
+    def unlisten(self, attached: Attached, address: IpAddress | None, port: int) -> Refusal | None:
+        """The thread listens there no longer."""
+        return self._change_listens(self._registry.unlisten, attached.session, address, port)
+
+    def _change_listens(
+        self,
+        change: Callable[[Session, IpAddress | None, int], Refusal | None],
+        session: Session,
+        address: IpAddress | None,
+        port: int,
+    ) -> Refusal | None:
+        before = set(session.listens)
+        if refusal := change(session, address, port):
+            return refusal
+        if session.listens != before:
+            if session.online:
+                self._publish_services()
+            self._save()
+        return None
+
+    def online(self, attached: Attached) -> None:
+        """The thread joins its app's circle."""
+        session = attached.session
+        changed = not session.online or session.unconfirmed is not None
+        self._registry.online(session)
+        if self._balancer.join(session.app, session.tid):
+            self._publish_circle(session.app)
+        if changed:
+            self._publish_services()
+            self._save()
+            log.info("thread online", extra=_fields(session, listens=len(session.listens)))
+        if self.recovering and self._registry.waiting() == 0:
+            self.end_recovery()
+
+    def end(self, attached: Attached, reason: str) -> None:
+        """The thread is gone: its keys go to others, its peers get RST, its memory comes back. Idempotent."""
+        session = attached.session
+        if self._attached.pop((session.app, session.tid, session.generation), None) is None:
+            return
+        slots = attached.plane.stop()
+        self._forget(session)
+        log.info(
+            "app detached", extra=_fields(session, reason=reason, slots=slots.total, slots_held=slots.held)
+        )
+        key = (self.app_ids[session.app], session.tid, session.generation)
+        try:
+            attached.plane.reset_peers(RESETS_PER_S)
+        except GlueError as error:
+            log.warning("peers are not reset", extra=_fields(session, error=error.strerror))
+            attached.plane.free()
+        else:
+            self._resetting[key] = attached.plane
+
+    def resets_done(self, event: Event) -> None:
+        """The peers of a thread that is gone have been told: free its memory."""
+        plane = self._resetting.pop((event.app, event.tid, event.generation), None)
+        if plane is None or event.kind is not EventKind.RESETS_DONE:
+            return
+        progress = plane.reset_progress()
+        log.info(
+            "peers reset",
+            extra=fields(
+                app=self._name(event.app), tid=event.tid, sent=progress.sent, skipped=progress.skipped
+            ),
+        )
+        plane.free()
+
+    def end_recovery(self) -> None:
+        """The time for resuming is over: who has not come back is gone. Idempotent."""
+        if not self.recovering:
+            return
+        self.recovering = False
+        expired = self._registry.expire()
+        for session in expired:
+            self._leave(session)
+            log.warning("session was not resumed", extra=_fields(session))
+        if expired:
+            self._publish_services()
+            self._save()
+        self._publish_policy()
+
+    # --- its parts ---
+
+    def _name(self, app_id: int) -> str:
+        return next((app for app, number in self.app_ids.items() if number == app_id), "")
+
+    def _forget(self, session: Session) -> None:
+        """Out of registry, circle, services and saved state."""
+        self._registry.detach(session)
+        self._leave(session)
+        if session.online:
+            self._publish_services()
+        self._save()
+
+    def _leave(self, session: Session) -> None:
+        if self._balancer.leave(session.app, session.tid):
+            self._publish_circle(session.app)
+
+    def _publish_circle(self, app: str) -> None:
+        circle = self._balancer.circle(app)
+        self._plane.apps.publish_circle(self.app_ids[app], circle.points(), circle.epoch)
+
+    def _publish_services(self) -> None:
+        self._plane.services.publish(
+            Service(s.address, s.ports.first, s.ports.last, self.app_ids[s.app])
+            for s in self._registry.services()
+        )
+
+    def _publish_policy(self) -> None:
+        self._plane.services.set_policy(reset=self._config.daemon.reset_unknown, recovery=self.recovering)
+
+    def _session_config(self, session: Session, grant: policy.Grant, hello: Hello) -> SessionConfig:
+        app, sizes = grant.app, grant.sizes
+        return SessionConfig(
+            app=self.app_ids[app.name],
+            tid=session.tid,
+            generation=session.generation,
+            lease=Lease(app.addresses, _ranges(app)),
+            row=hello.row,
+            rows=sizes.rows,
+            rx_slots_per_io=sizes.rx_slots_per_io,
+            tx_slots=sizes.tx_slots,
+        )
+
+    def _welcome(self, session: Session, grant: policy.Grant) -> Welcome:
+        app = grant.app
+        ports = {p.name for address in app.addresses if (p := self._config.port_of(address)) is not None}
+        infos = [self._port_infos[name] for name in sorted(ports)]
+        source = app.source_ports
+        return Welcome(
+            tid=session.tid,
+            generation=session.generation,
+            sizes=grant.sizes,
+            token=session.token,
+            source_ports=(source.first, source.last) if source is not None else (0, 0),
+            mtu=min((info.mtu for info in infos), default=576),
+            tx_checksum_offload=bool(infos) and all(info.offloads & Offload.TX_TCP for info in infos),
+            addresses=app.addresses,
+        )
+
+
+def _ranges(app: AppConfig) -> tuple[tuple[int, int], ...]:
+    ranges = [*app.ports, *([app.source_ports] if app.source_ports is not None else [])]
+    return tuple((range_.first, range_.last) for range_ in ranges)
+
+
+def _refusal_of(error: GlueError) -> Refusal:
+    status = AttachStatus.NO_MEMORY if error.errno == errno.ENOMEM else AttachStatus.BAD_MESSAGE
+    return Refusal(status, error.strerror or str(error))
+
+
+def _fields(session: Session, **more: object) -> dict[str, dict[str, object]]:
+    return fields(app=session.app, tid=session.tid, pid=session.pid, uid=session.uid, **more)

@@ -1,0 +1,213 @@
+"""A data plane made of lists: what janusd told it, and nothing behind it."""
+
+import os
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+
+from dpdk_glue.values import (
+    Event,
+    GlueError,
+    IoThreadInfo,
+    Offload,
+    PortInfo,
+    PortStats,
+    ResetProgress,
+    Row,
+    Service,
+    SessionConfig,
+    SessionInfo,
+    Slots,
+)
+from janusd import config
+
+CONFIG = f"""
+[daemon]
+recovery_s = 1.0
+[[port]]
+name = "p0"
+device = "net_null0"
+addresses = ["10.77.0.1/24", "fd77::1/64"]
+[[app]]
+name = "web"
+users = [{os.getuid()}]
+ports = ["80", "8000-8099"]
+source_ports = "40000-49999"
+threads_max = 3
+connections_max = 1000
+rx_slots = 256
+tx_slots = 128
+[[app]]
+name = "api"
+users = [{os.getuid()}]
+ports = ["443"]
+[[app]]
+name = "other"
+users = [{os.getuid() + 1}]
+ports = ["9"]
+"""
+
+PORT = PortInfo(
+    name="p0",
+    driver="net_null",
+    mac=bytes.fromhex("020000000001"),
+    mtu=1500,
+    rx_queues=1,
+    tx_queues=1,
+    offloads=Offload.NONE,
+    link_up=True,
+    link_mbps=10000,
+)
+
+
+def parse_config(text: str = CONFIG) -> config.Config:
+    return config.parse(text, "j.toml")
+
+
+class FakeSession:
+    """A session whose descriptors are all /dev/null."""
+
+    def __init__(self, wish: SessionConfig, io_count: int) -> None:
+        self.config = wish
+        self.calls: list[str] = []
+        self.seal_error: GlueError | None = None
+        self.connections: list[Row] = []
+        self._io_count = io_count
+        self._fds = [os.open("/dev/null", os.O_RDONLY) for _ in range(4 + io_count)]
+
+    def info(self) -> SessionInfo:
+        j2a, a2j, csb, doorbell, *io = self._fds
+        return SessionInfo(
+            j2a_bytes=1 << 21,
+            a2j_bytes=1 << 21,
+            j2a_fd=j2a,
+            a2j_fd=a2j,
+            csb_fd=csb,
+            app_doorbell_fd=doorbell,
+            io_doorbell_fds=tuple(io),
+            huge=False,
+            violations=0,
+            closed=False,
+            app_sleeping=True,
+            heartbeat=7,
+            rows_used=len(self.connections),
+        )
+
+    def seal(self) -> None:
+        self.calls.append("seal")
+        if self.seal_error is not None:
+            raise self.seal_error
+
+    def start(self) -> None:
+        self.calls.append("start")
+
+    def stop(self) -> Slots:
+        self.calls.append("stop")
+        return Slots(256, 256, 0)
+
+    def free(self) -> None:
+        if "free" not in self.calls:
+            self.calls.append("free")
+            for fd in self._fds:
+                os.close(fd)
+
+    def slots(self) -> Slots:
+        return Slots(256, 200, 56)
+
+    def counters(self) -> list[int]:
+        return list(range(64))
+
+    def rows(self) -> Iterator[Row]:
+        return iter(self.connections)
+
+    def reset_peers(self, rate_per_s: int = 0) -> None:
+        self.calls.append("reset_peers")
+
+    def reset_progress(self) -> ResetProgress:
+        return ResetProgress(3, 1, True)
+
+
+class FakePlane:
+    """The parts of DataPlane that janusd uses; each part is the plane itself."""
+
+    def __init__(self, io_threads: int = 1) -> None:
+        self.apps = self.services = self.sessions = self.io_threads = self.ports = self.routing = self
+        self.slow_path = self
+        self.count = io_threads
+        self.added: dict[int, tuple[str, tuple[int, int]]] = {}
+        self.circles: dict[int, tuple[list[tuple[int, int]], int]] = {}
+        self.published: list[Service] = []
+        self.policy: dict[str, bool] = {}
+        self.created: list[FakeSession] = []
+        self.create_error: GlueError | None = None
+        self.sent: list[tuple[int, bytes]] = []
+        self.neighbours: dict[object, bytes] = {}
+        self.pending_events: list[Event] = []
+        self.turns = 0
+
+    def add(self, app: int, name: str, secret: tuple[int, int]) -> None:
+        self.added[app] = (name, secret)
+
+    def publish_circle(self, app: int, points: Sequence[tuple[int, int]], epoch: int) -> None:
+        self.circles[app] = (list(points), epoch)
+
+    def publish(self, services: Iterable[Service]) -> None:
+        self.published = list(services)
+
+    def set_policy(self, *, reset: bool, recovery: bool) -> None:
+        self.policy = {"reset": reset, "recovery": recovery}
+
+    def create(self, wish: SessionConfig) -> FakeSession:
+        if self.create_error is not None:
+            raise self.create_error
+        self.created.append(FakeSession(wish, self.count))
+        return self.created[-1]
+
+    def info(self, number: int) -> PortInfo | IoThreadInfo:
+        return PORT
+
+    def stats(self, number: int) -> PortStats:
+        return PortStats(
+            rx_packets=10,
+            rx_bytes=1000,
+            rx_missed=1,
+            rx_errors=0,
+            rx_no_mbuf=0,
+            tx_packets=20,
+            tx_bytes=2000,
+            tx_errors=2,
+        )
+
+    def send(self, port: int, frame: bytes) -> None:
+        self.sent.append((port, frame))
+
+    def set_neighbour(self, port: int, address: object, mac: bytes) -> None:
+        self.neighbours[port, address] = mac
+
+    def delete_neighbour(self, port: int, address: object) -> bool:
+        return self.neighbours.pop((port, address), None) is not None
+
+
+HELLO = struct.Struct("=II HHHH 32s 16s IIII 8H")
+ROW = (128, 0, 8, 24, 26, 28, 32, 36)
+
+
+def hello(
+    app: str = "web",
+    *,
+    type_: int = 1,
+    magic: int = 0x4A414E55,
+    major: int = 1,
+    minor: int = 0,
+    resume: int = 0,
+    reserved: int = 0,
+    token: bytes = bytes(16),
+    rows: int = 0,
+    rx: int = 0,
+    tx: int = 0,
+    reserved2: int = 0,
+    row: Sequence[int] = ROW,
+) -> bytes:
+    """The bytes of a HELLO, written down a second time."""
+    return HELLO.pack(
+        type_, magic, major, minor, resume, reserved, app.encode(), token, rows, rx, tx, reserved2, *row
+    )
