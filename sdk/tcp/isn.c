@@ -1,0 +1,86 @@
+/*
+ * isn.c: see isn.h.
+ *
+ *   cookie   | period mod 4 | MSS index | keyed hash of flow, IRS, period and MSS index |
+ *              31        30   29     27   26                                          0
+ */
+#include "tcp/isn.h"
+
+#include <string.h>
+
+enum { MSS_COUNT = 8, HASH_BITS = 27 };
+
+/* The values that Internet paths show (Alcock and Nelson 2011), and those of jumbo-less IPv6 and tunnels. */
+static const uint16_t mss_values[MSS_COUNT] = {216, 536, 1220, 1360, 1400, 1440, 1452, 1460};
+
+struct isn_offsets isn_offsets(const struct csb_secret *secret, const struct flow *flow)
+{
+    uint64_t hash = csb_hash(secret, flow);
+
+    return (struct isn_offsets){.isn = (uint32_t)hash, .ts_base = (uint32_t)(hash >> 32)};
+}
+
+static uint32_t keyed(const struct csb_secret *secret, const struct flow *flow, uint32_t irs, uint64_t period,
+                      uint32_t mss_index)
+{
+    struct {
+        struct flow flow;
+        uint32_t irs, mss_index;
+        uint64_t period;
+    } input;
+
+    memset(&input, 0, sizeof input); /* padding is hashed too */
+    input.flow = *flow;
+    input.irs = irs;
+    input.mss_index = mss_index;
+    input.period = period;
+    return (uint32_t)csb_siphash13(secret, &input, sizeof input) & ((1u << HASH_BITS) - 1);
+}
+
+static uint64_t period_of(uint64_t now_us)
+{
+    return now_us / (ISN_COOKIE_PERIOD_S * 1000000ull);
+}
+
+uint32_t isn_cookie_encode(const struct csb_secret *secret, const struct flow *flow, uint32_t irs, uint16_t mss,
+                           uint64_t now_us)
+{
+    uint64_t period = period_of(now_us);
+    uint32_t index = MSS_COUNT - 1;
+
+    while (index > 0 && mss_values[index] > mss)
+        index--;
+    return (uint32_t)(period & 3) << 30 | index << HASH_BITS | keyed(secret, flow, irs, period, index);
+}
+
+bool isn_cookie_decode(const struct csb_secret *secret, const struct flow *flow, uint32_t irs, uint32_t iss,
+                       uint64_t now_us, uint16_t *mss)
+{
+    uint64_t period = period_of(now_us);
+    uint32_t age = (uint32_t)(period - (iss >> 30)) & 3;
+    uint32_t index = iss >> HASH_BITS & (MSS_COUNT - 1);
+
+    if (age > 1 || age > period)
+        return false;
+    if (keyed(secret, flow, irs, period - age, index) != (iss & ((1u << HASH_BITS) - 1)))
+        return false;
+    *mss = mss_values[index];
+    return true;
+}
+
+/* Low bits of TSval: 4 of window scale, then SACK, then ECN. */
+uint32_t isn_cookie_tsval(uint32_t tsval, const struct isn_cookie *cookie)
+{
+    uint32_t bits = (cookie->wscale & 15u) | (uint32_t)cookie->sack << 4 | (uint32_t)cookie->ecn << 5;
+    uint32_t with = (tsval & ~63u) | bits;
+
+    return with > tsval ? with - 64 : with;
+}
+
+void isn_cookie_read_tsecr(uint32_t tsecr, struct isn_cookie *cookie)
+{
+    cookie->timestamps = true;
+    cookie->wscale = tsecr & 15;
+    cookie->sack = (tsecr & 16) != 0;
+    cookie->ecn = (tsecr & 32) != 0;
+}
