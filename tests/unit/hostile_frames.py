@@ -1,4 +1,4 @@
-"""The corpus of hostile frames: one list of (name, frame, verdict), made with scapy, by classes of known bugs.
+"""The corpus of hostile frames: one list of (name, frame, verdict), made with scapy, bug class by bug class.
 
 A verdict is "tcp", "slow:KIND" or the name of a drop reason in dpdk_glue/classify_drops.def. OTHERS has the
 frames that need a port of their own.
