@@ -80,9 +80,9 @@ class Session:
         count = lib.glue_session_counters(self._session(), out, 64)
         return list(out[0:count])
 
-    def rows(self) -> Iterator[Row]:
-        """Go over the connections of its rows, as the app wrote them: untrusted, but inside the lease."""
-        position = ffi.new("uint32_t *")
+    def rows(self, start: int = 0) -> Iterator[Row]:
+        """Go over its connections from a row on, as the app wrote them: untrusted, but inside the lease."""
+        position = ffi.new("uint32_t *", start)
         batch = ffi.new("struct glue_row[]", _ROWS_PER_CALL)
         while count := check(lib.glue_session_rows(self._session(), position, batch, _ROWS_PER_CALL)):
             for row in batch[0:count]:
