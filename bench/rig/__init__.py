@@ -1,9 +1,8 @@
 """The test bed that the demo, the benchmarks and the system tests stand on.
 
-Two network namespaces joined by a veth pair (or by two pairs with an impairing relay between), janusd on one end, kernel
-sockets on the other, applications as an unprivileged user.  Everything is made by a context manager and undone by it, in
-reverse.
-"""
+Two network namespaces joined by a veth pair (or by two pairs with an impairing relay between), janusd on
+one end, kernel sockets on the other, applications as an unprivileged user.  Everything is made by a context
+manager and undone by it, in reverse."""
 
 from bench.rig.janusd import AppPolicy, Janusd, JanusdConfig
 from bench.rig.network import Impairment, Network

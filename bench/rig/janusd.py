@@ -7,7 +7,7 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -160,31 +160,52 @@ class Janusd:
 
     def app(
         self,
-        script: str,
         *words: str,
         app: str = "web",
         user: str = APP_USER,
         name: str | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> Process:
-        """Start a Python program of the clone as an application; it is stopped before janusd is."""
+        """Start Python with these words as an application; it is stopped before janusd is."""
         process = Process(
-            [python(), script, *words],
+            [python(), *words],
             name=name or app,
             workdir=self._workdir,
             user=user,
-            env={"JANUS_APP": app, "JANUS_SOCKET": str(self.attach_socket)},
+            env={"JANUS_APP": app, "JANUS_SOCKET": str(self.attach_socket), **(env or {})},
         )
         self._apps.append(process)
         return process
 
-    def serve(self, script: str, *words: str, port: int, app: str = "web", workers: int = 1) -> Process:
-        """Start an application and wait until all its threads are online and its port answers."""
-        process = self.app(script, *words, app=app, name=f"{app}-{port}")
+    def serve(
+        self,
+        handler: str,
+        *,
+        port: int,
+        app: str = "web",
+        workers: int = 1,
+        env: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Run module:handler and wait until all its threads are online and its port answers."""
+        words = [
+            "-m",
+            "janus_tcp",
+            "run",
+            handler,
+            "--port",
+            str(port),
+            "--workers",
+            str(workers),
+            "--app",
+            app,
+        ]
+        process = self.app(*words, app=app, name=f"{app}-{port}", env=env)
         self.await_threads(process, app, workers)
         deadline = time.monotonic() + READY_SECONDS
         while not self.network.answers(port):
             if not process.alive() or time.monotonic() > deadline:
-                raise RuntimeError(f"{script} does not answer on port {port}:\n{process.tail()}\n{self.process.tail()}")
+                logs = f"{process.tail()}\n{self.process.tail()}"
+                raise RuntimeError(f"{handler} does not answer on port {port}:\n{logs}")
             time.sleep(0.02)
         return process
 
@@ -195,7 +216,9 @@ class Janusd:
             if not process.alive():
                 raise RuntimeError(f"{process.name} ended with {process.wait(1)}:\n{process.tail()}")
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{app} has not {count} threads after {READY_SECONDS:g} s:\n{process.tail()}")
+                raise TimeoutError(
+                    f"{app} has not {count} threads after {READY_SECONDS:g} s:\n{process.tail()}"
+                )
             time.sleep(0.05)
 
     def ctl(self, command: str) -> Any:
@@ -220,12 +243,16 @@ class Janusd:
         """A scrape of /metrics: samples by name."""
         words = ["ip", "netns", "exec", self.network.srv, "curl", "-sS", "--max-time", "10"]
         address = f"http://{self.config.metrics}/metrics"
-        return parse_metrics(subprocess.run([*words, address], capture_output=True, text=True, check=True).stdout)
+        return parse_metrics(
+            subprocess.run([*words, address], capture_output=True, text=True, check=True).stdout
+        )
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum over the samples of one name that have these labels."""
         samples = self.metrics().get(name, [])
-        return sum(value for have, value in samples if all(have.get(key) == want for key, want in labels.items()))
+        return sum(
+            value for have, value in samples if all(have.get(key) == want for key, want in labels.items())
+        )
 
 
 def parse_metrics(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:

@@ -3,15 +3,13 @@
     direct     NAME-srv: v0 ======================== v1: NAME-cli
     impaired   NAME-srv: v0 === r0: NAME-rel: r1 === v1: NAME-cli      with the relay between r0 and r1
 
-v0 belongs to janusd: no address and no IPv6, so that the kernel beside it stays silent.  v1 has kernel sockets; its offloads are off,
-because on a veth a kernel that leaves checksums to the device, or sends frames of 64 KiB, would send what no wire carries.
-"""
+v0 belongs to janusd: no address and no IPv6, so that the kernel beside it stays silent.  v1 has kernel
+sockets; its offloads are off, because on a veth a kernel that leaves checksums to the device, or sends
+frames of 64 KiB, would send what no wire carries."""
 
-import contextlib
 import ctypes
 import json
 import os
-import signal
 import socket
 import subprocess
 import threading
@@ -35,7 +33,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Impairment:
-    """What the relay does to frames, in parts per million; the delays in microseconds; all drawn from the seed."""
+    """What the relay does to frames, in parts per million; the delays in microseconds; all drawn from the
+    seed."""
 
     loss_ppm: int = 0
     duplicate_ppm: int = 0
@@ -89,7 +88,8 @@ class Network:
         return str(links[0]["address"])
 
     def inside(self, namespace: str, action: Callable[[], T]) -> T:
-        """Run action in a thread inside a namespace: sockets that it makes stay there and can be used anywhere."""
+        """Run action in a thread inside a namespace: sockets that it makes stay there and can be used
+        anywhere."""
         outcome: list[T] = []
         trouble: list[BaseException] = []
 
@@ -115,7 +115,9 @@ class Network:
 
     def connect(self, port: int, *, address: str = SERVER_ADDRESS, timeout: float = 30.0) -> socket.socket:
         """A TCP connection from the client's kernel."""
-        made = self.client_socket(family=socket.AF_INET6 if ":" in address else socket.AF_INET, timeout=timeout)
+        made = self.client_socket(
+            family=socket.AF_INET6 if ":" in address else socket.AF_INET, timeout=timeout
+        )
         try:
             made.connect((address, port))
         except BaseException:
@@ -154,6 +156,8 @@ class Network:
         set_in(self.cli, "net.ipv4.ip_local_port_range", "1024 65535")
         set_in(self.cli, "net.ipv4.tcp_tw_reuse", "1")
         if self._kernel_server:
+            if self._impairment is not None:
+                self._plain_frames(self.srv, "v0")
             run("ip", "-n", self.srv, "addr", "add", f"{SERVER_ADDRESS}/24", "dev", "v0")
             set_in(self.srv, "net.core.somaxconn", "4096")
         for namespace, link in ((self.srv, "v0"), (self.cli, "v1")):
@@ -180,7 +184,23 @@ class Network:
         set_in(namespace, f"net.ipv6.conf.{link}.disable_ipv6", "1")
 
     def _plain_frames(self, namespace: str, link: str) -> None:
-        run("ip", "netns", "exec", namespace, "ethtool", "-K", link, "tx", "off", "tso", "off", "gso", "off", "gro", "off")
+        run(
+            "ip",
+            "netns",
+            "exec",
+            namespace,
+            "ethtool",
+            "-K",
+            link,
+            "tx",
+            "off",
+            "tso",
+            "off",
+            "gso",
+            "off",
+            "gro",
+            "off",
+        )
 
 
 def run(*words: str) -> str:
@@ -196,9 +216,22 @@ def set_in(namespace: str, key: str, value: str) -> None:
     run("ip", "netns", "exec", namespace, "sysctl", "-qw", f"{key}={value}")
 
 
-
 def _veth(namespace: str, link: str, peer_namespace: str, peer: str) -> None:
-    run("ip", "link", "add", link, "netns", namespace, "type", "veth", "peer", "name", peer, "netns", peer_namespace)
+    run(
+        "ip",
+        "link",
+        "add",
+        link,
+        "netns",
+        namespace,
+        "type",
+        "veth",
+        "peer",
+        "name",
+        peer,
+        "netns",
+        peer_namespace,
+    )
 
 
 def _setns(namespace: str) -> None:

@@ -1,9 +1,9 @@
-"""Child processes of a rig: started in a namespace, as a user, with their output in a file, and stopped by process id.
+"""Child processes of a rig: started in a namespace, as a user, with their output in a file, and stopped by
+process id.
 
-A child is the leader of a session of its own, so that a Ctrl-C in the terminal reaches only the program that started it, and
-dies with it.  An unprivileged child whose clone lies under a directory that it may not enter sees the clone by a bind mount in
-a mount namespace of its own.
-"""
+A child is the leader of a session of its own, so that a Ctrl-C in the terminal reaches only the program
+that started it, and dies with it.  An unprivileged child whose clone lies under a directory that it may not
+enter sees the clone by a bind mount in a mount namespace of its own."""
 
 import contextlib
 import os
@@ -68,7 +68,8 @@ class Process:
         env: Mapping[str, str] | None = None,
         interactive: bool = False,
     ) -> None:
-        """Start argv.  Interactive: the child reads commands from us and answers on its standard output, line by line."""
+        """Start argv.  Interactive: the child reads commands from us and answers on its standard output,
+        line by line."""
         self.name = name
         self.log = workdir / f"{name}.log"
         with self.log.open("ab") as log:
@@ -188,7 +189,8 @@ def _user_words(user: str | None) -> list[str]:
 
 
 def _opened_clone() -> list[str]:
-    """Words that open the way to the clone for a user who may not enter a directory above it; none when all may."""
+    """Words that open the way to the clone for a user who may not enter a directory above it; none when all
+    may."""
     closed = [parent for parent in REPO.parents if not parent.stat().st_mode & stat.S_IXOTH]
     if not closed:
         return []

@@ -16,7 +16,9 @@ def build_tool(source: Path) -> Path:
     program = directory / source.stem
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
         fresh = program.with_suffix(f".{os.getpid()}")
-        done = subprocess.run(["gcc", *FLAGS, str(source), "-o", str(fresh)], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["gcc", *FLAGS, str(source), "-o", str(fresh)], capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             raise RuntimeError(f"{source.name} does not compile:\n{done.stderr}")
         fresh.replace(program)

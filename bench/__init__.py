@@ -1,0 +1,1 @@
+"""Honest figures: each program measures Janus and its baseline in the same run, alternating."""

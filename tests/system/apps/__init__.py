@@ -1,0 +1,1 @@
+"""Applications that the system tests run on Janus."""
