@@ -76,6 +76,14 @@ bool janus_recv_eof(const struct janus_thread *t, uint32_t conn)
     return tcp_recv_eof(t->stack, conn);
 }
 
+bool janus_fin_received(const struct janus_thread *t, uint32_t conn)
+{
+    enum tcp_state state = tcp_conn_state(t->stack, conn);
+
+    return state == TCP_STATE_CLOSE_WAIT || state == TCP_STATE_CLOSING || state == TCP_STATE_LAST_ACK ||
+           state == TCP_STATE_TIME_WAIT;
+}
+
 int64_t janus_send(struct janus_thread *t, uint32_t conn, const void *data, size_t len)
 {
     return tcp_send(t->stack, conn, data, len);

@@ -11,6 +11,7 @@
 
 #include "app/janus.h"
 
+/* cffi:begin */
 struct janus_loop;
 
 struct janus_loop_options {
@@ -33,5 +34,6 @@ struct janus_thread *janus_loop_thread(struct janus_loop *loop, uint32_t index);
 void janus_loop_advance(struct janus_loop *loop, uint64_t us);
 /* Packets that found no RX slot at the other end. */
 uint64_t janus_loop_lost(const struct janus_loop *loop);
+/* cffi:end */
 
 #endif

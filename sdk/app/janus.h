@@ -12,6 +12,7 @@
 
 #include "tcp/tcp.h"
 
+/* cffi:begin */
 struct janus_thread;
 
 struct janus_options {
@@ -39,6 +40,7 @@ struct janus_thread *janus_open(const struct janus_options *options, struct janu
 
 /* Says good-bye to janusd, which resets what is still open, and frees everything.  Null is allowed. */
 void janus_close(struct janus_thread *t);
+/* cffi:end */
 
 /* Listens on addr (null: every address of the lease) and port, in this stack and at janusd.  0 or -errno with error filled:
  * EADDRINUSE, EADDRNOTAVAIL, EACCES, ENOSPC.  The listener's connections start with user. */
@@ -67,6 +69,8 @@ void janus_wait(struct janus_thread *t, uint64_t timeout_us);
 /* For a loop that sleeps elsewhere: a descriptor that is readable when janus_poll() is worth a call, provided that
  * janus_arm() was called and returned true since the last janus_poll().  -1: this thread has none. */
 int janus_fd(const struct janus_thread *t);
+/* True when janus_poll() would find something now. */
+bool janus_pending(const struct janus_thread *t);
 /* Asks for the doorbell.  False: something is there already, do not sleep. */
 bool janus_arm(struct janus_thread *t);
 void janus_disarm(struct janus_thread *t);
@@ -87,6 +91,8 @@ uint32_t janus_recv_ready(const struct janus_thread *t, uint32_t conn);
 uint32_t janus_recv_views(const struct janus_thread *t, uint32_t conn, struct tcp_view *views, uint32_t count);
 void janus_recv_consume(struct janus_thread *t, uint32_t conn, uint32_t len);
 bool janus_recv_eof(const struct janus_thread *t, uint32_t conn);
+/* True: the peer's FIN has arrived; what was received before it may be unread. */
+bool janus_fin_received(const struct janus_thread *t, uint32_t conn);
 int64_t janus_send(struct janus_thread *t, uint32_t conn, const void *data, size_t len);
 void janus_shutdown(struct janus_thread *t, uint32_t conn);
 void janus_close_conn(struct janus_thread *t, uint32_t conn);

@@ -233,6 +233,11 @@ int janus_fd(const struct janus_thread *t)
     return t->session ? t->session->poll_fd : -1;
 }
 
+bool janus_pending(const struct janus_thread *t)
+{
+    return t->driver.pending(t->driver.context);
+}
+
 bool janus_arm(struct janus_thread *t)
 {
     t->driver.set_sleeping(t->driver.context, true);

@@ -1,0 +1,66 @@
+"""The cffi extension janus_tcp._janus: the C API for Python, and the types in C that every batch touches.
+
+Declarations come from the headers themselves: the slices between ``cffi:begin`` and ``cffi:end``, and
+whole structs.
+"""
+
+import re
+from pathlib import Path
+
+from cffi import FFI
+
+SDK = Path(__file__).resolve().parent.parent
+SOURCES = ["connection", "loop", "module", "sleeping", "streaming", "task", "timers"]
+
+
+def marked(header: str) -> str:
+    """What stands between the marks in a header."""
+    return "\n".join(re.findall(r"/\* cffi:begin \*/(.*?)/\* cffi:end \*/", (SDK / header).read_text(), re.S))
+
+
+def struct(header: str, name: str) -> str:
+    """One struct of a header; an array whose length only the compiler knows is left to it."""
+    match = re.search(rf"^struct {name} \{{.*?^\}};", (SDK / header).read_text(), re.S | re.M)
+    assert match, f"{header} has no struct {name}"
+    return match[0].replace("TCP_DROP_COUNT", "...")
+
+
+ffi = FFI()
+ffi.cdef(
+    "struct ip_addr { uint8_t b[16]; };\n"
+    + marked("app/janus.h")
+    + marked("app/env_loop.h")
+    + struct("tcp/counters.h", "tcp_counters")
+    + struct("tcp/tcp.h", "tcp_usage")
+    + struct("app/janus.h", "janus_stats")
+    + """
+    void janus_get_stats(const struct janus_thread *t, struct janus_stats *stats);
+    uint16_t janus_tid(const struct janus_thread *t);
+    uint32_t janus_addresses(const struct janus_thread *t, struct ip_addr *addresses, uint32_t count);
+    bool janus_attached(const struct janus_thread *t);
+    const char *tcp_drop_name(int drop);
+    int face_install(void);
+    int face_end_with_parent(void);
+    int loop_run(uintptr_t handle, int64_t timeout_us);
+    """
+)
+ffi.set_source(
+    "janus_tcp._janus",
+    '#include "janus_tcp/face.h"\n#include "app/env_loop.h"\n',
+    sources=[f"sdk/janus_tcp/{name}.c" for name in SOURCES],
+    include_dirs=["sdk", "."],
+    extra_objects=["build/release/libjanus.a"],
+    depends=["build/release/libjanus.a", "sdk/janus_tcp/face.h", "sdk/app/janus.h", "sdk/app/env_loop.h"],
+    define_macros=[("_CFFI_NO_LIMITED_API", "1"), ("_GNU_SOURCE", "1")],
+    extra_compile_args=[
+        "-std=gnu11",
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        "-Wno-cast-function-type",
+        "-Wno-missing-field-initializers",
+    ],
+)
+
+if __name__ == "__main__":
+    ffi.compile(verbose=True)

@@ -1,0 +1,186 @@
+/*
+ * face.h: the Python face of one TCP thread: the types that live in C because every batch touches them.
+ *
+ *   Loop ──> janus_thread            one per system thread; loop_run() is one batch: poll, TCP, resume, output
+ *    ├─ Connection (struct task)     its own awaiter for recv(); the handler's coroutine hangs on the embedded task
+ *    ├─ Task (struct task)           a spawned coroutine
+ *    └─ timers                       deadlines, sleeps, call_later()
+ *
+ * A task waits in one awaiter at a time (task.awaiting).  Waking it means resuming its coroutine; the awaiter then looks at the state
+ * again, so a wake-up too many is harmless.  All of it runs under the GIL in the loop's own system thread.
+ */
+#ifndef JANUS_TCP_FACE_H
+#define JANUS_TCP_FACE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "app/janus.h"
+
+struct loop;
+
+/* A coroutine that the loop drives. */
+struct task {
+    PyObject *coro;        /* owned while it runs; null: there is none, or it has ended */
+    PyObject *awaiting;    /* what it is blocked in (its frame owns that); null: running, ready or ended */
+    uint8_t of_connection; /* the struct it is part of */
+    uint8_t ready;         /* in the loop's ready queue */
+    uint8_t cancelled;     /* CancelledError is to be thrown at the next resume */
+    uint8_t reserved[5];
+};
+
+enum connection_flag {
+    CONNECTION_CLOSED = 0x01,     /* the core's connection is given back */
+    CONNECTION_EXPIRED = 0x02,    /* the deadline has passed */
+    CONNECTION_CONNECTING = 0x04, /* an active open without an answer yet */
+    CONNECTION_SENDING = 0x08,    /* a send() has not found room for all yet */
+};
+
+enum connection_op { OP_RECV, OP_NEXT, OP_CONNECT };
+
+struct connection {
+    PyObject_HEAD struct loop *loop; /* null once closed */
+    struct task *reader, *writer;    /* waiting in recv or connect, and in send */
+    uint32_t conn;
+    uint32_t want;           /* recv()'s limit */
+    uint32_t deadline_index; /* in the timer heap, 1-based; 0: none */
+    uint8_t flags;           /* enum connection_flag */
+    uint8_t op;              /* enum connection_op: what awaiting the connection itself means */
+    uint8_t reserved[2];
+    struct task task;
+};
+static_assert(sizeof(struct connection) == 80, "part of the bytes per idle connection");
+
+struct task_object {
+    PyObject_HEAD struct loop *loop;
+    struct task task;
+    struct task *joiner;
+    PyObject *result, *exception; /* one of them when it has ended */
+    PyObject *done;               /* called with the task at its end, or null */
+    bool ended, retrieved;
+};
+
+struct timer_entry {
+    uint64_t when_us;
+    PyObject *owner; /* Connection, Sleep or Timer; borrowed: its dealloc removes the entry */
+    uint32_t *index; /* the owner's place to remember where the entry is */
+};
+
+struct timers {
+    struct timer_entry *heap; /* heap[1..count] */
+    uint32_t count, room;
+};
+
+struct listener {
+    PyObject *handler; /* null: free */
+    struct ip_addr addr;
+    uint16_t port;
+};
+
+enum { LOOP_EVENTS = 64, LOOP_VIEWS = 1024, READING_LIMIT_MAX = 128 * 1024 };
+
+struct loop {
+    PyObject_HEAD struct janus_thread *thread;
+    struct connection **rows; /* by connection number, borrowed */
+    uint32_t row_count;
+    struct task *current;
+    struct task **ready; /* ring, each entry holds a reference to the task's object */
+    uint32_t ready_head, ready_count, ready_room;
+    struct timers timers;
+    struct listener listeners[TCP_LISTENERS_MAX];
+    PyObject *tasks;   /* set of the running Tasks, and of closed Connections whose handler still runs */
+    PyObject *orphans; /* list of unclosed Connections that another system thread let go */
+    uint32_t handlers; /* connections whose handler runs */
+    uint64_t accepted, failed;
+    unsigned long system_thread; /* of the last loop_run(); 0: none yet */
+    unsigned fork_count;
+    uint32_t spin_us;
+    bool owns_thread;
+    PyObject *fatal; /* KeyboardInterrupt or SystemExit on its way out of loop_run() */
+    struct tcp_event events[LOOP_EVENTS];
+    struct tcp_view views[LOOP_VIEWS];
+};
+
+extern PyTypeObject connection_type, task_type, loop_type, sleep_type, timer_type, sending_type, reading_type,
+    done_type;
+extern PyObject *face_cancelled_error, *face_incomplete_error;
+
+/* --- module.c --- */
+/* Creates module janus_tcp._core in sys.modules; 0, or -1 with a Python error printed. */
+int face_install(void);
+/* Reports exception (borrowed) of owner to the error handler; never raises. */
+void face_report(PyObject *owner, PyObject *exception);
+/* OSError(code, text).  Returns null. */
+PyObject *face_raise_os(int code, const char *text);
+PyObject *face_raise(const struct janus_error *error);
+/* The pending exception, taken and normalized; null: none. */
+PyObject *face_take_exception(void);
+/* am_send's PYGEN_RETURN through tp_iternext: StopIteration(value).  Steals value; returns null. */
+PyObject *face_stop(PySendResult result, PyObject *value);
+unsigned face_fork_count(void);
+/* SIGTERM for this process when its parent dies; 0 or -1. */
+int face_end_with_parent(void);
+
+/* --- loop.c --- */
+struct loop *loop_current(void);
+/* True: the calling system thread may touch loop's stack; else a RuntimeError is set. */
+bool loop_is_here(struct loop *loop);
+void loop_push_ready(struct loop *loop, struct task *task);
+/* One batch, called by cffi without the GIL; sleeps up to timeout_us (negative: no limit) when there is nothing to do.  Returns how much
+ * there was to do, or -1: see take_fatal(). */
+int loop_run(uintptr_t handle, int64_t timeout_us);
+
+/* --- task.c --- */
+PyObject *task_owner(struct task *task);
+struct loop *task_loop(struct task *task);
+/* Runs the coroutine until it waits or ends. */
+void task_resume(struct loop *loop, struct task *task);
+/* Registers the running task as blocked in awaiter; null with RuntimeError set when no task runs. */
+struct task *task_block(struct loop *loop, PyObject *awaiter);
+/* Wakes *waiter, if any, through the ready queue and clears it. */
+void task_wake(struct loop *loop, struct task **waiter);
+/* Throws CancelledError into the task at its next resume. */
+void task_cancel(struct loop *loop, struct task *task);
+/* Ends the task where it stands; its coroutine sees GeneratorExit. */
+void task_kill(struct loop *loop, struct task *task);
+PyObject *task_spawn(struct loop *loop, PyObject *coro, PyObject *done);
+
+/* --- timers.c --- */
+/* False with MemoryError set. */
+bool timers_set(struct timers *timers, uint64_t when_us, PyObject *owner, uint32_t *index);
+void timers_remove(struct timers *timers, uint32_t *index);
+uint64_t timers_next_us(const struct timers *timers);
+/* Takes the next due entry's owner (a new reference); null: none. */
+PyObject *timers_pop(struct timers *timers, uint64_t now_us);
+void timers_free(struct timers *timers);
+
+/* --- sleeping.c --- */
+PyObject *sleep_new(struct loop *loop, double seconds);
+void sleep_fire(PyObject *sleep);
+void sleep_abandon(PyObject *sleep);
+PyObject *timer_new(struct loop *loop, double seconds, PyObject *callback);
+void timer_fire(PyObject *timer);
+/* now + seconds in the loop's time, saturating.  False with ValueError set: negative or not a number. */
+bool sleep_when(struct loop *loop, double seconds, uint64_t *when_us);
+
+/* --- connection.c --- */
+/* A new Connection for the core's connection conn; null with an error set, conn is then aborted. */
+struct connection *connection_new(struct loop *loop, uint32_t conn);
+/* Gives the core's connection back, by FIN or by RST; wakes whoever waits. */
+void connection_close(struct connection *c, bool abort);
+void connection_on_event(struct connection *c, uint32_t kinds);
+void connection_expire(struct connection *c);
+/* 0, or -1 with the error set that recv or send must raise now: closed, expired, wrong thread. */
+int connection_usable(struct connection *c, bool sending);
+/* Sets the error that has ended the connection.  True: there is one. */
+bool connection_failed(struct connection *c);
+
+/* --- streaming.c --- */
+/* Sends data, at once as far as there is room; returns an awaitable for the rest. */
+PyObject *sending_start(struct connection *c, PyObject *data);
+PyObject *reading_exactly(struct connection *c, Py_ssize_t n);
+PyObject *reading_until(struct connection *c, PyObject *delimiter, Py_ssize_t limit);
+/* The task that was blocked in this Sending or Reading goes elsewhere. */
+void streaming_abandon(PyObject *awaiter, struct task *task);
+
+#endif

@@ -1,0 +1,98 @@
+"""Coroutines beside coroutines: spawn and TaskGroup."""
+
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from janus_tcp._native import CancelledError, Connection, Loop, Task, cancel, current_loop, current_task
+
+T = TypeVar("T")
+
+
+def running_loop() -> Loop:
+    """The loop that runs the caller; RuntimeError outside of one."""
+    loop = current_loop()
+    if loop is None:
+        raise RuntimeError("this must be called in a coroutine that janus_tcp runs")
+    return loop
+
+
+def running_task() -> Task[Any] | Connection:
+    """The task that runs the caller, or the connection whose handler does; RuntimeError outside of one."""
+    task = current_task()
+    if task is None:
+        raise RuntimeError("this must be used in a coroutine that janus_tcp runs")
+    return task
+
+
+def spawn(coro: Coroutine[Any, Any, T]) -> Task[T]:
+    """Run coro beside the caller; await the Task for its result.
+
+    An exception that nobody awaits is logged.  Prefer TaskGroup: it leaves no task behind.
+    """
+    return running_loop().spawn(coro)
+
+
+class TaskGroup:
+    """``async with TaskGroup() as group: group.spawn(f())``: leaves when all tasks have ended.
+
+    The first failure cancels the others and the body; failures are raised as one ExceptionGroup.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: set[Task[Any]] = set()
+        self._errors: list[Exception] = []
+        self._parent: Task[Any] | Connection | None = None
+        self._failed = False
+        self._in_body = False
+
+    def spawn(self, coro: Coroutine[Any, Any, T]) -> Task[T]:
+        """Run coro in the group."""
+        task = running_loop().spawn(coro, self._ended)
+        self._tasks.add(task)
+        return task
+
+    def _ended(self, task: Task[Any]) -> None:
+        self._tasks.discard(task)
+        error = task.exception()
+        if not isinstance(error, Exception):
+            return
+        self._errors.append(error)
+        if not self._failed:
+            self._failed = True
+            self._cancel_tasks()
+            if self._in_body and self._parent is not None:
+                cancel(self._parent)
+
+    def _cancel_tasks(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+
+    async def __aenter__(self) -> Self:
+        self._parent = running_task()
+        self._in_body = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._in_body = False
+        outside: BaseException | None = None if error is None or self._failed else error
+        if error is not None:
+            self._cancel_tasks()
+        while self._tasks:
+            task = next(iter(self._tasks))
+            try:
+                await task
+            except CancelledError as cancelled:
+                if not task.done():  # the caller itself was cancelled meanwhile
+                    outside = outside or cancelled
+                    self._cancel_tasks()
+            except Exception:
+                pass
+        if isinstance(error, Exception):
+            self._errors.insert(0, error)
+        if self._errors and (outside is None or isinstance(outside, Exception)):
+            raise ExceptionGroup("tasks of a group failed", self._errors)
+        if outside is not None and outside is not error:
+            raise outside
