@@ -18,6 +18,32 @@ static inline uint64_t load64(const uint8_t *p)
     return v;
 }
 
+/* Fewer than 8 bytes, each piece at an even place; an odd last byte is the first of its word. */
+static inline uint64_t load_tail(const uint8_t *p, size_t len)
+{
+    uint64_t sum = 0;
+
+    if (len & 4) {
+        uint32_t v;
+        memcpy(&v, p, sizeof v);
+        sum += v;
+        p += 4;
+    }
+    if (len & 2) {
+        uint16_t v;
+        memcpy(&v, p, sizeof v);
+        sum += v;
+        p += 2;
+    }
+    if (len & 1) {
+        uint8_t word[2] = {*p, 0};
+        uint16_t v;
+        memcpy(&v, word, sizeof v);
+        sum += v;
+    }
+    return sum;
+}
+
 static inline uint64_t fold128(wide_sum sum)
 {
     uint64_t low = (uint64_t)sum, high = (uint64_t)(sum >> 64);
@@ -39,11 +65,7 @@ uint64_t checksum_add(uint64_t sum, const void *data, size_t len)
     }
     for (; len >= 8; len -= 8, p += 8)
         even += load64(p);
-    if (len > 0) {
-        uint64_t tail = 0;
-        memcpy(&tail, p, len);
-        odd += tail;
-    }
+    odd += load_tail(p, len);
     return fold128(even + odd);
 }
 
