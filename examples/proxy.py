@@ -25,14 +25,15 @@ async def handle(conn: janus_tcp.Connection) -> None:
     """Serve one connection."""
     host, _, port = os.environ["UPSTREAM"].rpartition(":")
     try:
-        upstream = await janus_tcp.connect(host, int(port), timeout=CONNECT_SECONDS)
+        async with janus_tcp.timeout(CONNECT_SECONDS):
+            upstream = await janus_tcp.connect(host, int(port))
     except OSError:
         conn.abort()
         return
     try:
-        backward = janus_tcp.spawn(pump(upstream, conn))
-        await pump(conn, upstream)
-        await backward
+        async with janus_tcp.TaskGroup() as group:
+            group.spawn(pump(upstream, conn))
+            await pump(conn, upstream)
     finally:
         upstream.close()
 

@@ -6,6 +6,7 @@ that started it, and dies with it.  An unprivileged child whose clone lies under
 enter sees the clone by a bind mount in a mount namespace of its own."""
 
 import contextlib
+import grp
 import os
 import pwd
 import shutil
@@ -68,8 +69,8 @@ class Process:
         env: Mapping[str, str] | None = None,
         interactive: bool = False,
     ) -> None:
-        """Start argv.  Interactive: the child reads commands from us and answers on its standard output,
-        line by line."""
+        """Start argv as root, or as user, "NAME" or "NAME:GROUP".  Interactive: the child reads commands
+        from us and answers on its standard output, line by line."""
         self.name = name
         self.log = workdir / f"{name}.log"
         with self.log.open("ab") as log:
@@ -180,9 +181,11 @@ def _user_words(user: str | None) -> list[str]:
     lifeline = ["setpriv", "--pdeathsig", "KILL"]
     if user is None:
         return [*lifeline, "--"]
-    entry = pwd.getpwnam(user)
+    name, _, group = user.partition(":")
+    entry = pwd.getpwnam(name)
+    gid = grp.getgrnam(group).gr_gid if group else entry.pw_gid
     identity = [
-        *("--reuid", str(entry.pw_uid), "--regid", str(entry.pw_gid), "--clear-groups"),
+        *("--reuid", str(entry.pw_uid), "--regid", str(gid), "--clear-groups"),
         *("--no-new-privs", "--inh-caps", "-all", "--bounding-set", "-all"),
     ]
     return [*_opened_clone(), *lifeline, *identity, "--"]

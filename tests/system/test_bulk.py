@@ -1,0 +1,58 @@
+"""Large transfers against the kernel, compared by SHA-256, on a clean wire and on one that harms.
+
+JANUS_BULK_MIB (1024) is the size of each clean transfer, JANUS_BULK_HARMED_MIB (64) of each harmed one.
+"""
+
+import os
+
+import pytest
+
+from bench.rig import Impairment, Janusd
+from tests.system.census import await_level, in_use, logs_are_clean
+from tests.system.conftest import SERVED, StartRig
+from tests.system.stream import digest, echo_both_ways, get, put
+
+CLEAN = int(os.environ.get("JANUS_BULK_MIB", "1024")) << 20
+HARMED = int(os.environ.get("JANUS_BULK_HARMED_MIB", "64")) << 20
+HARM = Impairment(
+    loss_ppm=10_000, duplicate_ppm=10_000, reorder_ppm=20_000, corrupt_ppm=100, delay_us=200, reorder_us=1500
+)
+TRANSFER = "tests.system.apps.transfer:handle"
+
+
+@pytest.mark.timeout(900)
+def test_one_gibibyte_each_way(rig: Janusd) -> None:
+    app = rig.serve(TRANSFER, port=8000)
+    level = in_use(rig)
+    expected = digest(CLEAN)
+    with rig.network.connect(8000, timeout=60) as sock:
+        assert put(sock, CLEAN) == expected, "kernel to Janus"
+        assert get(sock, CLEAN) == expected, "Janus to kernel"
+    await_level(rig, level)
+    logs_are_clean(rig.process, app)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_each_way_over_a_wire_that_loses_repeats_reorders_and_corrupts(
+    start_rig: StartRig, seed: int
+) -> None:
+    rig = start_rig(SERVED, Impairment(**{**HARM.__dict__, "seed": seed}))
+    app = rig.serve(TRANSFER, port=8000)
+    level = in_use(rig)
+    expected = digest(HARMED)
+    with rig.network.connect(8000, timeout=120) as sock:
+        assert put(sock, HARMED) == expected, "kernel to Janus"
+        assert get(sock, HARMED) == expected, "Janus to kernel"
+    stats = rig.network.relay_stats()
+    assert min(stats["lost"], stats["duplicated"], stats["reordered"], stats["corrupted"]) > 0, stats
+    await_level(rig, level)
+    logs_are_clean(rig.process, app)
+
+
+@pytest.mark.timeout(600)
+def test_both_ways_at_once_over_such_a_wire(start_rig: StartRig) -> None:
+    rig = start_rig(SERVED, HARM)
+    rig.serve("examples.echo:handle", port=8000)
+    with rig.network.connect(8000, timeout=120) as sock:
+        assert echo_both_ways(sock, HARMED // 4) == digest(HARMED // 4)

@@ -1,0 +1,138 @@
+"""Real clients and a real server of the kernel's side: curl, wrk, ab, Python's sockets, a listener."""
+
+import re
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from bench.rig import Janusd
+from bench.rig.network import CLIENT_ADDRESS, SERVER_ADDRESS, SERVER_ADDRESS_6
+from examples.http_server import PAGE
+from tests.system.census import await_level, in_use, logs_are_clean
+from tests.system.stream import digest, echo_both_ways
+
+HTTP = "examples.http_server:handle"
+ECHO = "examples.echo:handle"
+
+
+def client(rig: Janusd, *words: str, seconds: float = 60) -> str:
+    """Run a program in the client's namespace; its output."""
+    done = subprocess.run(
+        ["ip", "netns", "exec", rig.network.cli, *words],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    assert done.returncode == 0, f"{words[0]} ended with {done.returncode}: {done.stderr}{done.stdout}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("host", [SERVER_ADDRESS, f"[{SERVER_ADDRESS_6}]"], ids=["IPv4", "IPv6"])
+def test_curl_gets_its_page(rig: Janusd, host: str) -> None:
+    app = rig.serve(HTTP, port=80)
+    url = f"http://{host}/"
+    answer = client(rig, "curl", "-gsSi", "--max-time", "10", url)
+    assert answer.startswith("HTTP/1.1 200 OK\r\n") or answer.startswith("HTTP/1.1 200 OK\n")
+    assert answer.endswith(PAGE.decode())
+    twice = client(rig, "curl", "-gsS", "--max-time", "10", "-w", "%{num_connects}", url, url)
+    assert twice == f"{PAGE.decode()}1{PAGE.decode()}0", "the connection is kept for the second request"
+    logs_are_clean(rig.process, app)
+
+
+def test_wrk_with_two_workers_that_share_the_connections(rig: Janusd) -> None:
+    app = rig.serve(HTTP, port=80, workers=2)
+    level = in_use(rig)
+    text = client(rig, "wrk", "-t1", "-c64", "-d3s", f"http://{SERVER_ADDRESS}/")
+    match = re.search(r"(\d+) requests in", text)
+    assert match is not None, text
+    assert int(match[1]) > 300, text
+    assert "Non-2xx" not in text, text
+    assert "Socket errors" not in text, text
+    await_level(rig, level)
+    logs_are_clean(rig.process, app)
+
+
+def test_ab_opens_a_connection_for_each_request(rig: Janusd) -> None:
+    rig.serve(HTTP, port=80, workers=2)
+    level = in_use(rig)
+    text = client(rig, "ab", "-q", "-n", "2000", "-c", "20", f"http://{SERVER_ADDRESS}/")
+    assert re.search(r"Complete requests:\s+2000\b", text), text
+    assert re.search(r"Failed requests:\s+0\b", text), text
+    await_level(rig, level)
+
+
+def test_ping(rig: Janusd) -> None:
+    for address in (SERVER_ADDRESS, SERVER_ADDRESS_6):
+        assert " 0% packet loss" in client(rig, "ping", "-c", "3", "-i", "0.2", "-W", "2", address)
+
+
+@pytest.mark.parametrize("address", [SERVER_ADDRESS, SERVER_ADDRESS_6], ids=["IPv4", "IPv6"])
+def test_python_sockets_echo(rig: Janusd, address: str) -> None:
+    rig.serve(ECHO, port=8000)
+    for size in (1, 1447, 1448, 1449, 65536, 3_000_000):
+        with rig.network.connect(8000, address=address) as sock:
+            assert echo_both_ways(sock, size) == digest(size), size
+            sock.shutdown(socket.SHUT_WR)
+            assert sock.recv(1) == b"", "the server closes when its client has finished"
+
+
+def test_many_small_messages_keep_their_order(rig: Janusd) -> None:
+    rig.serve(ECHO, port=8000)
+    with rig.network.connect(8000) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        lines = [b"line %d\n" % number for number in range(2000)]
+        feeder = threading.Thread(target=lambda: [sock.sendall(line) for line in lines])
+        feeder.start()
+        answers = sock.makefile("rb")
+        assert [answers.readline() for _ in lines] == lines
+        feeder.join()
+
+
+def test_a_port_that_nobody_serves_is_refused(rig: Janusd) -> None:
+    with pytest.raises(ConnectionRefusedError):
+        rig.network.connect(81, timeout=5)
+
+
+def test_active_open_to_a_kernel_listener(rig: Janusd) -> None:
+    upstream = rig.network.inside(rig.network.cli, lambda: socket.create_server((CLIENT_ADDRESS, 9000)))
+    upstream.settimeout(30)
+    peers: list[tuple[str, int]] = []
+
+    def serve(rounds: int) -> None:
+        for _ in range(rounds):
+            accepted, peer = upstream.accept()
+            peers.append(peer)
+            with accepted:
+                while data := accepted.recv(65536):
+                    accepted.sendall(data)
+
+    app = rig.serve("examples.proxy:handle", port=8000, workers=2, env={"UPSTREAM": f"{CLIENT_ADDRESS}:9000"})
+    level = in_use(rig)
+    with upstream:
+        server = threading.Thread(target=serve, args=(9,))
+        server.start()
+        run_rounds(rig, lambda sock: echo_both_ways(sock, 300_000))
+        server.join(30)
+    assert {host for host, _ in peers} == {SERVER_ADDRESS}
+    assert all(40000 <= port <= 44999 for _, port in peers), "from the app's own range of ports"
+    await_level(rig, level, seconds=90)
+    logs_are_clean(app)
+
+
+def run_rounds(rig: Janusd, exchange: Callable[[socket.socket], str]) -> None:
+    """Eight exchanges; serve() has made the ninth connection, the one that asked whether the port answers."""
+    for _ in range(8):
+        with rig.network.connect(8000) as sock:
+            assert exchange(sock) == digest(300_000)
+            sock.shutdown(socket.SHUT_WR)
+            assert sock.recv(1) == b""
+
+
+def test_active_open_to_a_port_that_nobody_serves_ends_the_client_too(rig: Janusd) -> None:
+    rig.serve("examples.proxy:handle", port=8000, env={"UPSTREAM": f"{CLIENT_ADDRESS}:9999"})
+    with rig.network.connect(8000, timeout=10) as sock, pytest.raises(ConnectionResetError):
+        sock.recv(1)
