@@ -39,7 +39,7 @@ class Sender:
 
 
 @pytest.mark.parametrize(
-    "smss, window", [(536, 5360), (1460, 14600), (1448, 14480), (4000, 14600), (9000, 18000)]
+    ("smss", "window"), [(536, 5360), (1460, 14600), (1448, 14480), (4000, 14600), (9000, 18000)]
 )
 def test_initial_window(smss: int, window: int) -> None:  # RFC 6928 2
     assert lib.cc_initial_window(smss) == window

@@ -68,7 +68,7 @@ class Twin:
     def pop(self) -> None:
         chain = ffi.new("struct reasm_chain *")
         popped = lib.reasm_pop(self.r, self.slots, chain)
-        length = next((n for n in range(len(self.held) + 1) if n not in self.held))
+        length = next(n for n in range(len(self.held) + 1) if n not in self.held)
         assert popped == (length > 0)
         assert self.walk(chain) == [self.held[at] for at in range(length)]
         self.held = {at - length: owner for at, owner in self.held.items() if at >= length}

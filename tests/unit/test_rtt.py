@@ -10,7 +10,7 @@ SAMPLES = st.lists(st.tuples(st.integers(1, 50_000_000), st.integers(1, 40)), mi
 
 @given(SAMPLES)
 def test_estimates_follow_the_formulas(samples: list[tuple[int, int]]) -> None:
-    """2.2 and 2.3 with the gains divided by n (RFC 7323 appendix G); integers lose less than 8 n us in all."""
+    """2.2 and 2.3 with the gains divided by n (RFC 7323 appendix G)."""
     rtt = ffi.new("struct rtt *")
     srtt = rttvar = 0.0
     for number, (sample, n) in enumerate(samples):
@@ -45,7 +45,7 @@ def test_nothing_measured_gives_one_second() -> None:
 
 
 @pytest.mark.parametrize(
-    "samples, low, high",
+    ("samples", "low", "high"),
     [
         pytest.param([0] * 5, 200_000, 200_001, id="a sample of 0 counts as measured"),
         pytest.param([100] * 50, 200_000, 200_101, id="steady and short: 200 ms above SRTT"),

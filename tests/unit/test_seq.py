@@ -23,7 +23,7 @@ def test_between(seq: int, begin: int, length: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "rcv_nxt, rcv_wnd, seq, length, acceptable",
+    ("rcv_nxt", "rcv_wnd", "seq", "length", "acceptable"),
     [
         pytest.param(100, 0, 100, 0, True, id="empty segment at RCV.NXT, closed window"),
         pytest.param(100, 0, 101, 0, False, id="empty segment after RCV.NXT, closed window"),
