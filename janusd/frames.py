@@ -17,8 +17,12 @@ ETHER_BYTES = 14
 ETHER_IPV4, ETHER_ARP, ETHER_IPV6 = 0x0800, 0x0806, 0x86DD
 IPV4_BYTES, IPV6_BYTES = 20, 40
 FRAME_MIN = 60  # without FCS
-ICMP_ECHO, ICMP_ECHO_REPLY = 8, 0
-ICMPV6_ECHO, ICMPV6_ECHO_REPLY, ND_SOLICIT, ND_ADVERT = 128, 129, 135, 136
+ICMP_ECHO, ICMP_ECHO_REPLY, ICMP_UNREACHABLE = 8, 0, 3
+ICMPV6_UNREACHABLE, ICMPV6_ECHO, ICMPV6_ECHO_REPLY, ND_SOLICIT, ND_ADVERT = 1, 128, 129, 135, 136
+UDP = 17
+QUOTE_MAX = (
+    512  # of the packet that an ICMP error is about; with both headers below 576 bytes (RFC 1812 4.3.2.3)
+)
 ALL_NODES = ipaddress.IPv6Address("ff02::1")
 
 _ARP = struct.Struct("!HHBBH6s4s6s4s")
@@ -63,6 +67,16 @@ class Echo:
     body: bytes
 
 
+@dataclass(frozen=True)
+class Datagram:
+    """A UDP packet for one of our addresses; packet begins with its IP header."""
+
+    source: IpAddress
+    destination: IpAddress
+    source_mac: bytes
+    packet: bytes
+
+
 def is_unicast_mac(mac: bytes) -> bool:
     """True for a MAC that one host can have."""
     return len(mac) == 6 and not mac[0] & 1 and any(mac)
@@ -76,7 +90,7 @@ def checksum(data: bytes) -> int:
     return 0xFFFF - total if total or not any(data) else 0
 
 
-def parse(frame: bytes) -> Arp | Solicit | Advert | Echo | None:
+def parse(frame: bytes) -> Arp | Solicit | Advert | Echo | Datagram | None:
     """What a frame says; None: nothing that the control plane has to do with, or malformed."""
     if len(frame) < ETHER_BYTES or not is_unicast_mac(frame[6:12]):
         return None
@@ -101,39 +115,47 @@ def _parse_arp(data: bytes) -> Arp | None:
     return Arp(op == 1, mac, ipaddress.IPv4Address(sender), ipaddress.IPv4Address(target))
 
 
-def _parse_ipv4(frame: bytes) -> Echo | None:
+def _parse_ipv4(frame: bytes) -> Echo | Datagram | None:
     packet = frame[ETHER_BYTES:]
     if len(packet) < IPV4_BYTES + 8 or packet[0] != 0x45:
         return None
     total = int.from_bytes(packet[2:4], "big")
     if not IPV4_BYTES + 8 <= total <= len(packet) or int.from_bytes(packet[6:8], "big") & 0x3FFF:
         return None
-    icmp = packet[IPV4_BYTES:total]
-    if packet[9] != 1 or checksum(packet[:IPV4_BYTES]) or icmp[:2] != bytes([ICMP_ECHO, 0]) or checksum(icmp):
-        return None
     source, destination = ipaddress.IPv4Address(packet[12:16]), ipaddress.IPv4Address(packet[16:20])
-    if source.is_multicast or source.is_unspecified or source.is_loopback or source.packed == b"\xff" * 4:
+    if checksum(packet[:IPV4_BYTES]) or not _is_host(source):
+        return None
+    if packet[9] == UDP:
+        return Datagram(source, destination, frame[6:12], packet[:total])
+    icmp = packet[IPV4_BYTES:total]
+    if packet[9] != 1 or icmp[:2] != bytes([ICMP_ECHO, 0]) or checksum(icmp):
         return None
     return Echo(source, destination, frame[6:12], icmp[4:])
 
 
-def _parse_ipv6(frame: bytes) -> Echo | Solicit | Advert | None:
+def _is_host(address: IpAddress) -> bool:
+    if address.is_multicast or address.is_unspecified or address.is_loopback:
+        return False
+    return address.version == 6 or address.packed != b"\xff" * 4
+
+
+def _parse_ipv6(frame: bytes) -> Echo | Solicit | Advert | Datagram | None:
     packet = frame[ETHER_BYTES:]
-    if len(packet) < IPV6_BYTES + 8 or packet[0] >> 4 != 6 or packet[6] != 58:
+    if len(packet) < IPV6_BYTES + 8 or packet[0] >> 4 != 6:
         return None
     length = int.from_bytes(packet[4:6], "big")
     if not 8 <= length <= len(packet) - IPV6_BYTES:
         return None
-    icmp = packet[IPV6_BYTES : IPV6_BYTES + length]
-    if checksum(_pseudo(packet[8:24], packet[24:40], length) + icmp):
-        return None
     source, destination = ipaddress.IPv6Address(packet[8:24]), ipaddress.IPv6Address(packet[24:40])
-    if source.is_multicast or source.is_loopback or icmp[1]:
+    if packet[6] == UDP and _is_host(source):
+        return Datagram(source, destination, frame[6:12], packet[: IPV6_BYTES + length])
+    icmp = packet[IPV6_BYTES : IPV6_BYTES + length]
+    if packet[6] != 58 or icmp[1] or checksum(_pseudo(packet[8:24], packet[24:40], length) + icmp):
         return None
     if icmp[0] == ICMPV6_ECHO:
-        return None if source.is_unspecified else Echo(source, destination, frame[6:12], icmp[4:])
+        return Echo(source, destination, frame[6:12], icmp[4:]) if _is_host(source) else None
     if icmp[0] in (ND_SOLICIT, ND_ADVERT) and length >= 24 and packet[7] == 255:
-        return _parse_nd(icmp, source, destination)
+        return None if source.is_multicast or source.is_loopback else _parse_nd(icmp, source, destination)
     return None
 
 
@@ -260,18 +282,32 @@ def build_advert(
 
 def build_echo_reply(echo: Echo, mac: bytes) -> bytes:
     """The reply to an echo request to an address of ours: the same body, back to where it came from."""
-    if isinstance(echo.destination, ipaddress.IPv6Address) and isinstance(echo.source, ipaddress.IPv6Address):
+    kind = ICMP_ECHO_REPLY if echo.destination.version == 4 else ICMPV6_ECHO_REPLY
+    return _build_icmp(echo, mac, bytes([kind, 0, 0, 0]) + echo.body)
+
+
+def build_port_unreachable(datagram: Datagram, mac: bytes) -> bytes:
+    """The answer to a UDP packet, which nobody here takes (RFC 1122 4.1.3.1, RFC 4443 3.1)."""
+    head = (
+        bytes([ICMP_UNREACHABLE, 3]) if datagram.destination.version == 4 else bytes([ICMPV6_UNREACHABLE, 4])
+    )
+    return _build_icmp(datagram, mac, head + bytes(6) + datagram.packet[:QUOTE_MAX])
+
+
+def _build_icmp(about: Echo | Datagram, mac: bytes, message: bytes) -> bytes:
+    """A frame back to where something came from; the message's checksum is filled in here."""
+    source, destination = about.destination, about.source
+    if isinstance(source, ipaddress.IPv6Address) and isinstance(destination, ipaddress.IPv6Address):
         return build_icmpv6(
             mac=mac,
-            destination_mac=echo.source_mac,
-            source=echo.destination,
-            destination=echo.source,
+            destination_mac=about.source_mac,
+            source=source,
+            destination=destination,
             hop_limit=64,
-            message=bytes([ICMPV6_ECHO_REPLY, 0, 0, 0]) + echo.body,
+            message=message,
         )
-    sum_ = checksum(bytes([ICMP_ECHO_REPLY, 0, 0, 0]) + echo.body)
-    icmp = bytes([ICMP_ECHO_REPLY, 0]) + sum_.to_bytes(2, "big") + echo.body
+    icmp = message[:2] + checksum(message).to_bytes(2, "big") + message[4:]
     head = struct.pack("!BBHHHBB", 0x45, 0, IPV4_BYTES + len(icmp), 0, 0x4000, 64, 1)
-    addresses = echo.destination.packed + echo.source.packed
+    addresses = source.packed + destination.packed
     header = head + checksum(head + b"\0\0" + addresses).to_bytes(2, "big") + addresses
-    return _ethernet(echo.source_mac, mac, ETHER_IPV4, header + icmp)
+    return _ethernet(about.source_mac, mac, ETHER_IPV4, header + icmp)
