@@ -1,0 +1,171 @@
+/*
+ * ack.c: acknowledgments.
+ */
+#include "tcp/ack.h"
+
+#include "tcp/recovery.h"
+#include "tcp/rtxq.h"
+#include "tcp/sack.h"
+#include "tcp/seq.h"
+#include "tcp/state.h"
+#include "tcp/timers.h"
+
+void ack_challenge(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
+{
+    uint16_t now_64ms = (uint16_t)(now_us / 64000);
+
+    if (t->challenged_64ms != 0 && (uint16_t)(now_64ms - t->challenged_64ms) * 64u < CHALLENGE_MS)
+        return;
+    t->challenged_64ms = now_64ms != 0 ? now_64ms : 1;
+    s->counters.challenge_acks++;
+    tcb_owe(s, t, OWE_ACK);
+}
+
+void ack_update_window(struct tcp_stack *s, struct tcb *t, const struct tcp_segment *seg)
+{
+    struct tcb_ext *e = stack_ext(s, t);
+    uint32_t wnd = (uint32_t)seg->wnd << t->snd_wind_shift;
+
+    if (!seq_lt(t->snd_wl1, seg->seq) && t->snd_wl1 != seg->seq)
+        return;
+    t->snd_wl1 = seg->seq;
+    if (e != NULL && wnd > e->max_snd_wnd)
+        e->max_snd_wnd = wnd;
+    if (wnd > t->snd_wnd && e != NULL && e->tx_first != TCP_NO_SLOT) {
+        if (t->snd_una == t->snd_nxt) { /* the persist timer has served */
+            e->rtx_deadline = 0;
+            t->backoff = 0;
+        }
+        tcb_owe(s, t, OWE_DATA);
+    }
+    t->snd_wnd = wnd;
+}
+
+/* One measurement from an ACK of new data: by the segment's own time, or by the echoed timestamp when one was sent twice. */
+static void sample_rtt(const struct tcp_stack *s, struct tcb *t, const struct tcb_ext *e, const struct input *in,
+                       const struct rtxq_acked *acked)
+{
+    uint32_t flight = t->snd_nxt - t->snd_una + acked->bytes;
+    uint32_t samples = (flight + 2u * t->smss - 1) / (2u * t->smss);
+    uint32_t elapsed_ms;
+
+    (void)s;
+    if (acked->sample) {
+        rtt_sample(&t->rtt, (uint32_t)in->now_us - acked->sent_us, samples);
+        return;
+    }
+    if (!(t->flags & TCB_TIMESTAMPS) || !(in->seg.options.present & TCP_OPTION_TIMESTAMPS))
+        return;
+    elapsed_ms = stack_now_ms(in->now_us) + e->ts_base - in->seg.options.tsecr;
+    if (elapsed_ms < RTT_SAMPLE_MAX_US / 1000)
+        rtt_sample(&t->rtt, (elapsed_ms + (elapsed_ms == 0)) * 1000, samples);
+}
+
+/* The octet of a zero-window probe was taken. */
+static void ack_probe(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e)
+{
+    s->tx[e->tx_unsent].flags |= TX_RETRANSMITTED;
+    t->snd_nxt++;
+    t->flags &= ~(uint32_t)TCB_PROBED;
+    s->counters.bytes_sent++;
+}
+
+static void grow_cwnd(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct input *in, uint32_t flight,
+                      uint32_t bytes)
+{
+    struct cc_ack cc_ack = {
+        .now_us = in->now_us,
+        .acked_bytes = bytes,
+        .smss = t->smss,
+        .srtt_us = rtt_srtt_us(&t->rtt),
+        .cwnd_limited = cc_in_slow_start(&t->cc) ? t->cc.cwnd / 2 <= flight : t->cc.cwnd <= flight + t->smss,
+    };
+
+    if (bytes != 0)
+        s->cc->on_ack(&t->cc, &e->cc, &cc_ack);
+}
+
+/* Our FIN is acknowledged. */
+static void ack_fin(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
+{
+    e->tx_end = t->snd_nxt;
+    t->flags &= ~(uint32_t)TCB_FIN_LOST;
+    if (t->state == TCP_STATE_FIN_WAIT_1) {
+        tcb_set_state(s, t, TCP_STATE_FIN_WAIT_2);
+        if (t->flags & TCB_ORPHAN)
+            t->idle_deadline = stack_deadline(now_us, s->config.fin_wait_2_ms * UINT64_C(1000));
+    }
+}
+
+static void ack_new(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct input *in, uint32_t sacked)
+{
+    uint32_t flight = t->snd_nxt - t->snd_una;
+    uint32_t ack = in->seg.ack;
+    struct rtxq_acked acked;
+
+    rtxq_ack(s, e, ack, &acked);
+    t->snd_una = ack;
+    t->backoff = 0;
+    if (acked.bytes != 0)
+        sample_rtt(s, t, e, in, &acked);
+    if ((t->flags & TCB_FIN_SENT) && ack == t->snd_nxt)
+        ack_fin(s, t, e, in->now_us);
+    if (recovery_on_ack(s, t, e, acked.bytes))
+        grow_cwnd(s, t, e, in, flight, acked.bytes - acked.sacked_bytes + sacked);
+    if (ack == t->snd_nxt)
+        e->rtx_deadline = 0;
+    else
+        timers_start_rtx(t, e, in->now_us);
+    if (e->tx_first != TCP_NO_SLOT || (t->flags & (TCB_FIN_QUEUED | TCB_FIN_SENT)) == TCB_FIN_QUEUED)
+        tcb_owe(s, t, OWE_DATA);
+    if (t->flags & TCB_WANT_WRITABLE) {
+        if (rtxq_room(s, t, e) >= t->smss) {
+            t->flags &= ~(uint32_t)TCB_WANT_WRITABLE;
+            tcb_event(s, t, TCP_EVENT_WRITABLE);
+        } else if (!rtxq_is_full(s, t, e)) {
+            tcb_owe(s, t, OWE_WRITABLE); /* what is missing now is slots */
+        }
+    }
+    if ((t->flags & TCB_WANT_SENT_ALL) && e->tx_first == TCP_NO_SLOT) {
+        t->flags &= ~(uint32_t)TCB_WANT_SENT_ALL;
+        tcb_event(s, t, TCP_EVENT_SENT_ALL);
+    }
+}
+
+/* RFC 5681 2: a duplicate acknowledgment. */
+static bool is_duplicate(const struct tcb *t, const struct tcp_segment *seg)
+{
+    return seg->ack == t->snd_una && t->snd_una != t->snd_nxt && seg->payload_len == 0 &&
+           !(seg->flags & (TCP_SYN | TCP_FIN)) && (uint32_t)seg->wnd << t->snd_wind_shift == t->snd_wnd;
+}
+
+enum tcp_drop ack_process(struct tcp_stack *s, struct tcb *t, const struct input *in)
+{
+    const struct tcp_segment *seg = &in->seg;
+    struct tcb_ext *e = stack_ext(s, t);
+    uint32_t max_wnd = (uint32_t)UINT16_MAX << t->snd_wind_shift;
+    uint32_t sacked = 0;
+
+    if ((t->flags & TCB_PROBED) && e != NULL && e->tx_unsent != TCP_NO_SLOT && seg->ack == t->snd_nxt + 1)
+        ack_probe(s, t, e);
+    if (!seq_leq(seg->ack, t->snd_nxt) || !seq_leq(t->snd_una - max_wnd, seg->ack)) {
+        ack_challenge(s, t, in->now_us); /* RFC 5961 5 */
+        return TCP_DROP_BAD_ACK;
+    }
+    if ((t->flags & TCB_SACK) && e != NULL && (seg->options.present & TCP_OPTION_SACK) &&
+        seq_geq(seg->ack, t->snd_una))
+        sacked = sack_mark(s, t, e, &seg->options);
+    if (seq_gt(seg->ack, t->snd_una)) {
+        if (e == NULL)
+            return TCP_DROP_BAD_ACK;
+        ack_new(s, t, e, in, sacked);
+    } else if (e != NULL && (sacked != 0 || is_duplicate(t, seg))) {
+        s->counters.duplicate_acks++;
+        if (e->dupacks < (t->snd_nxt - t->snd_una) / t->smss + 3 && e->dupacks < UINT16_MAX)
+            e->dupacks++;
+        recovery_on_duplicate(s, t, e, in->now_us);
+    }
+    if (seq_geq(seg->ack, t->snd_una))
+        ack_update_window(s, t, seg);
+    return TCP_DROP_NONE;
+}

@@ -1,0 +1,17 @@
+/*
+ * ack.h: the ACK field and the send window of a segment in a synchronized state (RFC 9293 3.10.7.4, fifth).
+ */
+#ifndef TCP_ACK_H
+#define TCP_ACK_H
+
+#include "tcp/stack.h"
+
+enum tcp_drop ack_process(struct tcp_stack *s, struct tcb *t, const struct input *in);
+
+/* Marks an ACK in answer to a segment that may be forged or looped: at most one in CHALLENGE_MS per connection (RFC 5961 7). */
+void ack_challenge(struct tcp_stack *s, struct tcb *t, uint64_t now_us);
+
+/* Takes SND.WND from a segment whose window is newer. */
+void ack_update_window(struct tcp_stack *s, struct tcb *t, const struct tcp_segment *seg);
+
+#endif

@@ -1,0 +1,40 @@
+/*
+ * build.c: headers.
+ */
+#include "tcp/build.h"
+
+#include "wire/bytes.h"
+#include "wire/checksum.h"
+#include "wire/ip.h"
+
+static_assert(IP_HEADER_MAX + TCP_HEADER_MAX <= TCP_SLOT_HEADROOM, "headers fit in front of the payload");
+
+uint32_t build_packet(const struct tcp_stack *s, uint8_t *slot_data, const struct build *b, uint32_t *offset)
+{
+    uint32_t ip_len = ip_header_len(b->raddr);
+    uint32_t header_len = TCP_HEADER_LEN + (uint32_t)tcp_options_len(b->options);
+    uint32_t l4_len = header_len + b->payload_len;
+    uint8_t *tcp = slot_data + b->payload_offset - header_len;
+    uint64_t sum;
+    uint16_t checksum;
+
+    put_be16(tcp, b->lport);
+    put_be16(tcp + 2, b->rport);
+    put_be32(tcp + 4, b->seq);
+    put_be32(tcp + 8, b->ack);
+    tcp[12] = (uint8_t)(header_len / 4 << 4);
+    tcp[13] = b->flags;
+    put_be16(tcp + 14, b->wnd);
+    put_be16(tcp + 16, 0);
+    put_be16(tcp + 18, 0);
+    tcp_options_build(tcp + TCP_HEADER_LEN, b->options);
+    sum = checksum_pseudo(b->laddr, b->raddr, IP_PROTOCOL_TCP, l4_len);
+    if (s->config.tx_checksum_offload)
+        checksum = (uint16_t)~checksum_finish(sum);
+    else
+        checksum = checksum_finish(checksum_add(sum, tcp, l4_len));
+    memcpy(tcp + 16, &checksum, sizeof checksum);
+    ip_build(tcp - ip_len, b->laddr, b->raddr, IP_PROTOCOL_TCP, l4_len, IP_ECN_NOT_ECT);
+    *offset = b->payload_offset - header_len - ip_len;
+    return ip_len + l4_len;
+}

@@ -1,0 +1,196 @@
+/*
+ * connect.c: SYN-SENT, and SYN-RECEIVED behind it.
+ */
+#include "tcp/connect.h"
+
+#include "tcp/handshake.h"
+#include "tcp/input.h"
+#include "tcp/reply.h"
+#include "tcp/rtxq.h"
+#include "tcp/timers.h"
+
+#include <errno.h>
+
+static bool is_taken(const struct tcp_stack *s, uint32_t hash, const struct flow *flow)
+{
+    struct table_cursor cursor;
+
+    for (uint32_t h = table_first(&s->table, hash, &cursor); h != TABLE_NONE; h = table_next(&s->table, &cursor))
+        if (stack_handle_is_flow(s, h, flow))
+            return true;
+    return false;
+}
+
+/* A free local port whose flow accept_port likes, from a random start (RFC 6056 3.3.1); 0: none. */
+static uint16_t choose_port(struct tcp_stack *s, struct flow *flow, bool (*accept_port)(void *context, uint64_t hash),
+                            void *context)
+{
+    uint32_t first = s->config.source_port_first;
+    uint32_t count = s->config.source_port_last - first + 1u;
+    uint32_t start;
+
+    if (first == 0)
+        return 0;
+    s->env.random(s->env.context, &start, sizeof start);
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t hash;
+
+        flow->lport = (uint16_t)(first + (start % count + i) % count);
+        hash = csb_hash(&s->config.flow_secret, flow);
+        if ((accept_port == NULL || accept_port(context, hash)) && !is_taken(s, csb_table_hash(hash), flow))
+            return flow->lport;
+    }
+    return 0;
+}
+
+static bool choose_address(const struct tcp_stack *s, const struct ip_addr *laddr, const struct ip_addr *raddr,
+                           uint8_t *index)
+{
+    for (uint32_t i = 0; i < s->address_count; i++) {
+        const struct ip_addr *a = &s->addresses[i];
+
+        if (ip_addr_is_ipv4(a) == ip_addr_is_ipv4(raddr) && (laddr == NULL || ip_addr_equal(a, laddr))) {
+            *index = (uint8_t)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct tcb *make(struct tcp_stack *s, const struct flow *flow, uint8_t laddr_index, uint64_t now_us)
+{
+    uint32_t index = slab_available(&s->ext) != 0 ? tcb_take(s) : TCP_NO_CONN;
+    uint32_t hash = csb_table_hash(csb_hash(&s->config.flow_secret, flow));
+    struct isn_offsets offsets = isn_offsets(&s->secret, flow);
+    struct tcb *t;
+    struct tcb_ext *e;
+
+    if (index == TCP_NO_CONN)
+        return NULL;
+    t = stack_tcb(s, index);
+    t->raddr = flow->raddr;
+    t->rport = flow->rport;
+    t->lport = flow->lport;
+    t->laddr_index = laddr_index;
+    if (!table_insert(&s->table, hash, handle_make(HANDLE_TCB, index))) {
+        tcb_free(s, t);
+        return NULL;
+    }
+    t->flags = TCB_IN_TABLE | TCB_ACTIVE | TCB_WINDOW_SCALE | TCB_TIMESTAMPS | TCB_SACK;
+    t->snd_una = isn_at(&offsets, now_us);
+    t->snd_nxt = t->snd_una + 1;
+    t->smss = SMSS_MIN;
+    e = tcb_borrow_ext(s, t);
+    (void)e;
+    tcb_set_state(s, t, TCP_STATE_SYN_SENT);
+    return t;
+}
+
+int tcp_connect(struct tcp_stack *s, const struct ip_addr *laddr, uint16_t lport, const struct ip_addr *raddr,
+                uint16_t rport, bool (*accept_port)(void *context, uint64_t hash), void *context, uint64_t user,
+                uint64_t now_us, uint32_t *conn)
+{
+    struct flow flow = {.raddr = *raddr, .rport = rport, .lport = lport};
+    uint8_t laddr_index;
+    struct tcb *t;
+
+    s->now_us = now_us;
+    if (!choose_address(s, laddr, raddr, &laddr_index) || rport == 0)
+        return -EADDRNOTAVAIL;
+    flow.laddr = s->addresses[laddr_index];
+    if (ip_addr_equal(&flow.laddr, raddr))
+        return -EADDRNOTAVAIL;
+    if (lport == 0) {
+        if (choose_port(s, &flow, accept_port, context) == 0)
+            return s->config.source_port_first == 0 ? -EADDRNOTAVAIL : -EADDRINUSE;
+    } else if (is_taken(s, csb_table_hash(csb_hash(&s->config.flow_secret, &flow)), &flow)) {
+        return -EADDRINUSE;
+    }
+    t = make(s, &flow, laddr_index, now_us);
+    if (t == NULL)
+        return -ENOBUFS;
+    t->user = user;
+    tcb_owe(s, t, OWE_SYN);
+    *conn = stack_index(s, t);
+    return 0;
+}
+
+void connect_strip_syn(const struct tcb *t, struct tcp_segment *seg)
+{
+    if ((seg->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == (TCP_SYN | TCP_ACK) && seg->seq + 1 == t->rcv_nxt) {
+        seg->seq++;
+        seg->flags &= (uint8_t)~TCP_SYN;
+    }
+}
+
+static void established(struct tcp_stack *s, struct tcb *t, const struct input *in)
+{
+    struct tcb_ext *e = stack_ext(s, t);
+
+    tcb_set_state(s, t, TCP_STATE_ESTABLISHED);
+    if ((t->flags & TCB_TIMESTAMPS) && (in->seg.options.present & TCP_OPTION_TIMESTAMPS)) {
+        uint32_t elapsed_ms = stack_now_ms(in->now_us) + e->ts_base - in->seg.options.tsecr;
+
+        if (elapsed_ms < RTT_SAMPLE_MAX_US / 1000)
+            rtt_sample(&t->rtt, (elapsed_ms + (elapsed_ms == 0)) * 1000, 1);
+    }
+    t->snd_una = in->seg.ack;
+    t->snd_wl1 = in->seg.seq;
+    t->snd_wnd = (uint32_t)in->seg.wnd << ((in->seg.flags & TCP_SYN) ? 0 : t->snd_wind_shift);
+    t->backoff = t->unanswered = 0;
+    e->max_snd_wnd = t->snd_wnd;
+    e->tx_end = t->snd_nxt;
+    e->recovery_point = t->snd_una;
+    e->rtx_deadline = 0;
+    s->cc->start(&e->cc, &t->cc);
+    s->counters.connections_opened++;
+    tcb_event(s, t, TCP_EVENT_CONNECTED);
+    tcb_owe(s, t, OWE_ACK);
+}
+
+enum tcp_drop connect_acknowledged(struct tcp_stack *s, struct tcb *t, const struct input *in)
+{
+    if (in->seg.ack != t->snd_nxt) {
+        reply_reset(s, in);
+        return TCP_DROP_BAD_ACK;
+    }
+    t->owe &= (uint8_t)~OWE_SYN;
+    established(s, t, in);
+    return TCP_DROP_NONE;
+}
+
+enum tcp_drop connect_input(struct tcp_stack *s, struct tcb *t, struct input *in)
+{
+    struct tcp_segment *seg = &in->seg;
+    struct handshake hs;
+    struct flow flow;
+
+    if ((seg->flags & TCP_ACK) && seg->ack != t->snd_nxt) {
+        reply_reset(s, in);
+        return TCP_DROP_BAD_ACK;
+    }
+    if (seg->flags & TCP_RST) {
+        if (!(seg->flags & TCP_ACK))
+            return TCP_DROP_BAD_FLAGS;
+        s->counters.resets_received++;
+        s->counters.connections_failed++;
+        tcb_end(s, t, ECONNREFUSED);
+        return TCP_DROP_NONE;
+    }
+    if (!(seg->flags & TCP_SYN))
+        return TCP_DROP_BAD_FLAGS;
+    tcb_flow(s, t, &flow);
+    handshake_read(s, &flow, &seg->options, &hs);
+    handshake_apply(s, t, &hs, seg->seq, in->now_us);
+    t->owe &= (uint8_t)~OWE_SYN;
+    if (!(seg->flags & TCP_ACK)) { /* simultaneous open */
+        tcb_set_state(s, t, TCP_STATE_SYN_RECEIVED);
+        stack_ext(s, t)->rtx_deadline = 0;
+        tcb_owe(s, t, OWE_SYN);
+        return TCP_DROP_NONE;
+    }
+    established(s, t, in);
+    seg->seq++;
+    seg->flags &= (uint8_t)~TCP_SYN;
+    return input_text_and_fin(s, t, in);
+}

@@ -1,0 +1,78 @@
+/*
+ * handshake.c: options of SYNs.
+ */
+#include "tcp/handshake.h"
+
+#include "tcp/window.h"
+
+enum {
+    MSS_DEFAULT_IPV4 = 536, /* RFC 9293 3.7.1 */
+    MSS_DEFAULT_IPV6 = 1220,
+    TIMESTAMPS_BYTES = 12,
+    WSCALE_MAX = 14, /* RFC 7323 2.3 */
+};
+
+uint16_t handshake_our_mss(const struct tcp_stack *s, const struct ip_addr *raddr)
+{
+    return (uint16_t)(s->config.mtu - stack_header_len(raddr));
+}
+
+void handshake_read(const struct tcp_stack *s, const struct flow *flow, const struct tcp_options *options,
+                    struct handshake *h)
+{
+    uint16_t ours = handshake_our_mss(s, &flow->raddr);
+    uint16_t mss = ip_addr_is_ipv4(&flow->raddr) ? MSS_DEFAULT_IPV4 : MSS_DEFAULT_IPV6;
+
+    if (options->present & TCP_OPTION_MSS)
+        mss = options->mss;
+    mss = mss > SMSS_MIN ? mss : SMSS_MIN;
+    h->mss = mss < ours ? mss : ours;
+    h->timestamps = (options->present & TCP_OPTION_TIMESTAMPS) != 0;
+    h->sack = (options->present & TCP_OPTION_SACK_PERMITTED) != 0;
+    h->tsval = h->timestamps ? options->tsval : 0;
+    h->wscale = HANDSHAKE_NO_WSCALE;
+    if (options->present & TCP_OPTION_WINDOW_SCALE)
+        h->wscale = options->window_scale < WSCALE_MAX ? options->window_scale : WSCALE_MAX;
+}
+
+void handshake_apply(struct tcp_stack *s, struct tcb *t, const struct handshake *h, uint32_t irs, uint64_t now_us)
+{
+    t->flags &= ~(uint32_t)(TCB_WINDOW_SCALE | TCB_TIMESTAMPS | TCB_SACK);
+    t->smss = h->mss;
+    if (h->timestamps) {
+        t->flags |= TCB_TIMESTAMPS;
+        t->smss = (uint16_t)(t->smss - TIMESTAMPS_BYTES);
+        t->ts_recent = h->tsval;
+        t->ts_recent_age_ms = stack_now_ms(now_us);
+    }
+    if (h->sack)
+        t->flags |= TCB_SACK;
+    if (h->wscale != HANDSHAKE_NO_WSCALE) {
+        t->flags |= TCB_WINDOW_SCALE;
+        t->snd_wind_shift = h->wscale & 0xf;
+        t->rcv_wind_shift = window_shift(s->config.rcv_buf_bytes) & 0xf;
+    }
+    t->rcv_nxt = irs + 1;
+    t->rcv_adv = t->rcv_nxt + window_initial(s);
+    t->last_ack_sent = t->rcv_nxt;
+    cc_window_init(&t->cc, t->smss, (t->flags & TCB_SYN_LOST) != 0);
+}
+
+void handshake_options(const struct tcp_stack *s, const struct flow *flow, const struct handshake *h, uint32_t tsval,
+                       struct tcp_options *options)
+{
+    memset(options, 0, sizeof *options);
+    options->present = TCP_OPTION_MSS;
+    options->mss = handshake_our_mss(s, &flow->raddr);
+    if (h->sack)
+        options->present |= TCP_OPTION_SACK_PERMITTED;
+    if (h->timestamps) {
+        options->present |= TCP_OPTION_TIMESTAMPS;
+        options->tsval = tsval;
+        options->tsecr = h->tsval;
+    }
+    if (h->wscale != HANDSHAKE_NO_WSCALE) {
+        options->present |= TCP_OPTION_WINDOW_SCALE;
+        options->window_scale = window_shift(s->config.rcv_buf_bytes);
+    }
+}

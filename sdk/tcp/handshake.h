@@ -1,0 +1,33 @@
+/*
+ * handshake.h: what two SYNs agree on (RFC 9293 3.7.1, RFC 7323, RFC 2018).
+ */
+#ifndef TCP_HANDSHAKE_H
+#define TCP_HANDSHAKE_H
+
+#include "tcp/isn.h"
+#include "tcp/stack.h"
+
+enum { HANDSHAKE_NO_WSCALE = 15 };
+
+/* What the peer's SYN offers. */
+struct handshake {
+    uint16_t mss; /* clamped to what this stack would send */
+    uint8_t wscale; /* 0 to 14, or HANDSHAKE_NO_WSCALE */
+    bool timestamps, sack;
+    uint32_t tsval;
+};
+
+void handshake_read(const struct tcp_stack *s, const struct flow *flow, const struct tcp_options *options,
+                    struct handshake *h);
+
+/* The MSS that this stack offers. */
+uint16_t handshake_our_mss(const struct tcp_stack *s, const struct ip_addr *raddr);
+
+/* Gives t what both sides can do, and the congestion window that follows from it.  irs: the peer's initial sequence number. */
+void handshake_apply(struct tcp_stack *s, struct tcb *t, const struct handshake *h, uint32_t irs, uint64_t now_us);
+
+/* Options of a SYN-ACK that accepts h. */
+void handshake_options(const struct tcp_stack *s, const struct flow *flow, const struct handshake *h, uint32_t tsval,
+                       struct tcp_options *options);
+
+#endif

@@ -1,0 +1,341 @@
+/*
+ * input.c: from packet to connection, and the steps of RFC 9293 3.10.7.4 in their order.
+ *
+ * A step that ends the matter says why.  None sends: they set owe bits that tcp_output() reads.
+ */
+#include "tcp/input.h"
+
+#include "tcp/ack.h"
+#include "tcp/connect.h"
+#include "tcp/listen.h"
+#include "tcp/reply.h"
+#include "tcp/rxq.h"
+#include "tcp/seq.h"
+#include "tcp/state.h"
+#include "tcp/timers.h"
+#include "tcp/timewait.h"
+#include "wire/ip.h"
+
+#include <errno.h>
+
+enum { TS_RECENT_AGE_MAX_MS = 24 * 24 * 3600 * 1000 }; /* RFC 7323 5.5 */
+
+static bool is_old_timestamp(const struct tcb *t, const struct input *in)
+{
+    return seq_lt(in->seg.options.tsval, t->ts_recent) &&
+           stack_now_ms(in->now_us) - t->ts_recent_age_ms < TS_RECENT_AGE_MAX_MS;
+}
+
+/* First: sequence number, and before it PAWS (RFC 7323 5.3 R1). */
+static enum tcp_drop check_sequence(struct tcp_stack *s, struct tcb *t, struct input *in)
+{
+    struct tcp_segment *seg = &in->seg;
+    uint32_t wnd = t->rcv_adv - t->rcv_nxt;
+    bool rst = (seg->flags & TCP_RST) != 0;
+    uint32_t seg_len = rst ? 0 : seg->payload_len + !!(seg->flags & TCP_SYN) + !!(seg->flags & TCP_FIN);
+
+    if ((t->flags & TCB_TIMESTAMPS) && !rst) {
+        if (!(seg->options.present & TCP_OPTION_TIMESTAMPS))
+            return TCP_DROP_NO_TIMESTAMP;
+        if (is_old_timestamp(t, in)) {
+            if (seg_len != 0)
+                tcb_owe(s, t, OWE_ACK);
+            else
+                ack_challenge(s, t, in->now_us);
+            return TCP_DROP_PAWS;
+        }
+    }
+    if (wnd == 0 && seg->seq == t->rcv_nxt && !rst && seg->payload_len != 0) {
+        /* Acknowledgments are welcome behind a closed window, text is not (RFC 9293 3.10.7.4). */
+        seg->payload_len = 0;
+        seg->flags &= (uint8_t)~TCP_FIN;
+        tcb_owe(s, t, OWE_ACK);
+        return TCP_DROP_NONE;
+    }
+    if (wnd == 0 && seg->seq == t->rcv_nxt && seg_len == 1 && (seg->flags & TCP_FIN))
+        return TCP_DROP_NONE;
+    if (seq_is_acceptable(t->rcv_nxt, wnd, seg->seq, seg_len))
+        return TCP_DROP_NONE;
+    if (rst)
+        return TCP_DROP_OUT_OF_WINDOW;
+    if (seg->payload_len != 0 || (seg->flags & TCP_FIN))
+        tcb_owe(s, t, OWE_ACK);
+    else
+        ack_challenge(s, t, in->now_us);
+    return TCP_DROP_OUT_OF_WINDOW;
+}
+
+/* Second: RST (RFC 5961 3.2). */
+static enum tcp_drop check_rst(struct tcp_stack *s, struct tcb *t, const struct input *in)
+{
+    if (!(in->seg.flags & TCP_RST))
+        return TCP_DROP_NONE;
+    if (in->seg.seq != t->rcv_nxt) {
+        ack_challenge(s, t, in->now_us);
+        return TCP_DROP_CHALLENGED;
+    }
+    s->counters.resets_received++;
+    s->counters.connections_reset++;
+    tcb_end(s, t, (t->flags & TCB_ACTIVE) && t->state == TCP_STATE_SYN_RECEIVED ? ECONNREFUSED : ECONNRESET);
+    return TCP_DROP_NONE;
+}
+
+/* Fourth: SYN (RFC 5961 4.2). */
+static enum tcp_drop check_syn(struct tcp_stack *s, struct tcb *t, struct input *in)
+{
+    if (!(in->seg.flags & TCP_SYN))
+        return TCP_DROP_NONE;
+    ack_challenge(s, t, in->now_us);
+    return TCP_DROP_CHALLENGED;
+}
+
+static void note_timestamp(struct tcb *t, const struct input *in)
+{
+    const struct tcp_segment *seg = &in->seg;
+
+    if (!(t->flags & TCB_TIMESTAMPS) || !(seg->options.present & TCP_OPTION_TIMESTAMPS))
+        return;
+    if (seq_leq(seg->seq, t->last_ack_sent) && seq_geq(seg->options.tsval, t->ts_recent)) {
+        t->ts_recent = seg->options.tsval;
+        t->ts_recent_age_ms = stack_now_ms(in->now_us);
+    } else if (seq_leq(seg->seq, t->last_ack_sent) && !is_old_timestamp(t, in)) {
+        t->ts_recent = seg->options.tsval; /* 24 days old: the stored one says nothing any more */
+        t->ts_recent_age_ms = stack_now_ms(in->now_us);
+    }
+}
+
+/* The ACK that a received text deserves (RFC 9293 3.8.6.3, RFC 5681 4.2). */
+static void owe_ack_of_text(struct tcp_stack *s, struct tcb *t, const struct input *in, bool in_order)
+{
+    struct tcb_ext *e = stack_ext(s, t);
+
+    if (e == NULL || !in_order || !reasm_is_empty(&e->reasm) || t->rcv_nxt - t->last_ack_sent >= 2u * e->rmss)
+        tcb_owe(s, t, OWE_ACK);
+    else if (e->ack_deadline == 0)
+        e->ack_deadline = stack_deadline(in->now_us, DELAYED_ACK_US);
+}
+
+/* Seventh: text.  Trims to the window. */
+static enum tcp_drop process_text(struct tcp_stack *s, struct tcb *t, struct input *in)
+{
+    struct tcp_segment *seg = &in->seg;
+    uint32_t wnd = t->rcv_adv - t->rcv_nxt;
+    bool had_hole = stack_ext(s, t) != NULL && !reasm_is_empty(&stack_ext(s, t)->reasm);
+    uint32_t rcv_nxt = t->rcv_nxt;
+    enum tcp_drop drop;
+
+    if (seg->payload_len == 0)
+        return TCP_DROP_NONE;
+    if (seq_lt(seg->seq, t->rcv_nxt)) {
+        uint32_t old = t->rcv_nxt - seg->seq;
+
+        if (old >= seg->payload_len) {
+            tcb_owe(s, t, OWE_ACK);
+            seg->seq += seg->payload_len;
+            seg->payload_len = 0;
+            return TCP_DROP_DUPLICATE;
+        }
+        seg->seq += old;
+        seg->payload_len -= old;
+        in->data += old;
+    }
+    if (seg->seq - t->rcv_nxt + seg->payload_len > wnd) {
+        seg->payload_len = wnd - (seg->seq - t->rcv_nxt);
+        seg->flags &= (uint8_t)~TCP_FIN;
+        if (seg->payload_len == 0)
+            return TCP_DROP_OUT_OF_WINDOW;
+    }
+    drop = rxq_add(s, t, in);
+    if (drop == TCP_DROP_NONE)
+        owe_ack_of_text(s, t, in, seg->seq == rcv_nxt && !had_hole);
+    else
+        tcb_owe(s, t, OWE_ACK);
+    return drop;
+}
+
+/* Eighth: FIN. */
+static enum tcp_drop process_fin(struct tcp_stack *s, struct tcb *t, const struct input *in)
+{
+    if (!(in->seg.flags & TCP_FIN) || in->seg.seq + in->seg.payload_len != t->rcv_nxt ||
+        (t->flags & TCB_FIN_RECEIVED))
+        return TCP_DROP_NONE;
+    t->rcv_nxt++;
+    t->rcv_adv = seq_max(t->rcv_adv, t->rcv_nxt);
+    t->flags |= TCB_FIN_RECEIVED;
+    tcb_owe(s, t, OWE_ACK);
+    tcb_event(s, t, TCP_EVENT_READABLE);
+    switch (t->state) {
+    case TCP_STATE_ESTABLISHED:
+        tcb_set_state(s, t, TCP_STATE_CLOSE_WAIT);
+        break;
+    case TCP_STATE_FIN_WAIT_1:
+        tcb_set_state(s, t, TCP_STATE_CLOSING);
+        break;
+    case TCP_STATE_FIN_WAIT_2:
+        time_wait_enter(s, t, in->now_us);
+        break;
+    default:
+        break;
+    }
+    return TCP_DROP_NONE;
+}
+
+enum tcp_drop input_text_and_fin(struct tcp_stack *s, struct tcb *t, struct input *in)
+{
+    enum tcp_drop drop = TCP_DROP_NONE;
+    uint32_t end = in->seg.seq + in->seg.payload_len;
+
+    if (state_can_receive(t->state)) {
+        if ((t->flags & TCB_ORPHAN) && in->seg.payload_len != 0 && seq_gt(end, t->rcv_nxt)) {
+            tcb_reset(s, t, ECONNRESET); /* RFC 9293 3.6.1: nobody will read it */
+            return TCP_DROP_AFTER_CLOSE;
+        }
+        drop = process_text(s, t, in);
+        if (drop == TCP_DROP_NONE || drop == TCP_DROP_DUPLICATE)
+            process_fin(s, t, in);
+    } else if (in->seg.payload_len != 0 || (in->seg.flags & TCP_FIN)) {
+        tcb_owe(s, t, OWE_ACK); /* sent again, since FIN has been received */
+        drop = TCP_DROP_DUPLICATE;
+    }
+    return drop;
+}
+
+/* What the acknowledgment of our FIN ends. */
+static bool finish(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
+{
+    if (!(t->flags & TCB_FIN_SENT) || t->snd_una != t->snd_nxt)
+        return false;
+    if (t->state == TCP_STATE_CLOSING) {
+        time_wait_enter(s, t, now_us);
+        return true;
+    }
+    if (t->state == TCP_STATE_LAST_ACK) {
+        tcb_end(s, t, 0);
+        return true;
+    }
+    return false;
+}
+
+enum tcp_drop input_synchronized(struct tcp_stack *s, struct tcb *t, struct input *in)
+{
+    enum tcp_drop drop = check_sequence(s, t, in);
+
+    if (drop == TCP_DROP_NONE) {
+        drop = check_rst(s, t, in);
+        if (!state_is_open(t->state))
+            return drop;
+    }
+    if (drop == TCP_DROP_NONE)
+        drop = check_syn(s, t, in);
+    if (drop == TCP_DROP_NONE && !(in->seg.flags & TCP_ACK))
+        drop = TCP_DROP_BAD_FLAGS;
+    if (drop == TCP_DROP_NONE && t->state == TCP_STATE_SYN_RECEIVED)
+        drop = connect_acknowledged(s, t, in);
+    if (drop == TCP_DROP_NONE) {
+        timers_heard(t, in->now_us);
+        note_timestamp(t, in);
+        drop = ack_process(s, t, in);
+    }
+    if (drop != TCP_DROP_NONE || finish(s, t, in->now_us))
+        return drop;
+    return input_text_and_fin(s, t, in);
+}
+
+static enum tcp_drop input_tcb(struct tcp_stack *s, struct tcb *t, struct input *in)
+{
+    enum tcp_drop drop;
+
+    if (t->state == TCP_STATE_SYN_SENT)
+        drop = connect_input(s, t, in);
+    else {
+        if (t->state == TCP_STATE_SYN_RECEIVED)
+            connect_strip_syn(t, &in->seg);
+        drop = input_synchronized(s, t, in);
+    }
+    if (state_is_open(t->state)) {
+        tcb_return_ext(s, t);
+        timers_update(s, t);
+    }
+    return drop;
+}
+
+static uint32_t find(const struct tcp_stack *s, const struct input *in)
+{
+    struct table_cursor cursor;
+    uint32_t handle;
+
+    for (handle = table_first(&s->table, in->hash, &cursor); handle != TABLE_NONE; handle = table_next(&s->table, &cursor))
+        if (stack_handle_is_flow(s, handle, &in->flow))
+            return handle;
+    return TABLE_NONE;
+}
+
+static enum tcp_drop dispatch(struct tcp_stack *s, struct input *in)
+{
+    uint32_t handle = find(s, in);
+
+    if (handle == TABLE_NONE)
+        return listen_input(s, in);
+    switch (handle_kind(handle)) {
+    case HANDLE_TCB:
+        return input_tcb(s, stack_tcb(s, handle_index(handle)), in);
+    case HANDLE_HALF_OPEN:
+        return half_open_input(s, handle_index(handle), in);
+    default:
+        return time_wait_input(s, handle_index(handle), in);
+    }
+}
+
+/* Headers to values. */
+static enum tcp_drop parse(struct tcp_stack *s, const struct tcp_packet *packet, struct input *in)
+{
+    const uint8_t *data = s->env.rx_data(s->env.context, packet->slot) + packet->offset;
+    struct ip_packet ip;
+    enum ip_verdict verdict = ip_parse(data, packet->len, &ip);
+
+    if (verdict != IP_OK)
+        return verdict == IP_BAD_CHECKSUM ? TCP_DROP_CHECKSUM : TCP_DROP_MALFORMED;
+    if (ip.protocol != IP_PROTOCOL_TCP)
+        return TCP_DROP_MALFORMED;
+    if (tcp_header_parse(data + ip.l4_offset, ip.l4_len, &in->seg) != TCP_HEADER_OK)
+        return TCP_DROP_MALFORMED;
+    if (!packet->verified && tcp_header_verify(data + ip.l4_offset, ip.l4_len, &ip.src, &ip.dst) != TCP_HEADER_OK)
+        return TCP_DROP_CHECKSUM;
+    in->flow.laddr = ip.dst;
+    in->flow.raddr = ip.src;
+    in->flow.lport = in->seg.dport;
+    in->flow.rport = in->seg.sport;
+    in->data = packet->offset + ip.l4_offset + in->seg.data_offset;
+    while (in->laddr_index < s->address_count && !ip_addr_equal(&s->addresses[in->laddr_index], &ip.dst))
+        in->laddr_index++;
+    if (in->laddr_index == s->address_count)
+        return TCP_DROP_NOT_LOCAL;
+    in->hash = packet->has_hash ? packet->hash : csb_table_hash(csb_hash(&s->config.flow_secret, &in->flow));
+    return TCP_DROP_NONE;
+}
+
+enum tcp_drop tcp_input(struct tcp_stack *s, const struct tcp_packet *packet, uint64_t now_us)
+{
+    struct input in = {.slot = packet->slot, .now_us = now_us};
+    enum tcp_drop drop = TCP_DROP_MALFORMED;
+
+    s->now_us = now_us;
+    s->counters.segments_received++;
+    if (packet->slot >= s->config.rx_slots) {
+        s->counters.dropped[drop]++;
+        return drop;
+    }
+    if (packet->offset + packet->len <= TCP_SLOT_BYTES)
+        drop = parse(s, packet, &in);
+    if (drop == TCP_DROP_NONE)
+        drop = dispatch(s, &in);
+    if (!in.taken)
+        s->env.rx_release(s->env.context, packet->slot);
+    s->counters.dropped[drop] += drop != TCP_DROP_NONE;
+    return drop;
+}
+
+void tcp_prefetch(const struct tcp_stack *s, uint32_t hash)
+{
+    table_prefetch(&s->table, hash);
+}

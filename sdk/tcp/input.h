@@ -1,0 +1,14 @@
+/*
+ * input.h: SEGMENT ARRIVES for connections that have a TCB (RFC 9293 3.10.7.4).
+ */
+#ifndef TCP_INPUT_H
+#define TCP_INPUT_H
+
+#include "tcp/stack.h"
+
+enum tcp_drop input_synchronized(struct tcp_stack *s, struct tcb *t, struct input *in);
+
+/* The steps after the ACK field: text and FIN. */
+enum tcp_drop input_text_and_fin(struct tcp_stack *s, struct tcb *t, struct input *in);
+
+#endif

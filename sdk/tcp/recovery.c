@@ -1,0 +1,80 @@
+/*
+ * recovery.c: loss recovery.
+ */
+#include "tcp/recovery.h"
+
+#include "tcp/rtxq.h"
+#include "tcp/sack.h"
+#include "tcp/seq.h"
+
+enum { DUP_THRESH = 3 };
+
+static void enter(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
+{
+    uint32_t slot = e->tx_first;
+
+    s->counters.fast_retransmits++;
+    s->cc->on_congestion(&t->cc, &e->cc, t->snd_nxt - t->snd_una, t->smss, now_us);
+    t->flags |= TCB_RECOVERY | TCB_FORCE_RTX;
+    e->recovery_point = t->snd_nxt;
+    if (slot == e->tx_unsent)
+        t->flags |= (t->flags & TCB_FIN_SENT) ? TCB_FIN_LOST : 0;
+    else if (!(s->tx[slot].flags & (TX_SACKED | TX_LOST)))
+        sack_lose(s, e, slot);
+    tcb_owe(s, t, OWE_DATA);
+}
+
+void recovery_on_duplicate(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
+{
+    bool lost = (t->flags & TCB_SACK) && sack_mark_lost(s, t, e);
+
+    if (t->flags & (TCB_RECOVERY | TCB_LOSS)) {
+        tcb_owe(s, t, OWE_DATA);
+        return;
+    }
+    if (e->dupacks >= DUP_THRESH || lost)
+        enter(s, t, e, now_us);
+    else
+        tcb_owe(s, t, OWE_DATA); /* pipe has shrunk: limited transmit, RFC 3042 */
+}
+
+bool recovery_on_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint32_t acked)
+{
+    if (!(t->flags & (TCB_RECOVERY | TCB_LOSS))) {
+        e->dupacks = 0;
+        return true;
+    }
+    if (seq_geq(t->snd_una, e->recovery_point)) {
+        if (t->flags & TCB_RECOVERY)
+            s->cc->on_recovery_exit(&t->cc, &e->cc, t->snd_nxt - t->snd_una, t->smss);
+        t->flags &= ~(uint32_t)(TCB_RECOVERY | TCB_LOSS | TCB_FORCE_RTX);
+        e->dupacks = 0;
+        return true;
+    }
+    if (t->flags & TCB_SACK) {
+        sack_mark_lost(s, t, e);
+        e->dupacks = 0;
+    } else if (t->flags & TCB_RECOVERY) {
+        /* A partial ACK: the next segment is the next hole (RFC 6582 3.2), and what was acknowledged behind the hole was
+         * counted by duplicate ACKs. */
+        uint32_t segments = (acked + t->smss - 1) / t->smss - 1;
+
+        e->dupacks = e->dupacks > segments ? (uint16_t)(e->dupacks - segments) : 0;
+        if (e->tx_first != e->tx_unsent && !(s->tx[e->tx_first].flags & TX_LOST))
+            sack_lose(s, e, e->tx_first);
+        t->flags |= TCB_FORCE_RTX;
+    }
+    tcb_owe(s, t, OWE_DATA);
+    return (t->flags & TCB_LOSS) != 0;
+}
+
+void recovery_on_rto(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
+{
+    s->cc->on_rto(&t->cc, &e->cc, t->snd_nxt - t->snd_una, t->smss, t->backoff <= 1, now_us);
+    t->flags = (t->flags & ~(uint32_t)TCB_RECOVERY) | TCB_LOSS | TCB_FORCE_RTX;
+    e->recovery_point = t->snd_nxt;
+    e->dupacks = 0;
+    sack_lose_all(s, e);
+    if (t->flags & TCB_FIN_SENT)
+        t->flags |= TCB_FIN_LOST;
+}

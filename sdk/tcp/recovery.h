@@ -1,0 +1,21 @@
+/*
+ * recovery.h: from duplicate ACKs, SACK and timeouts to segments judged lost (RFC 5681, 6582, 6675, 6298).
+ *
+ * Judging is here; how fast the lost go out again is tcp_output()'s, which keeps rtxq_pipe() within cwnd.  With SACK and without it is
+ * the same machine: without, each duplicate ACK stands for a segment that has left the network.
+ */
+#ifndef TCP_RECOVERY_H
+#define TCP_RECOVERY_H
+
+#include "tcp/stack.h"
+
+/* A duplicate ACK, or one that SACKs more. */
+void recovery_on_duplicate(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us);
+
+/* SND.UNA moved by acked bytes; true: cwnd may grow for them. */
+bool recovery_on_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint32_t acked);
+
+/* The retransmission timer fired with data or FIN in flight. */
+void recovery_on_rto(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us);
+
+#endif

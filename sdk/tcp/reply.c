@@ -1,0 +1,69 @@
+/*
+ * reply.c: the ring of replies.
+ */
+#include "tcp/reply.h"
+
+#include "tcp/build.h"
+
+struct reply *reply_add(struct tcp_stack *s, const struct flow *flow, uint8_t laddr_index, uint8_t flags, uint32_t seq,
+                        uint32_t ack)
+{
+    struct reply *r;
+
+    if (s->reply_count == REPLIES_MAX)
+        return NULL;
+    r = &s->replies[(s->reply_first + s->reply_count++) % REPLIES_MAX];
+    *r = (struct reply){
+        .raddr = flow->raddr,
+        .rport = flow->rport,
+        .lport = flow->lport,
+        .seq = seq,
+        .ack = ack,
+        .laddr_index = laddr_index,
+        .flags = flags,
+    };
+    return r;
+}
+
+void reply_reset(struct tcp_stack *s, const struct input *in)
+{
+    const struct tcp_segment *seg = &in->seg;
+    struct reply *r;
+
+    if (seg->flags & TCP_RST)
+        return;
+    if (seg->flags & TCP_ACK) {
+        r = reply_add(s, &in->flow, in->laddr_index, TCP_RST, seg->ack, 0);
+    } else {
+        uint32_t seg_len = seg->payload_len + !!(seg->flags & TCP_SYN) + !!(seg->flags & TCP_FIN);
+
+        r = reply_add(s, &in->flow, in->laddr_index, TCP_RST | TCP_ACK, 0, seg->seq + seg_len);
+    }
+    s->counters.resets_sent += r != NULL;
+}
+
+enum sent reply_send_all(struct tcp_stack *s, uint32_t *sent)
+{
+    while (s->reply_count != 0) {
+        const struct reply *r = &s->replies[s->reply_first];
+        struct build b = {
+            .laddr = &s->addresses[r->laddr_index],
+            .raddr = &r->raddr,
+            .lport = r->lport,
+            .rport = r->rport,
+            .seq = r->seq,
+            .ack = r->ack,
+            .wnd = r->wnd,
+            .flags = r->flags,
+            .options = &r->options,
+        };
+        enum sent result = output_control(s, &b, NULL);
+
+        if (result != SENT)
+            return result;
+        ++*sent;
+        s->reply_first = (s->reply_first + 1) % REPLIES_MAX;
+        s->reply_count--;
+    }
+    return SENT;
+}

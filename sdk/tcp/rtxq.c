@@ -1,0 +1,178 @@
+/*
+ * rtxq.c: the retransmission queue.
+ */
+#include "tcp/rtxq.h"
+
+#include "tcp/seq.h"
+
+/* Slots that one connection may hold: twice what full segments of the whole buffer need, so that small sends do not pin
+ * the pool and no walk over the queue is long. */
+static uint32_t slots_max(const struct tcp_stack *s, const struct tcb *t)
+{
+    uint32_t max = s->config.snd_buf_bytes / (t->smss / 2u) + 16;
+
+    return max < UINT16_MAX ? max : UINT16_MAX;
+}
+
+uint32_t rtxq_room(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e)
+{
+    uint32_t available = s->env.tx_available(s->env.context);
+    uint32_t queued = e != NULL ? e->tx_end - t->snd_una : 0;
+    uint32_t held = e != NULL ? e->tx_slots : 0;
+    uint32_t limit = slots_max(s, t);
+    uint32_t bytes, slots;
+
+    /* Who holds more than what is left waits: the pool is shared fairly without a fixed quota (dynamic threshold). */
+    available = available > s->tx_reserve ? available - s->tx_reserve : 0;
+    if (held > available && held >= 2)
+        available = 0;
+    slots = limit > held ? limit - held : 0;
+    slots = slots < available ? slots : available;
+    bytes = s->config.snd_buf_bytes > queued ? s->config.snd_buf_bytes - queued : 0;
+    return slots < bytes / t->smss ? slots * t->smss : bytes * (slots != 0);
+}
+
+bool rtxq_is_full(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e)
+{
+    return e->tx_slots >= slots_max(s, t) || e->tx_end - t->snd_una + t->smss > s->config.snd_buf_bytes;
+}
+
+static uint32_t append_slot(struct tcp_stack *s, struct tcb_ext *e)
+{
+    uint32_t slot = s->env.tx_alloc(s->env.context);
+
+    if (slot >= s->config.tx_slots)
+        return TCP_NO_SLOT;
+    s->tx_held++;
+    s->tx[slot] = (struct tx_slot){.next = TCP_NO_SLOT, .seq = e->tx_end, .offset = TCP_SLOT_HEADROOM};
+    if (e->tx_first == TCP_NO_SLOT)
+        e->tx_first = slot;
+    else
+        s->tx[e->tx_last].next = slot;
+    if (e->tx_unsent == TCP_NO_SLOT)
+        e->tx_unsent = slot;
+    e->tx_last = slot;
+    e->tx_slots++;
+    return slot;
+}
+
+uint32_t rtxq_append(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const uint8_t *data, uint32_t len)
+{
+    uint32_t limit = s->config.snd_buf_bytes - (e->tx_end - t->snd_una);
+    uint32_t done = 0;
+
+    if ((int32_t)limit <= 0)
+        return 0;
+    len = len < limit ? len : limit;
+    while (done < len) {
+        uint32_t slot = e->tx_unsent != TCP_NO_SLOT ? e->tx_last : TCP_NO_SLOT;
+        struct tx_slot *m;
+        uint32_t room;
+
+        if (slot == TCP_NO_SLOT || s->tx[slot].offset + s->tx[slot].len >= TCP_SLOT_HEADROOM + t->smss) {
+            if (rtxq_room(s, t, e) == 0 || (slot = append_slot(s, e)) == TCP_NO_SLOT) {
+                s->counters.slots_dry += e->tx_slots < slots_max(s, t);
+                break;
+            }
+        }
+        m = &s->tx[slot];
+        room = TCP_SLOT_HEADROOM + (uint32_t)t->smss - (m->offset + m->len);
+        room = room < len - done ? room : len - done;
+        memcpy(s->env.tx_data(s->env.context, slot) + m->offset + m->len, data + done, room);
+        m->len = (uint16_t)(m->len + room);
+        e->tx_end += room;
+        done += room;
+    }
+    return done;
+}
+
+static void unlink_first(struct tcp_stack *s, struct tcb_ext *e)
+{
+    uint32_t slot = e->tx_first;
+
+    e->tx_first = s->tx[slot].next;
+    if (e->tx_first == TCP_NO_SLOT)
+        e->tx_last = TCP_NO_SLOT;
+    if (e->tx_unsent == slot)
+        e->tx_unsent = e->tx_first;
+    if (e->tx_lost == slot)
+        e->tx_lost = e->tx_first;
+    e->tx_slots--;
+    stack_free_tx(s, slot);
+}
+
+void rtxq_ack(struct tcp_stack *s, struct tcb_ext *e, uint32_t ack, struct rtxq_acked *acked)
+{
+    *acked = (struct rtxq_acked){.sample = true};
+    while (e->tx_first != TCP_NO_SLOT) {
+        struct tx_slot *m = &s->tx[e->tx_first];
+        uint32_t covered;
+
+        if (!seq_lt(m->seq, ack))
+            break;
+        covered = ack - m->seq < m->len ? ack - m->seq : m->len;
+        if (acked->bytes == 0)
+            acked->sent_us = m->sent_us;
+        if (m->flags & TX_RETRANSMITTED)
+            acked->sample = false;
+        acked->bytes += covered;
+        if (m->flags & TX_SACKED) {
+            acked->sacked_bytes += covered;
+            e->sacked_bytes -= covered;
+        } else if (m->flags & TX_LOST) {
+            e->lost_bytes -= covered;
+        }
+        if (covered == m->len) {
+            unlink_first(s, e);
+            continue;
+        }
+        m->seq += covered;
+        m->offset = (uint16_t)(m->offset + covered);
+        m->len = (uint16_t)(m->len - covered);
+    }
+    acked->sample = acked->sample && acked->bytes != 0;
+}
+
+bool rtxq_split(struct tcp_stack *s, struct tcb_ext *e, uint32_t slot, uint32_t len)
+{
+    struct tx_slot *m = &s->tx[slot];
+    uint32_t rest = s->env.tx_alloc(s->env.context);
+    struct tx_slot *r;
+
+    if (rest >= s->config.tx_slots) {
+        s->counters.slots_dry++;
+        return false;
+    }
+    r = &s->tx[rest];
+    s->tx_held++;
+    *r = *m;
+    r->offset = TCP_SLOT_HEADROOM;
+    r->seq = m->seq + len;
+    r->len = (uint16_t)(m->len - len);
+    memcpy(s->env.tx_data(s->env.context, rest) + r->offset, s->env.tx_data(s->env.context, slot) + m->offset + len,
+           r->len);
+    m->next = rest;
+    m->len = (uint16_t)len;
+    if (e->tx_last == slot)
+        e->tx_last = rest;
+    e->tx_slots++;
+    return true;
+}
+
+void rtxq_clear(struct tcp_stack *s, struct tcb_ext *e)
+{
+    while (e->tx_first != TCP_NO_SLOT)
+        unlink_first(s, e);
+    e->tx_unsent = e->tx_lost = TCP_NO_SLOT;
+    e->sacked_bytes = e->lost_bytes = 0;
+}
+
+uint32_t rtxq_pipe(const struct tcb *t, const struct tcb_ext *e)
+{
+    uint32_t flight = t->snd_nxt - t->snd_una;
+    uint32_t gone = e->sacked_bytes + e->lost_bytes;
+
+    if (!(t->flags & TCB_SACK))
+        gone += (uint32_t)e->dupacks * t->smss;
+    return gone < flight ? flight - gone : 0;
+}

@@ -1,0 +1,120 @@
+/*
+ * rxq.c: the receive queue.
+ */
+#include "tcp/rxq.h"
+
+#include "tcp/seq.h"
+
+enum {
+    TINY_SEGMENT_BYTES = 128, /* a buffer full of smaller segments holds fewer bytes */
+    SLOTS_MAX = 60000,        /* what tcb_ext can count */
+};
+
+uint32_t rxq_slots_left(const struct tcp_stack *s, const struct tcb_ext *e)
+{
+    uint32_t held = e != NULL ? (uint32_t)e->rx_slots + e->reasm.segments : 0;
+    uint32_t left = s->rx_budget > s->rx_held ? s->rx_budget - s->rx_held : 0;
+    uint32_t max = s->config.rcv_buf_bytes / TINY_SEGMENT_BYTES + 16;
+
+    left = left < max ? left : max;
+    left = left < SLOTS_MAX ? left : SLOTS_MAX;
+    if (left > held)
+        return left - held;
+    return held == 0;
+}
+
+static void append(struct tcp_stack *s, struct tcb_ext *e, const struct reasm_chain *chain)
+{
+    if (e->rx_first == TCP_NO_SLOT)
+        e->rx_first = chain->first;
+    else
+        s->rx[e->rx_last].next = chain->first;
+    e->rx_last = chain->last;
+    e->rx_slots = (uint16_t)(e->rx_slots + chain->segments);
+    e->rx_bytes += chain->bytes;
+}
+
+static enum tcp_drop add_in_order(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, struct input *in)
+{
+    uint32_t len = in->seg.payload_len;
+    struct reasm_chain chain = {.first = in->slot, .last = in->slot, .segments = 1, .bytes = len};
+
+    s->rx[in->slot] = (struct reasm_slot){.next = TCP_NO_SLOT, .data = (uint16_t)in->data, .len = (uint16_t)len};
+    reasm_skip(&e->reasm, len);
+    append(s, e, &chain);
+    t->rcv_nxt += len;
+    return TCP_DROP_NONE;
+}
+
+enum tcp_drop rxq_add(struct tcp_stack *s, struct tcb *t, struct input *in)
+{
+    uint32_t offset = in->seg.seq - t->rcv_nxt;
+    uint32_t len = in->seg.payload_len;
+    struct tcb_ext *e = tcb_borrow_ext(s, t);
+    struct reasm_chain chain;
+    enum reasm_result result;
+
+    if (e == NULL || rxq_slots_left(s, e) == 0 || (offset != 0 && s->rx_held >= s->rx_budget))
+        return TCP_DROP_NO_ROOM;
+    if (len > e->rmss)
+        e->rmss = (uint16_t)len;
+    if (offset == 0 && reasm_is_empty(&e->reasm)) {
+        add_in_order(s, t, e, in);
+    } else {
+        s->counters.out_of_order_segments += offset != 0;
+        result = reasm_add(&e->reasm, s->rx, offset, len, in->slot, (uint16_t)in->data);
+        if (result != REASM_HELD)
+            return result == REASM_FULL ? TCP_DROP_REASSEMBLY_FULL : TCP_DROP_DUPLICATE;
+        if (offset == 0 && reasm_pop(&e->reasm, s->rx, &chain)) {
+            append(s, e, &chain);
+            t->rcv_nxt += chain.bytes;
+            len = chain.bytes;
+        }
+    }
+    in->taken = true;
+    s->rx_held++;
+    if (offset == 0) {
+        s->counters.bytes_received += len;
+        tcb_event(s, t, TCP_EVENT_READABLE);
+    }
+    return TCP_DROP_NONE;
+}
+
+void rxq_consume(struct tcp_stack *s, struct tcb_ext *e, uint32_t len)
+{
+    e->rx_bytes -= len;
+    while (len != 0) {
+        uint32_t slot = e->rx_first;
+        struct reasm_slot *m = &s->rx[slot];
+
+        if (len < m->len) {
+            m->data = (uint16_t)(m->data + len);
+            m->len = (uint16_t)(m->len - len);
+            return;
+        }
+        len -= m->len;
+        e->rx_first = m->next;
+        e->rx_slots--;
+        stack_release_rx(s, slot);
+    }
+    if (e->rx_first == TCP_NO_SLOT)
+        e->rx_last = TCP_NO_SLOT;
+}
+
+void rxq_drop_out_of_order(struct tcp_stack *s, struct tcb_ext *e)
+{
+    struct reasm_chain chain;
+
+    reasm_clear(&e->reasm, s->rx, &chain);
+    while (chain.first != REASM_NO_SLOT) {
+        uint32_t slot = chain.first;
+
+        chain.first = s->rx[slot].next;
+        stack_release_rx(s, slot);
+    }
+}
+
+void rxq_clear(struct tcp_stack *s, struct tcb_ext *e)
+{
+    rxq_consume(s, e, e->rx_bytes);
+}

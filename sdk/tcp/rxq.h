@@ -1,0 +1,27 @@
+/*
+ * rxq.h: received payload: what is in order waits for the user in its own RX slots, the rest in the reassembly queue.
+ *
+ * The pool of RX slots is shared by a dynamic threshold: a connection may hold as many slots as are left to all.  So one slow reader
+ * gets half of the budget at most, and a connection that holds nothing always gets its next segment in.
+ */
+#ifndef TCP_RXQ_H
+#define TCP_RXQ_H
+
+#include "tcp/stack.h"
+
+/* The text of a segment that was trimmed to the window (RFC 9293 3.10.7.4, seventh): takes the slot, or says why not.
+ * Moves RCV.NXT and tells the user. */
+enum tcp_drop rxq_add(struct tcp_stack *s, struct tcb *t, struct input *in);
+
+/* RX slots that the connection may still take. */
+uint32_t rxq_slots_left(const struct tcp_stack *s, const struct tcb_ext *e);
+
+/* Consumes len bytes, at most rx_bytes. */
+void rxq_consume(struct tcp_stack *s, struct tcb_ext *e, uint32_t len);
+
+void rxq_drop_out_of_order(struct tcp_stack *s, struct tcb_ext *e);
+
+/* Drops all that is in order. */
+void rxq_clear(struct tcp_stack *s, struct tcb_ext *e);
+
+#endif

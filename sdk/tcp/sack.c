@@ -1,0 +1,111 @@
+/*
+ * sack.c: the scoreboard.
+ */
+#include "tcp/sack.h"
+
+#include "tcp/seq.h"
+
+static uint32_t mark_block(struct tcp_stack *s, struct tcb_ext *e, const struct tcp_sack_block *block)
+{
+    uint32_t marked = 0;
+
+    for (uint32_t slot = e->tx_first; slot != e->tx_unsent; slot = s->tx[slot].next) {
+        struct tx_slot *m = &s->tx[slot];
+
+        if (seq_geq(m->seq, block->end))
+            break;
+        if ((m->flags & TX_SACKED) || seq_lt(m->seq, block->begin) || seq_gt(m->seq + m->len, block->end))
+            continue;
+        if (m->flags & TX_LOST)
+            e->lost_bytes -= m->len;
+        m->flags = (uint8_t)((m->flags & ~TX_LOST) | TX_SACKED);
+        e->sacked_bytes += m->len;
+        marked += m->len;
+    }
+    return marked;
+}
+
+uint32_t sack_mark(struct tcp_stack *s, const struct tcb *t, struct tcb_ext *e, const struct tcp_options *options)
+{
+    uint32_t marked = 0;
+
+    for (uint32_t i = 0; i < options->sack_count; i++) {
+        const struct tcp_sack_block *block = &options->sack[i];
+
+        if (!seq_lt(block->begin, block->end) || !seq_gt(block->begin, t->snd_una) ||
+            !seq_leq(block->end, t->snd_nxt) || !seq_lt(block->begin, t->snd_nxt))
+            continue;
+        marked += mark_block(s, e, block);
+    }
+    return marked;
+}
+
+bool sack_mark_lost(struct tcp_stack *s, const struct tcb *t, struct tcb_ext *e)
+{
+    uint32_t above = e->sacked_bytes;
+    bool found = false;
+
+    for (uint32_t slot = e->tx_first; slot != e->tx_unsent && above > 2u * t->smss; slot = s->tx[slot].next) {
+        const struct tx_slot *m = &s->tx[slot];
+
+        if (m->flags & TX_SACKED) {
+            above -= m->len;
+        } else if (!(m->flags & (TX_LOST | TX_RETRANSMITTED))) {
+            sack_lose(s, e, slot);
+            found = true;
+        }
+    }
+    return found;
+}
+
+void sack_lose(struct tcp_stack *s, struct tcb_ext *e, uint32_t slot)
+{
+    struct tx_slot *m = &s->tx[slot];
+
+    m->flags |= TX_LOST;
+    e->lost_bytes += m->len;
+    if (e->tx_lost == TCP_NO_SLOT || seq_lt(m->seq, s->tx[e->tx_lost].seq))
+        e->tx_lost = slot;
+}
+
+void sack_lose_all(struct tcp_stack *s, struct tcb_ext *e)
+{
+    bool reneged = e->tx_first != e->tx_unsent && (s->tx[e->tx_first].flags & TX_SACKED);
+
+    for (uint32_t slot = e->tx_first; slot != e->tx_unsent; slot = s->tx[slot].next) {
+        struct tx_slot *m = &s->tx[slot];
+
+        if ((m->flags & TX_SACKED) && reneged) {
+            m->flags &= (uint8_t)~TX_SACKED;
+            e->sacked_bytes -= m->len;
+        }
+        if (!(m->flags & (TX_SACKED | TX_LOST)))
+            sack_lose(s, e, slot);
+    }
+}
+
+uint32_t sack_next_lost(const struct tcp_stack *s, struct tcb_ext *e)
+{
+    if (e->lost_bytes == 0)
+        return TCP_NO_SLOT;
+    while (e->tx_lost != TCP_NO_SLOT && !(s->tx[e->tx_lost].flags & TX_LOST))
+        e->tx_lost = s->tx[e->tx_lost].next;
+    return e->tx_lost;
+}
+
+void sack_report(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e, struct tcp_options *options,
+                 uint32_t max)
+{
+    struct reasm_block blocks[TCP_SACK_BLOCKS_MAX];
+    uint32_t count;
+
+    if (!(t->flags & TCB_SACK) || e == NULL || reasm_is_empty(&e->reasm))
+        return;
+    count = reasm_sack_blocks(&e->reasm, s->rx, blocks, max);
+    for (uint32_t i = 0; i < count; i++) {
+        options->sack[i].begin = t->rcv_nxt + blocks[i].begin;
+        options->sack[i].end = t->rcv_nxt + blocks[i].end;
+    }
+    options->sack_count = (uint8_t)count;
+    options->present |= TCP_OPTION_SACK;
+}

@@ -1,0 +1,29 @@
+/*
+ * sack.h: the scoreboard: which sent segments the peer already holds, kept as flags of the slots (RFC 2018, RFC 6675).
+ */
+#ifndef TCP_SACK_H
+#define TCP_SACK_H
+
+#include "tcp/stack.h"
+
+/* Marks what the blocks of an ACK cover; returns the bytes that are new.  Blocks that are not within (SND.UNA, SND.NXT] count for
+ * nothing. */
+uint32_t sack_mark(struct tcp_stack *s, const struct tcb *t, struct tcb_ext *e, const struct tcp_options *options);
+
+/* Judges lost what has more than two segments' worth SACKed above it (RFC 6675 4, IsLost).  True: there was something. */
+bool sack_mark_lost(struct tcp_stack *s, const struct tcb *t, struct tcb_ext *e);
+
+/* Judges one sent segment, neither SACKed nor lost, lost. */
+void sack_lose(struct tcp_stack *s, struct tcb_ext *e, uint32_t slot);
+
+/* Judges all that was sent lost; when the peer has reneged (RFC 2018 8), also what was SACKed. */
+void sack_lose_all(struct tcp_stack *s, struct tcb_ext *e);
+
+/* The first lost segment; TCP_NO_SLOT: none. */
+uint32_t sack_next_lost(const struct tcp_stack *s, struct tcb_ext *e);
+
+/* Our own blocks for an ACK into options, at most max. */
+void sack_report(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e, struct tcp_options *options,
+                 uint32_t max);
+
+#endif

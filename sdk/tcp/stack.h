@@ -1,0 +1,185 @@
+/*
+ * stack.h: one share-nothing stack, laid out in the two blocks that tcp_init() was given.
+ *
+ *   memory: | struct tcp_stack | ext | half_open | time_wait | TX metadata x 2 | RX metadata x 2 | table |
+ *   rows:   | struct tcb ...                                                                      |
+ *
+ * The second copy of the slot metadata is where tcp_rebase() renumbers into.  The table maps the flow's hash to a
+ * handle: two bits of kind, thirty of index.
+ */
+#ifndef TCP_STACK_H
+#define TCP_STACK_H
+
+#include "csb/hash.h"
+#include "tcp/seq.h"
+#include "tcp/slab.h"
+#include "tcp/table.h"
+#include "tcp/tcb.h"
+#include "wire/ip.h"
+#include "wire/tcp_header.h"
+
+enum {
+    HALF_OPEN_RETRIES = 3, /* SYN-ACKs after the first, THREATS' bound on reflection */
+    HALF_OPEN_FIRST_MS = 1000,
+    REPLIES_MAX = 512,
+    LISTENER_BUCKETS = 256,
+    OUTPUT_BURST = 16, /* segments of one connection before the next one has its turn */
+    CHALLENGE_MS = 500,
+    DELAYED_ACK_US = 40000, /* RFC 9293 3.8.6.3: less than 500 ms */
+    SMSS_MIN = 64,
+    BACKOFF_MAX = 12,        /* R2 of RFC 9293 3.8.3: over 100 s even from the smallest RTO */
+    BACKOFF_MAX_SYN = 7,     /* over 3 minutes */
+    BACKOFF_MAX_ORPHAN = 8,
+    KEEPALIVE_PROBES = 9,
+    KEEPALIVE_INTERVAL_US = 75000000,
+};
+
+enum handle_kind { HANDLE_TCB = 0, HANDLE_HALF_OPEN = 1, HANDLE_TIME_WAIT = 2 };
+
+static inline uint32_t handle_make(enum handle_kind kind, uint32_t index)
+{
+    return (uint32_t)kind << 30 | index;
+}
+
+static inline enum handle_kind handle_kind(uint32_t handle)
+{
+    return (enum handle_kind)(handle >> 30);
+}
+
+static inline uint32_t handle_index(uint32_t handle)
+{
+    return handle & 0x3fffffffu;
+}
+
+struct listener {
+    struct ip_addr addr; /* all zero: every local address */
+    uint64_t user;
+    uint16_t port; /* 0: free */
+    uint16_t next; /* index + 1 in its bucket */
+};
+
+/* A packet without payload that belongs to no TCB. */
+struct reply {
+    struct ip_addr raddr;
+    uint16_t rport, lport;
+    uint32_t seq, ack;
+    uint16_t wnd;
+    uint8_t laddr_index;
+    uint8_t flags;
+    struct tcp_options options; /* sack_count 0 */
+};
+
+/* Sorted by deadline, since all that enter wait equally long. */
+struct block_queue {
+    uint32_t first, last;
+};
+
+struct tcb_list {
+    uint32_t first, last; /* TCP_NO_CONN: empty */
+};
+
+struct tcp_stack {
+    struct tcp_config config;
+    struct tcp_env env;
+    struct tcp_counters counters;
+    const struct tcp_cc_ops *cc;
+    struct csb_secret secret; /* of ISNs and cookies */
+    uint64_t now_us;          /* the latest time given */
+    uint64_t advanced_us;     /* where the wheel stands */
+    uint64_t cookies_until_us; /* an unknown ACK may be the answer to a cookie */
+
+    struct slab rows, ext, half_open, time_wait;
+    uint32_t conns; /* rows in use, without zombies */
+    struct table table;
+    struct wheel wheel; /* over the rows */
+    struct tx_slot *tx, *tx_other;
+    struct reasm_slot *rx, *rx_other;
+    uint32_t rx_held, tx_held;
+    uint32_t rx_budget;  /* RX slots that the core may hold */
+    uint32_t tx_reserve; /* TX slots that data leaves to control packets */
+
+    struct tcb_list output, blocked, events;
+    struct block_queue half_open_queue[HALF_OPEN_RETRIES + 1]; /* by retries */
+    struct block_queue time_wait_queue;
+
+    uint32_t reply_first, reply_count;
+    struct reply replies[REPLIES_MAX];
+
+    uint32_t address_count;
+    struct ip_addr addresses[TCP_ADDRESSES_MAX];
+    uint32_t listener_count;
+    uint16_t listener_buckets[LISTENER_BUCKETS]; /* index + 1, by low bits of the port */
+    struct listener listeners[TCP_LISTENERS_MAX];
+};
+
+/* A segment on its way through the input functions. */
+struct input {
+    struct tcp_segment seg; /* trimmed as it goes */
+    struct flow flow;
+    uint32_t hash;
+    uint32_t slot;
+    uint32_t data; /* offset of the payload in the slot */
+    uint64_t now_us;
+    uint8_t laddr_index;
+    bool taken; /* the slot stays with the connection */
+};
+
+static inline struct tcb *stack_tcb(const struct tcp_stack *s, uint32_t index)
+{
+    return slab_at(&s->rows, index);
+}
+
+static inline uint32_t stack_index(const struct tcp_stack *s, const struct tcb *t)
+{
+    return (uint32_t)(t - (const struct tcb *)(const void *)s->rows.base);
+}
+
+static inline struct tcb_ext *stack_ext(const struct tcp_stack *s, const struct tcb *t)
+{
+    return t->ext == TCB_NO_EXT ? NULL : slab_at(&s->ext, t->ext);
+}
+
+static inline uint32_t stack_now_ms(uint64_t now_us)
+{
+    return (uint32_t)(now_us / 1000);
+}
+
+/* Never early, never 0. */
+static inline uint32_t stack_deadline(uint64_t now_us, uint64_t delay_us)
+{
+    uint32_t ms = (uint32_t)((now_us + delay_us + 999) / 1000);
+
+    return ms == 0 ? 1 : ms;
+}
+
+static inline bool stack_is_due(uint32_t deadline, uint64_t now_us)
+{
+    return deadline != 0 && seq_leq(deadline, stack_now_ms(now_us));
+}
+
+/* Bytes of IP and TCP header without options. */
+static inline uint32_t stack_header_len(const struct ip_addr *raddr)
+{
+    return (ip_addr_is_ipv4(raddr) ? 20u : 40u) + TCP_HEADER_LEN;
+}
+
+/* What handle stands for is the connection of this flow. */
+bool stack_handle_is_flow(const struct tcp_stack *s, uint32_t handle, const struct flow *flow);
+
+/* Appends t to a list; its link is output_next. */
+void tcb_list_push(struct tcp_stack *s, struct tcb_list *list, struct tcb *t);
+
+/* Gives an RX slot back to the driver. */
+static inline void stack_release_rx(struct tcp_stack *s, uint32_t slot)
+{
+    s->rx_held--;
+    s->env.rx_release(s->env.context, slot);
+}
+
+static inline void stack_free_tx(struct tcp_stack *s, uint32_t slot)
+{
+    s->tx_held--;
+    s->env.tx_free(s->env.context, slot);
+}
+
+#endif

@@ -1,0 +1,193 @@
+/*
+ * tcb.c: rows and extensions taken, linked, ended and freed.
+ */
+#include "tcp/tcb.h"
+
+#include "tcp/isn.h"
+#include "tcp/rtxq.h"
+#include "tcp/rxq.h"
+#include "tcp/stack.h"
+#include "tcp/state.h"
+#include "tcp/timers.h"
+
+void tcb_list_push(struct tcp_stack *s, struct tcb_list *list, struct tcb *t)
+{
+    uint32_t index = stack_index(s, t);
+
+    t->output_next = TCP_NO_CONN;
+    t->flags |= TCB_IN_OUTPUT;
+    if (list->first == TCP_NO_CONN)
+        list->first = index;
+    else
+        stack_tcb(s, list->last)->output_next = index;
+    list->last = index;
+}
+
+uint32_t tcb_take(struct tcp_stack *s)
+{
+    uint32_t index = slab_take(&s->rows);
+    struct tcb *t;
+
+    if (index == SLAB_NONE)
+        return TCP_NO_CONN;
+    t = stack_tcb(s, index);
+    memset(t, 0, sizeof *t);
+    t->ext = TCB_NO_EXT;
+    t->output_next = t->event_next = TCP_NO_CONN;
+    t->state = TCP_STATE_CLOSED;
+    s->conns++;
+    return index;
+}
+
+void tcb_set_state(struct tcp_stack *s, struct tcb *t, enum tcp_state state)
+{
+    (void)s;
+    t->state = (uint8_t)state;
+}
+
+void tcb_detach(struct tcp_stack *s, struct tcb *t, bool keep_unread)
+{
+    struct tcb_ext *e = stack_ext(s, t);
+
+    if (t->flags & TCB_IN_TABLE) {
+        table_remove(&s->table, tcb_table_hash(s, t), handle_make(HANDLE_TCB, stack_index(s, t)));
+        t->flags &= ~(uint32_t)TCB_IN_TABLE;
+    }
+    wheel_cancel(&s->wheel, stack_index(s, t));
+    t->idle_deadline = 0;
+    if (e == NULL)
+        return;
+    rtxq_clear(s, e);
+    rxq_drop_out_of_order(s, e);
+    if (!keep_unread)
+        rxq_clear(s, e);
+    e->rtx_deadline = e->ack_deadline = 0;
+    if (e->rx_first == TCP_NO_SLOT) {
+        slab_give(&s->ext, t->ext);
+        t->ext = TCB_NO_EXT;
+    }
+}
+
+void tcb_free(struct tcp_stack *s, struct tcb *t)
+{
+    tcb_detach(s, t, false);
+    tcb_set_state(s, t, TCP_STATE_FREE);
+    s->conns--;
+    if (t->flags & (TCB_IN_OUTPUT | TCB_IN_EVENTS))
+        t->flags |= TCB_ZOMBIE;
+    else
+        slab_give(&s->rows, stack_index(s, t));
+}
+
+void tcb_end(struct tcp_stack *s, struct tcb *t, int error)
+{
+    s->counters.connections_closed++;
+    if (t->flags & TCB_ORPHAN) {
+        tcb_free(s, t);
+        return;
+    }
+    tcb_detach(s, t, error == 0);
+    tcb_set_state(s, t, TCP_STATE_CLOSED);
+    t->owe = 0;
+    t->error = (uint8_t)error;
+    if (error != 0)
+        tcb_event(s, t, TCP_EVENT_ERROR);
+}
+
+void tcb_reset(struct tcp_stack *s, struct tcb *t, int error)
+{
+    s->counters.connections_closed++;
+    tcb_detach(s, t, false);
+    tcb_set_state(s, t, TCP_STATE_CLOSED);
+    t->owe = 0;
+    t->error = (uint8_t)error;
+    tcb_event(s, t, TCP_EVENT_ERROR);
+    tcb_owe(s, t, OWE_RST);
+}
+
+struct tcb_ext *tcb_borrow_ext(struct tcp_stack *s, struct tcb *t)
+{
+    struct tcb_ext *e = stack_ext(s, t);
+    struct flow flow;
+
+    if (e != NULL)
+        return e;
+    t->ext = slab_take(&s->ext);
+    if (t->ext == SLAB_NONE)
+        return NULL; /* SLAB_NONE is TCB_NO_EXT */
+    e = stack_ext(s, t);
+    memset(e, 0, sizeof *e);
+    e->tx_first = e->tx_last = e->tx_unsent = e->tx_lost = TCP_NO_SLOT;
+    e->rx_first = e->rx_last = TCP_NO_SLOT;
+    e->tx_end = t->snd_nxt;
+    e->recovery_point = t->snd_una;
+    e->max_snd_wnd = t->snd_wnd;
+    reasm_init(&e->reasm);
+    tcb_flow(s, t, &flow);
+    e->ts_base = isn_offsets(&s->secret, &flow).ts_base;
+    s->cc->start(&e->cc, &t->cc);
+    return e;
+}
+
+void tcb_return_ext(struct tcp_stack *s, struct tcb *t)
+{
+    const struct tcb_ext *e = stack_ext(s, t);
+
+    if (e == NULL || t->state == TCP_STATE_SYN_SENT || t->state == TCP_STATE_SYN_RECEIVED || t->snd_una != t->snd_nxt || e->tx_first != TCP_NO_SLOT ||
+        e->rx_first != TCP_NO_SLOT || !reasm_is_empty(&e->reasm) || e->ack_deadline != 0 || e->rtx_deadline != 0 ||
+        (t->flags & (TCB_FIN_QUEUED | TCB_FIN_SENT)) == TCB_FIN_QUEUED)
+        return;
+    t->flags &= ~(uint32_t)(TCB_RECOVERY | TCB_LOSS | TCB_FORCE_RTX | TCB_PROBED);
+    slab_give(&s->ext, t->ext);
+    t->ext = TCB_NO_EXT;
+}
+
+void tcb_owe(struct tcp_stack *s, struct tcb *t, uint8_t owe)
+{
+    t->owe |= owe;
+    if (!(t->flags & TCB_IN_OUTPUT))
+        tcb_list_push(s, &s->output, t);
+}
+
+void tcb_event(struct tcp_stack *s, struct tcb *t, uint8_t kinds)
+{
+    if (t->flags & TCB_ORPHAN)
+        return;
+    t->events |= kinds;
+    if (t->flags & TCB_IN_EVENTS)
+        return;
+    t->flags |= TCB_IN_EVENTS;
+    t->event_next = TCP_NO_CONN;
+    if (s->events.first == TCP_NO_CONN)
+        s->events.first = stack_index(s, t);
+    else
+        stack_tcb(s, s->events.last)->event_next = stack_index(s, t);
+    s->events.last = stack_index(s, t);
+}
+
+void tcb_flow(const struct tcp_stack *s, const struct tcb *t, struct flow *flow)
+{
+    flow->laddr = s->addresses[t->laddr_index];
+    flow->raddr = t->raddr;
+    flow->lport = t->lport;
+    flow->rport = t->rport;
+}
+
+uint32_t tcb_table_hash(const struct tcp_stack *s, const struct tcb *t)
+{
+    struct flow flow;
+
+    tcb_flow(s, t, &flow);
+    return csb_table_hash(csb_hash(&s->config.flow_secret, &flow));
+}
+
+uint32_t tcb_tsval(const struct tcp_stack *s, const struct tcb *t, uint64_t now_us)
+{
+    const struct tcb_ext *e = stack_ext(s, t);
+    struct flow flow;
+
+    if (e != NULL)
+        return stack_now_ms(now_us) + e->ts_base;
+    tcb_flow(s, t, &flow);
+    return stack_now_ms(now_us) + isn_offsets(&s->secret, &flow).ts_base;
+}

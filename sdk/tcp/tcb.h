@@ -1,0 +1,195 @@
+/*
+ * tcb.h: the blocks that a connection consists of, by what it needs at the moment.
+ *
+ *   SYN-RECEIVED        ESTABLISHED ... LAST-ACK                                     TIME-WAIT
+ *   struct half_open    struct tcb (row, 128 bytes)                                  struct time_wait
+ *   48 bytes            + struct tcb_ext while data is in flight, unread             48 bytes
+ *                         or out of order; slots and their metadata
+ *
+ * tcb_set_state() is the only writer of state.  A row that is freed while it is still linked in a list becomes a zombie, and
+ * free when the list lets go of it, so that the lists need one link only.
+ */
+#ifndef TCP_TCB_H
+#define TCP_TCB_H
+
+#include "tcp/cc.h"
+#include "tcp/reasm.h"
+#include "tcp/rtt.h"
+#include "tcp/tcp.h"
+#include "tcp/wheel.h"
+
+#include <assert.h>
+
+enum tcb_flag {
+    TCB_WINDOW_SCALE = 0x00000001, /* agreed on SYN and SYN-ACK */
+    TCB_TIMESTAMPS = 0x00000002,
+    TCB_SACK = 0x00000004,
+    TCB_NODELAY = 0x00000008,
+    TCB_ORPHAN = 0x00000010,       /* the user gave the connection back */
+    TCB_FIN_QUEUED = 0x00000020,   /* FIN follows the last queued byte */
+    TCB_FIN_SENT = 0x00000040,     /* snd_nxt counts it */
+    TCB_FIN_LOST = 0x00000080,     /* to be sent again */
+    TCB_FIN_RECEIVED = 0x00000100, /* rcv_nxt counts it */
+    TCB_RECOVERY = 0x00000200,     /* fast recovery, up to recovery_point */
+    TCB_LOSS = 0x00000400,         /* after a retransmission timeout, up to recovery_point */
+    TCB_PROBED = 0x00000800,       /* the byte at snd_nxt went out as a zero-window probe */
+    TCB_WANT_WRITABLE = 0x00001000,
+    TCB_WANT_SENT_ALL = 0x00002000,
+    TCB_IN_OUTPUT = 0x00004000, /* linked by output_next */
+    TCB_IN_EVENTS = 0x00008000, /* linked by event_next */
+    TCB_IN_TABLE = 0x00010000,
+    TCB_ZOMBIE = 0x00020000,
+    TCB_SYN_LOST = 0x00040000, /* SYN or SYN-ACK was sent again */
+    TCB_ACTIVE = 0x00080000,   /* by tcp_connect() */
+    TCB_FORCE_RTX = 0x00100000, /* the first lost segment goes out whatever cwnd says */
+};
+
+/* What tcp_output() is to send; marked by everyone, cleared by output alone. */
+enum tcb_owe {
+    OWE_ACK = 0x01,
+    OWE_SYN = 0x02, /* SYN, or SYN-ACK in SYN-RECEIVED */
+    OWE_RST = 0x04, /* the row is freed with it */
+    OWE_DATA = 0x08, /* look for lost and unsent data and FIN */
+    OWE_PROBE = 0x10, /* zero-window probe */
+    OWE_KEEPALIVE = 0x20,
+    OWE_WRITABLE = 0x40, /* no packet: the user waits for slots or an extension */
+};
+
+struct tcb {
+    /* What others may read, struct tcp_row_layout. */
+    struct ip_addr raddr;
+    uint16_t rport, lport;
+    uint32_t snd_nxt, rcv_nxt;
+    uint8_t state; /* enum tcp_state */
+    uint8_t laddr_index;
+
+    uint8_t error;  /* errno that ended the connection */
+    uint8_t events; /* enum tcp_event_kind, not yet taken */
+    uint32_t flags; /* enum tcb_flag */
+    uint16_t smss;  /* payload of a full segment, timestamps taken off */
+    uint16_t keepalive_s;
+    uint64_t user;
+
+    uint32_t snd_una, snd_wnd;
+    uint32_t snd_wl1;       /* SND.WL2 is not kept: an ACK below SND.UNA never updates the window */
+    uint32_t rcv_adv;       /* right edge of the window as advertised: RCV.NXT + RCV.WND */
+    uint32_t last_ack_sent; /* RFC 7323 4.3 */
+    uint32_t ts_recent, ts_recent_age_ms;
+    struct cc_window cc;
+    struct rtt rtt;
+    uint32_t ext; /* index, or TCB_NO_EXT */
+    uint32_t output_next, event_next;
+    uint32_t idle_deadline; /* keepalive or FIN-WAIT-2, as all deadlines in ms, 0: none */
+    struct wheel_node timer;
+    uint16_t challenged_64ms; /* last limited ACK, 0: none yet */
+    uint16_t sent_16ms;       /* last data sent */
+    uint8_t owe;              /* enum tcb_owe */
+    uint8_t backoff : 4;      /* timeouts in a row */
+    uint8_t unanswered : 4;   /* timeouts and probes since the peer was last heard */
+    uint8_t snd_wind_shift : 4, rcv_wind_shift : 4;
+    uint8_t spare;
+};
+static_assert(sizeof(struct tcb) <= 128, "two cache lines per idle connection");
+#define TCB_NO_EXT UINT32_MAX
+
+/* Borrowed while it is needed. */
+struct tcb_ext {
+    uint32_t tx_first, tx_last; /* queued and unacknowledged slots in order, TCP_NO_SLOT: none */
+    uint32_t tx_unsent;         /* first of them never sent */
+    uint32_t tx_lost;           /* no lost slot comes before this one */
+    uint32_t tx_end;            /* sequence number behind the last queued byte */
+    uint32_t rx_first, rx_last; /* received in order and unread */
+    uint32_t rx_bytes;
+    uint32_t sacked_bytes, lost_bytes; /* sent and SACKed; sent, lost and not sent again */
+    uint32_t recovery_point;
+    uint32_t max_snd_wnd; /* SND.WND's maximum, RFC 9293 3.8.6.2.1 */
+    uint32_t ts_base;     /* added to the clock to give TSval */
+    uint32_t rtx_deadline; /* retransmission, or persist when nothing is in flight */
+    uint32_t ack_deadline; /* delayed ACK */
+    uint16_t rmss;         /* largest payload received */
+    uint16_t tx_slots, rx_slots; /* rx_slots without those in reasm */
+    uint16_t dupacks;
+    struct reasm reasm;
+    struct cc_state cc;
+};
+
+enum tx_flag {
+    TX_SENT = 0x01,
+    TX_SACKED = 0x02,
+    TX_LOST = 0x04,          /* to be sent again */
+    TX_RETRANSMITTED = 0x08, /* gives no RTT sample (Karn), is not judged lost by SACK again */
+};
+
+/* Metadata of one TX slot while it is queued. */
+struct tx_slot {
+    uint32_t next; /* slot, or TCP_NO_SLOT */
+    uint32_t seq;
+    uint32_t sent_us;      /* low bits of the time of the last transmission */
+    uint16_t offset, len;  /* of the payload in the slot */
+    uint8_t flags;         /* enum tx_flag */
+};
+
+struct half_open {
+    struct ip_addr raddr;
+    uint16_t rport, lport;
+    uint32_t iss, irs, ts_recent;
+    uint32_t prev, next; /* in its queue, HALF_OPEN_NONE: none */
+    uint32_t deadline;
+    uint16_t mss : 11, timestamps : 1, sack : 1, retries : 3;
+    uint8_t laddr_index : 4, wscale : 4; /* wscale 15: not offered */
+    uint8_t listener;
+};
+static_assert(sizeof(struct half_open) <= 48, "SYN-RECEIVED is compact");
+
+struct time_wait {
+    struct ip_addr raddr;
+    uint16_t rport, lport;
+    uint32_t snd_nxt, rcv_nxt, ts_recent;
+    uint32_t prev, next;
+    uint32_t deadline;
+    uint16_t wnd; /* as on the wire */
+    uint8_t laddr_index;
+    uint8_t timestamps;
+};
+static_assert(sizeof(struct time_wait) <= 48, "TIME-WAIT is compact");
+#define BLOCK_NONE UINT32_MAX
+
+struct tcp_stack;
+
+/* A row in state CLOSED, zeroed; TCP_NO_CONN when there is none. */
+uint32_t tcb_take(struct tcp_stack *s);
+
+/* Takes t out of table, timers and slots and frees its row.  The user knows nothing of it any more. */
+void tcb_free(struct tcp_stack *s, struct tcb *t);
+
+/* Ends t with an error (0: in order): nothing is sent or received any more.  The row stays for a user who holds it. */
+void tcb_end(struct tcp_stack *s, struct tcb *t, int error);
+
+/* The same, and RST goes out.  The row of an orphan is freed when it is sent. */
+void tcb_reset(struct tcp_stack *s, struct tcb *t, int error);
+
+/* Takes t's handle out of the table, its timers off the wheel, and gives its slots back; those received in order only if
+ * keep_unread is false. */
+void tcb_detach(struct tcp_stack *s, struct tcb *t, bool keep_unread);
+
+void tcb_set_state(struct tcp_stack *s, struct tcb *t, enum tcp_state state);
+
+/* The extension, borrowed when there is none yet; null when the slab is empty. */
+struct tcb_ext *tcb_borrow_ext(struct tcp_stack *s, struct tcb *t);
+
+/* Gives the extension back if nothing needs it. */
+void tcb_return_ext(struct tcp_stack *s, struct tcb *t);
+
+/* Marks what is owed and puts t on the output list. */
+void tcb_owe(struct tcp_stack *s, struct tcb *t, uint8_t owe);
+
+/* News for the user; an orphan has none. */
+void tcb_event(struct tcp_stack *s, struct tcb *t, uint8_t kinds);
+
+void tcb_flow(const struct tcp_stack *s, const struct tcb *t, struct flow *flow);
+uint32_t tcb_table_hash(const struct tcp_stack *s, const struct tcb *t);
+
+/* TSval for t now (RFC 7323 3). */
+uint32_t tcb_tsval(const struct tcp_stack *s, const struct tcb *t, uint64_t now_us);
+
+#endif

@@ -1,0 +1,173 @@
+/*
+ * timers.c: deadlines onto the wheel, and from there to what is owed.
+ */
+#include "tcp/timers.h"
+
+#include "tcp/listen.h"
+#include "tcp/recovery.h"
+#include "tcp/seq.h"
+#include "tcp/state.h"
+#include "tcp/timewait.h"
+
+#include <errno.h>
+
+static uint32_t earlier(uint32_t a, uint32_t b)
+{
+    if (a == 0 || b == 0)
+        return a + b;
+    return seq_min(a, b);
+}
+
+uint32_t timers_earliest(const struct tcp_stack *s, const struct tcb *t)
+{
+    const struct tcb_ext *e = stack_ext(s, t);
+    uint32_t deadline = t->idle_deadline;
+
+    if (e != NULL)
+        deadline = earlier(deadline, earlier(e->rtx_deadline, e->ack_deadline));
+    return deadline;
+}
+
+void timers_update(struct tcp_stack *s, struct tcb *t)
+{
+    uint32_t index = stack_index(s, t);
+    uint32_t deadline = timers_earliest(s, t);
+
+    if (deadline == 0)
+        wheel_cancel(&s->wheel, index);
+    else if (!wheel_is_scheduled(&s->wheel, index) || t->timer.deadline_tick != deadline)
+        wheel_schedule(&s->wheel, index, deadline);
+}
+
+void timers_start_rtx(const struct tcb *t, struct tcb_ext *e, uint64_t now_us)
+{
+    e->rtx_deadline = stack_deadline(now_us, rtt_rto_us(&t->rtt, t->backoff));
+}
+
+void timers_heard(struct tcb *t, uint64_t now_us)
+{
+    /* A peer that only ever says "window zero" must not keep what nobody owns any more. */
+    if (!(t->flags & TCB_ORPHAN) || t->snd_wnd != 0)
+        t->unanswered = 0;
+    if (t->keepalive_s != 0 && !(t->flags & TCB_ORPHAN))
+        t->idle_deadline = stack_deadline(now_us, t->keepalive_s * UINT64_C(1000000));
+}
+
+static bool gives_up(const struct tcb *t)
+{
+    if (!state_is_synchronized(t->state))
+        return t->backoff >= BACKOFF_MAX_SYN;
+    if (t->flags & TCB_ORPHAN)
+        return t->backoff >= BACKOFF_MAX_ORPHAN || t->unanswered >= BACKOFF_MAX_ORPHAN;
+    /* A peer that answers with a closed window may take any time (RFC 9293 3.8.6.1). */
+    return t->snd_wnd == 0 ? t->unanswered >= BACKOFF_MAX : t->backoff >= BACKOFF_MAX;
+}
+
+static void fire_rtx(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
+{
+    e->rtx_deadline = 0;
+    if (gives_up(t)) {
+        s->counters.connections_timed_out++;
+        tcb_end(s, t, ETIMEDOUT);
+        return;
+    }
+    if (t->backoff < BACKOFF_MAX)
+        t->backoff++;
+    if (t->unanswered < BACKOFF_MAX)
+        t->unanswered++;
+    if (!state_is_synchronized(t->state)) {
+        s->counters.retransmission_timeouts++;
+        t->flags |= TCB_SYN_LOST;
+        tcb_owe(s, t, OWE_SYN);
+    } else if (t->snd_una != t->snd_nxt) {
+        s->counters.retransmission_timeouts++;
+        recovery_on_rto(s, t, e, now_us);
+        tcb_owe(s, t, OWE_DATA);
+    } else {
+        tcb_owe(s, t, OWE_PROBE);
+    }
+    timers_start_rtx(t, e, now_us);
+}
+
+static void fire_idle(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
+{
+    t->idle_deadline = 0;
+    if (t->flags & TCB_ORPHAN) {
+        if (t->state == TCP_STATE_FIN_WAIT_2)
+            tcb_end(s, t, ETIMEDOUT);
+        return;
+    }
+    if (t->keepalive_s == 0 || !state_is_synchronized(t->state))
+        return;
+    if (t->unanswered >= KEEPALIVE_PROBES) {
+        s->counters.connections_timed_out++;
+        tcb_end(s, t, ETIMEDOUT);
+        return;
+    }
+    if (t->snd_una == t->snd_nxt) { /* else retransmission finds out */
+        t->unanswered++;
+        tcb_owe(s, t, OWE_KEEPALIVE);
+    }
+    t->idle_deadline = stack_deadline(now_us, KEEPALIVE_INTERVAL_US);
+}
+
+static void fire(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
+{
+    struct tcb_ext *e = stack_ext(s, t);
+
+    if (e != NULL && stack_is_due(e->ack_deadline, now_us)) {
+        e->ack_deadline = 0;
+        tcb_owe(s, t, OWE_ACK);
+    }
+    if (e != NULL && stack_is_due(e->rtx_deadline, now_us))
+        fire_rtx(s, t, e, now_us);
+    if (state_is_open(t->state) && stack_is_due(t->idle_deadline, now_us))
+        fire_idle(s, t, now_us);
+    if (state_is_open(t->state))
+        timers_update(s, t);
+}
+
+void tcp_advance(struct tcp_stack *s, uint64_t now_us)
+{
+    uint32_t index;
+
+    s->now_us = now_us;
+    while ((index = wheel_pop(&s->wheel, stack_now_ms(now_us))) != WHEEL_NONE)
+        fire(s, stack_tcb(s, index), now_us);
+    s->advanced_us = now_us;
+    half_open_advance(s, now_us);
+    time_wait_advance(s, now_us);
+}
+
+/* deadline in ms, at most 2^31 away from reference_us, on the full scale. */
+static uint64_t widen(uint32_t deadline, uint64_t reference_us)
+{
+    uint64_t reference_ms = reference_us / 1000;
+
+    return (reference_ms + (uint64_t)(int64_t)(int32_t)(deadline - (uint32_t)reference_ms)) * 1000;
+}
+
+uint64_t tcp_next_deadline(const struct tcp_stack *s)
+{
+    uint64_t earliest = UINT64_MAX;
+    uint32_t tick;
+
+    if (wheel_next_tick(&s->wheel, &tick))
+        earliest = widen(tick, s->advanced_us);
+    for (uint32_t i = 0; i <= HALF_OPEN_RETRIES; i++) {
+        const struct block_queue *queue = &s->half_open_queue[i];
+        uint64_t at;
+
+        if (queue->first == BLOCK_NONE)
+            continue;
+        at = widen(((struct half_open *)slab_at(&s->half_open, queue->first))->deadline, s->advanced_us);
+        earliest = at < earliest ? at : earliest;
+    }
+    if (s->time_wait_queue.first != BLOCK_NONE) {
+        const struct time_wait *w = slab_at(&s->time_wait, s->time_wait_queue.first);
+        uint64_t at = widen(w->deadline, s->advanced_us);
+
+        earliest = at < earliest ? at : earliest;
+    }
+    return earliest;
+}

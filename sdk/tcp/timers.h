@@ -1,0 +1,24 @@
+/*
+ * timers.h: what happens when time has come.
+ *
+ * A connection has up to three deadlines and one wheel node, which stands at the earliest of them.  Compact blocks wait in queues that
+ * are sorted because all in a queue wait equally long.
+ */
+#ifndef TCP_TIMERS_H
+#define TCP_TIMERS_H
+
+#include "tcp/stack.h"
+
+/* Puts t's wheel node where its deadlines say; after anything that may have changed them. */
+void timers_update(struct tcp_stack *s, struct tcb *t);
+
+/* (Re)starts the retransmission timer with the current RTO and backoff (RFC 6298 5). */
+void timers_start_rtx(const struct tcb *t, struct tcb_ext *e, uint64_t now_us);
+
+/* The peer was heard: its silence is over. */
+void timers_heard(struct tcb *t, uint64_t now_us);
+
+/* The earliest deadline of t, 0: none. */
+uint32_t timers_earliest(const struct tcp_stack *s, const struct tcb *t);
+
+#endif

@@ -1,0 +1,337 @@
+/*
+ * transmit.c: segments of a connection.
+ */
+#include "tcp/transmit.h"
+
+#include "tcp/rtxq.h"
+#include "tcp/sack.h"
+#include "tcp/seq.h"
+#include "tcp/state.h"
+#include "tcp/timers.h"
+#include "tcp/window.h"
+
+static void start(const struct tcp_stack *s, struct tcb *t, uint64_t now_us, struct build *b,
+                  struct tcp_options *options)
+{
+    memset(options, 0, sizeof *options);
+    *b = (struct build){
+        .laddr = &s->addresses[t->laddr_index],
+        .raddr = &t->raddr,
+        .lport = t->lport,
+        .rport = t->rport,
+        .seq = t->snd_nxt,
+        .ack = t->rcv_nxt,
+        .flags = TCP_ACK,
+        .options = options,
+        .payload_offset = TCP_SLOT_HEADROOM,
+    };
+    if (t->flags & TCB_TIMESTAMPS) {
+        options->present = TCP_OPTION_TIMESTAMPS;
+        options->tsval = tcb_tsval(s, t, now_us);
+        options->tsecr = t->ts_recent;
+    }
+}
+
+/* A segment with this options has told the peer all that an ACK could. */
+static void ack_is_told(struct tcp_stack *s, struct tcb *t, const struct tcp_options *options)
+{
+    struct tcb_ext *e = stack_ext(s, t);
+
+    if (e != NULL)
+        e->ack_deadline = 0;
+    if (e == NULL || reasm_is_empty(&e->reasm) || (options->present & TCP_OPTION_SACK) || !(t->flags & TCB_SACK))
+        t->owe &= (uint8_t)~OWE_ACK;
+}
+
+enum sent transmit_syn(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint32_t *sent)
+{
+    struct tcb_ext *e = stack_ext(s, t);
+    struct tcp_options options;
+    struct build b;
+    bool answer = t->state == TCP_STATE_SYN_RECEIVED;
+    enum sent result;
+
+    start(s, t, now_us, &b, &options);
+    b.seq = t->snd_una;
+    b.ack = answer ? t->rcv_nxt : 0;
+    b.flags = answer ? TCP_SYN | TCP_ACK : TCP_SYN;
+    b.wnd = window_initial(s);
+    options.present |= TCP_OPTION_MSS;
+    options.mss = (uint16_t)(s->config.mtu - stack_header_len(&t->raddr));
+    if (t->flags & TCB_SACK)
+        options.present |= TCP_OPTION_SACK_PERMITTED;
+    if (t->flags & TCB_WINDOW_SCALE) {
+        options.present |= TCP_OPTION_WINDOW_SCALE;
+        options.window_scale = window_shift(s->config.rcv_buf_bytes);
+    }
+    result = output_control(s, &b, NULL);
+    if (result != SENT)
+        return result;
+    ++*sent;
+    t->owe &= (uint8_t) ~(OWE_SYN | OWE_ACK);
+    if (e->rtx_deadline == 0)
+        timers_start_rtx(t, e, now_us);
+    s->counters.retransmitted_segments += t->backoff != 0;
+    return SENT;
+}
+
+enum sent transmit_ack(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint32_t *sent)
+{
+    struct tcp_options options;
+    struct build b;
+    enum sent result;
+
+    start(s, t, now_us, &b, &options);
+    b.wnd = window_advertise(s, t);
+    sack_report(s, t, stack_ext(s, t), &options, (t->flags & TCB_TIMESTAMPS) ? 3 : 4);
+    result = output_control(s, &b, NULL);
+    if (result != SENT)
+        return result;
+    ++*sent;
+    ack_is_told(s, t, &options);
+    return SENT;
+}
+
+static void note_sent(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
+{
+    (void)s;
+    t->sent_16ms = (uint16_t)(now_us / 16000);
+    if (e->rtx_deadline == 0)
+        timers_start_rtx(t, e, now_us);
+}
+
+static void mark_sent(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint32_t slot, uint64_t now_us)
+{
+    struct tx_slot *m = &s->tx[slot];
+
+    if (m->flags & TX_SENT) {
+        s->counters.retransmitted_segments++;
+        if (m->flags & TX_LOST)
+            e->lost_bytes -= m->len;
+        m->flags = (uint8_t)((m->flags & ~TX_LOST) | TX_RETRANSMITTED);
+        t->flags &= ~(uint32_t)TCB_FORCE_RTX;
+    } else {
+        s->counters.bytes_sent += m->len;
+        if (t->snd_una == t->snd_nxt) { /* what runs is the persist timer, if any */
+            e->rtx_deadline = 0;
+            t->backoff = 0;
+        }
+        m->flags |= TX_SENT;
+        e->tx_unsent = m->next;
+        t->snd_nxt = m->seq + m->len;
+        t->flags &= ~(uint32_t)TCB_PROBED;
+    }
+    m->sent_us = (uint32_t)now_us;
+    note_sent(s, t, e, now_us);
+}
+
+static enum sent send_slot(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint32_t slot, uint64_t now_us)
+{
+    struct tx_slot *m = &s->tx[slot];
+    bool with_fin = (t->flags & (TCB_FIN_QUEUED | TCB_FIN_SENT)) == TCB_FIN_QUEUED && slot == e->tx_last;
+    uint32_t spare = t->smss > m->len ? (uint32_t)t->smss - m->len : 0;
+    struct tcp_options options;
+    uint32_t offset, len;
+    struct build b;
+
+    if (s->env.tx_busy(s->env.context, slot))
+        return SENT_NOT_NOW;
+    start(s, t, now_us, &b, &options);
+    b.seq = m->seq;
+    b.flags |= (slot == e->tx_last ? TCP_PSH : 0) | (with_fin ? TCP_FIN : 0);
+    b.wnd = window_advertise(s, t);
+    b.payload_offset = m->offset;
+    b.payload_len = m->len;
+    if (spare >= 12)
+        sack_report(s, t, e, &options, spare >= 28 ? 3 : spare >= 20 ? 2 : 1);
+    len = build_packet(s, s->env.tx_data(s->env.context, slot), &b, &offset);
+    if (!s->env.tx_send(s->env.context, slot, offset, len, false)) {
+        s->counters.output_blocked++;
+        return SENT_FULL;
+    }
+    s->counters.segments_sent++;
+    mark_sent(s, t, e, slot, now_us);
+    ack_is_told(s, t, &options);
+    if (with_fin) {
+        t->flags |= TCB_FIN_SENT;
+        t->snd_nxt++;
+    }
+    return SENT;
+}
+
+static enum sent send_fin(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
+{
+    struct tcp_options options;
+    struct build b;
+    enum sent result;
+
+    start(s, t, now_us, &b, &options);
+    b.seq = e->tx_end;
+    b.flags |= TCP_FIN;
+    b.wnd = window_advertise(s, t);
+    result = output_control(s, &b, NULL);
+    if (result != SENT)
+        return result;
+    if (t->flags & TCB_FIN_SENT)
+        s->counters.retransmitted_segments++;
+    else
+        t->snd_nxt++;
+    t->flags = (t->flags | TCB_FIN_SENT) & ~(uint32_t)(TCB_FIN_LOST | TCB_FORCE_RTX | TCB_PROBED);
+    note_sent(s, t, e, now_us);
+    ack_is_told(s, t, &options);
+    return SENT;
+}
+
+/* Bytes of the first unsent slot that may go now, 0: wait (RFC 9293 3.8.6.2.1, 3.7.4). */
+static uint32_t sendable(const struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
+{
+    const struct tx_slot *m = &s->tx[e->tx_unsent];
+    uint32_t edge = t->snd_una + t->snd_wnd;
+    uint32_t usable = seq_lt(m->seq, edge) ? edge - m->seq : 0;
+    uint32_t pipe = rtxq_pipe(t, e);
+    uint32_t len = m->len;
+
+    if (usable < len) {
+        if (usable == 0 || usable < e->max_snd_wnd / 2) {
+            if (t->snd_una == t->snd_nxt && e->rtx_deadline == 0)
+                timers_start_rtx(t, e, now_us);
+            return 0;
+        }
+        len = usable;
+    }
+    if (pipe != 0 && pipe + len > t->cc.cwnd)
+        return 0;
+    if (m->len < t->smss && e->tx_unsent == e->tx_last && t->snd_una != t->snd_nxt &&
+        !(t->flags & (TCB_NODELAY | TCB_FIN_QUEUED)))
+        return 0;
+    return len;
+}
+
+/* RFC 5681 4.1: nothing was sent for longer than an RTO. */
+static void restart_if_idle(struct tcb *t, uint64_t now_us)
+{
+    uint64_t idle_us = (uint64_t)(uint16_t)((uint16_t)(now_us / 16000) - t->sent_16ms) * 16000;
+
+    if (t->snd_una == t->snd_nxt && t->sent_16ms != 0 && idle_us > rtt_rto_us(&t->rtt, 0))
+        cc_window_restart(&t->cc, t->smss);
+}
+
+/* One segment that is due, the most urgent first; SENT with *more false when there is none. */
+static enum sent transmit_one(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us, bool *more)
+{
+    uint32_t slot = sack_next_lost(s, e);
+    uint32_t len;
+
+    *more = true;
+    if (slot != TCP_NO_SLOT) {
+        uint32_t pipe = rtxq_pipe(t, e);
+
+        if (!(t->flags & TCB_FORCE_RTX) && pipe != 0 && pipe + s->tx[slot].len > t->cc.cwnd) {
+            *more = false;
+            return SENT;
+        }
+        return send_slot(s, t, e, slot, now_us);
+    }
+    if (t->flags & TCB_FIN_LOST)
+        return send_fin(s, t, e, now_us);
+    if (e->tx_unsent != TCP_NO_SLOT) {
+        restart_if_idle(t, now_us);
+        len = sendable(s, t, e, now_us);
+        if (len == 0) {
+            *more = false;
+            return SENT;
+        }
+        slot = e->tx_unsent;
+        if (len < s->tx[slot].len && !rtxq_split(s, e, slot, len))
+            return SENT_NOT_NOW;
+        return send_slot(s, t, e, slot, now_us);
+    }
+    if ((t->flags & (TCB_FIN_QUEUED | TCB_FIN_SENT)) == TCB_FIN_QUEUED)
+        return send_fin(s, t, e, now_us);
+    *more = false;
+    return SENT;
+}
+
+enum sent transmit_data(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint32_t *sent, uint32_t limit)
+{
+    struct tcb_ext *e = stack_ext(s, t);
+    bool more = true;
+
+    if (e == NULL && (t->flags & (TCB_FIN_QUEUED | TCB_FIN_SENT)) == TCB_FIN_QUEUED) {
+        e = tcb_borrow_ext(s, t);
+        if (e == NULL)
+            return SENT_NOT_NOW;
+    }
+    while (e != NULL && *sent < limit) {
+        enum sent result = transmit_one(s, t, e, now_us, &more);
+
+        if (result != SENT)
+            return result;
+        if (!more)
+            break;
+        ++*sent;
+    }
+    if (e == NULL || !more)
+        t->owe &= (uint8_t)~OWE_DATA;
+    return SENT;
+}
+
+enum sent transmit_probe(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint32_t *sent)
+{
+    struct tcb_ext *e = stack_ext(s, t);
+    bool persist = e != NULL && e->tx_unsent != TCP_NO_SLOT && t->snd_una == t->snd_nxt;
+    const uint8_t *octet = NULL;
+    struct tcp_options options;
+    struct build b;
+    enum sent result;
+
+    if ((t->owe & OWE_PROBE) && persist && t->snd_wnd != 0) { /* the override timeout of RFC 9293 3.8.6.2.1 */
+        uint32_t slot = e->tx_unsent;
+        uint8_t backoff = t->backoff;
+
+        if (t->snd_wnd < s->tx[slot].len && !rtxq_split(s, e, slot, t->snd_wnd))
+            return SENT_NOT_NOW;
+        result = send_slot(s, t, e, slot, now_us);
+        t->backoff = backoff;
+    } else {
+        start(s, t, now_us, &b, &options);
+        b.wnd = window_advertise(s, t);
+        b.seq = t->snd_una - 1;
+        if ((t->owe & OWE_PROBE) && persist) {
+            const struct tx_slot *m = &s->tx[e->tx_unsent];
+
+            octet = s->env.tx_data(s->env.context, e->tx_unsent) + m->offset;
+            b.seq = m->seq;
+            b.payload_len = 1;
+        }
+        result = output_control(s, &b, octet);
+        if (result == SENT) {
+            ack_is_told(s, t, &options);
+            t->flags |= octet != NULL ? TCB_PROBED : 0;
+        }
+    }
+    if (result != SENT)
+        return result;
+    ++*sent;
+    t->owe &= (uint8_t) ~(OWE_PROBE | OWE_KEEPALIVE);
+    return SENT;
+}
+
+enum sent transmit_reset(struct tcp_stack *s, struct tcb *t, uint32_t *sent)
+{
+    struct tcp_options options;
+    struct build b;
+    enum sent result;
+
+    start(s, t, s->now_us, &b, &options);
+    b.flags = TCP_RST | TCP_ACK;
+    result = output_control(s, &b, NULL);
+    if (result != SENT)
+        return result;
+    ++*sent;
+    s->counters.resets_sent++;
+    t->owe = 0;
+    if (t->flags & TCB_ORPHAN)
+        tcb_free(s, t);
+    return SENT;
+}
