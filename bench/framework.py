@@ -63,7 +63,7 @@ def alternate(
         raise ValueError("a benchmark needs at least one run")
     samples: dict[str, Samples] = {name: {} for name in contenders}
     for number in range(runs):
-        order = list(contenders) if number % 2 == 0 else list(reversed(contenders))
+        order = list(contenders)[:: 1 if number % 2 == 0 else -1]
         for name in order:
             progress(f"round {number + 1} of {runs}: {name}")
             for metric, value in contenders[name]().items():

@@ -177,6 +177,11 @@ def rows_of_mode(mode: Mode, samples: Mapping[str, Samples]) -> list[Row]:
     return rows
 
 
+def report(progress: Callable[[str], None], mode: Mode, text: str) -> None:
+    """Progress within one mode."""
+    progress(f"{mode.case}, {text}")
+
+
 def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
     """The whole program."""
     if missing := missing_privileges():
@@ -192,12 +197,8 @@ def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
             contenders = {
                 name: partial(load, server, mode, seconds, workdir) for name, server in servers.items()
             }
-            rows.extend(
-                rows_of_mode(
-                    mode,
-                    alternate(contenders, runs, lambda text, mode=mode: progress(f"{mode.case}, {text}")),
-                )
-            )
+            samples = alternate(contenders, runs, partial(report, progress, mode))
+            rows.extend(rows_of_mode(mode, samples))
     return rows
 
 

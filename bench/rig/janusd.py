@@ -49,6 +49,7 @@ class JanusdConfig:
     recovery_s: float = 3.0
     device: str = "net_af_packet0,iface=v0"
     huge_pages: str = '"auto"'
+    memory_mib: int = 64
     metrics: str = f"127.0.0.1:{METRICS_PORT}"
     log_level: str = "info"
     extra: str = ""
@@ -60,7 +61,7 @@ class JanusdConfig:
             f"[daemon]\nruntime_dir = {_quoted(str(runtime_dir))}\ngroup = {_quoted(APP_GROUP)}\n"
             f'admin_group = "root"\nstats_name = {_quoted(self.stats_name)}\nrecovery_s = {self.recovery_s}\n'
             f"unknown_port = {_quoted(self.unknown_port)}\nlog_level = {_quoted(self.log_level)}\n",
-            f"[eal]\nhuge_pages = {self.huge_pages}\nmemory_mib = 64\n",
+            f"[eal]\nhuge_pages = {self.huge_pages}\nmemory_mib = {self.memory_mib}\n",
             f"[io]\nthreads = {self.io_threads}\nmode = {_quoted(self.mode)}\n",
             f'[[port]]\nname = "p0"\ndevice = {_quoted(self.device)}\n'
             f"addresses = {_list([SERVER_ADDRESS + '/24', SERVER_ADDRESS_6 + '/64'])}\n",

@@ -1,0 +1,157 @@
+"""The benchmarks' frame: order of the runs, medians, ratios, what is printed; and the rig's parsers."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import __main__ as command
+from bench.framework import Options, Program, Row, alternate, figure, make_row, to_json, to_table
+from bench.machine import facts
+from bench.rig.janusd import AppPolicy, JanusdConfig, parse_metrics, rows_of
+
+ROW_KEYS = {"case", "value", "unit", "baseline", "ratio", "runs", "min", "max"}
+POSITIVE = st.floats(min_value=1e-6, max_value=1e12)
+
+
+def test_contenders_alternate_and_turn_round() -> None:
+    seen: list[str] = []
+
+    def contender(name: str) -> Callable[[], dict[str, float]]:
+        def measure() -> dict[str, float]:
+            seen.append(name)
+            return {"rate": float(len(seen))}
+
+        return measure
+
+    samples = alternate({name: contender(name) for name in "abc"}, 3)
+    assert "".join(seen) == "abccbaabc"
+    assert samples["a"]["rate"] == [1.0, 6.0, 7.0]
+    assert samples["c"]["rate"] == [3.0, 4.0, 9.0]
+
+
+def test_no_runs_are_no_benchmark() -> None:
+    with pytest.raises(ValueError, match="at least one run"):
+        alternate({}, 0)
+    with pytest.raises(ValueError, match="case: nothing was measured"):
+        make_row("case", "s", [], higher_is_better=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "baseline", "higher", "ratio"),
+    [
+        pytest.param([200.0], [100.0], True, 2.0, id="twice the rate"),
+        pytest.param([50.0], [100.0], True, 0.5, id="half the rate"),
+        pytest.param([50.0], [100.0], False, 2.0, id="half the time"),
+        pytest.param([1.0, 9.0, 2.0], [1.0, 1.0, 50.0], True, 2.0, id="medians, not means"),
+        pytest.param([1.0], None, True, None, id="no baseline"),
+        pytest.param([0.0], [1.0], False, None, id="no ratio to nothing"),
+    ],
+)
+def test_ratio(value: list[float], baseline: list[float] | None, higher: bool, ratio: float | None) -> None:
+    assert make_row("case", "unit", value, baseline, higher_is_better=higher).ratio == ratio
+
+
+@given(st.lists(POSITIVE, min_size=1), st.lists(POSITIVE, min_size=1))
+def test_a_rate_and_its_time_have_the_same_ratio(ours: list[float], theirs: list[float]) -> None:
+    rates = make_row("r", "1/s", ours[:1], theirs[:1], higher_is_better=True)
+    times = make_row("t", "s", [1 / ours[0]], [1 / theirs[0]], higher_is_better=False)
+    assert rates.ratio == pytest.approx(times.ratio)
+    row = make_row("r", "1/s", ours, theirs, higher_is_better=True)
+    assert row.min <= row.value <= row.max
+    assert row.runs == len(ours)
+
+
+ROWS = [
+    Row("a case", 1234.5, "1/s", 617.25, 2.0, 3, 1200.0, 1300.0),
+    Row("another", 0.0123, "s", None, None, 1, 0.01, 0.02),
+]
+
+
+def run_two(options: Options, progress: Callable[[str], None]) -> list[Row]:
+    """A program for the command line's tests."""
+    progress(f"{options.runs(9, 2)} runs of {options.seconds(3.0, 0.5)} s")
+    return ROWS
+
+
+def fail(options: Options, progress: Callable[[str], None]) -> list[Row]:
+    """A program that cannot run."""
+    raise RuntimeError("needs root")
+
+
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    two = Program("two", "two rows", run_two, notes=("a note",))
+    monkeypatch.setattr(command, "PROGRAMS", (two, Program("broken", "fails", fail)))
+
+
+def test_json_has_the_promised_keys() -> None:
+    found = to_json("two", facts(), ROWS)
+    assert set(found) == {"bench", "machine", "rows"}
+    assert [set(row) for row in found["rows"]] == [ROW_KEYS, ROW_KEYS]
+    assert {"cpu", "cpus", "cycles_per_second", "kernel", "memory_gib", "python"} <= set(found["machine"])
+    assert found["machine"]["cycles_per_second"] > 1e8
+
+
+@pytest.mark.usefixtures("programs")
+def test_the_object_is_the_last_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["two", "--quick", "--json"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out.splitlines()[-1])
+    assert found["bench"] == "two"
+    assert found["rows"][0]["ratio"] == 2.0
+    assert "a note" in out
+    assert "2 runs of 0.5 s" in err
+
+
+@pytest.mark.usefixtures("programs")
+def test_list_and_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["list"]) == 0
+    assert "two rows" in capsys.readouterr().out
+    assert command.main(["three"]) == 2
+    assert "no such program: three; there are two, broken" in capsys.readouterr().err
+    assert command.main(["broken"]) == 1
+    assert "broken: needs root" in capsys.readouterr().err
+
+
+def test_table_lines_up() -> None:
+    lines = to_table(ROWS).splitlines()
+    assert len(lines) == 3
+    assert lines[0].split() == ["case", "value", "unit", "baseline", "ratio", "runs", "min", "max"]
+    assert lines[1].split() == ["a", "case", "1,234", "1/s", "617", "2.00", "3", "1,200", "1,300"]
+    assert lines[2].split()[:4] == ["another", "0.0123", "s", "-"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (1234567.8, "1,234,568"), (99.94, "99.9"), (1.234, "1.23"), (0.00123, "0.00123")],
+)
+def test_figures_keep_three_digits(value: float, text: str) -> None:
+    assert figure(value) == text
+
+
+def test_metrics_are_read() -> None:
+    text = '# HELP a b\na_total{port="p0",reason="bad \\"x\\""} 3.0\na_total{port="p1"} 4\nb 1e3\n'
+    found = parse_metrics(text)
+    assert found["a_total"] == [({"port": "p0", "reason": 'bad \\"x\\"'}, 3.0), ({"port": "p1"}, 4.0)]
+    assert found["b"] == [({}, 1000.0)]
+
+
+def test_rows_are_the_one_list_of_an_answer() -> None:
+    assert rows_of([{"a": 1}]) == [{"a": 1}]
+    assert rows_of({"conns": [{"a": 1}], "cursor": None}) == [{"a": 1}]
+    with pytest.raises(ValueError, match="expected one list"):
+        rows_of({"a": [], "b": []})
+
+
+def test_the_rig_writes_a_configuration_that_toml_reads(tmp_path: object) -> None:
+    import tomllib
+    from pathlib import Path
+
+    apps = (AppPolicy(name="web", ports=("80", "8000-8099")), AppPolicy(name="other", ports=("7000",)))
+    found = tomllib.loads(JanusdConfig(apps=apps, io_threads=2).text(Path("/run/x")))
+    assert found["io"] == {"threads": 2, "mode": "adaptive"}
+    assert [app["name"] for app in found["app"]] == ["web", "other"]
+    assert found["app"][0]["ports"] == ["80", "8000-8099"]
