@@ -56,7 +56,7 @@ struct glue_options {
 };
 
 struct glue *glue_create(const struct glue_options *options, struct glue_text *why);
-/* Stops the I/O threads and closes the ports; every session must have been freed. */
+/* Stops the I/O threads, frees the sessions that are left, closes the ports. */
 void glue_destroy(struct glue *g);
 
 /* --- ports --- */
@@ -206,7 +206,7 @@ int glue_session_seal(struct glue_session *s, struct glue_text *why);
 int glue_session_start(struct glue_session *s, struct glue_text *why);
 /* Takes it from the I/O threads, waits until none can touch it (about a millisecond); every slot is back.  Idempotent. */
 int glue_session_stop(struct glue_session *s, struct glue_slots *out);
-/* Stops it, waits for its resets, unmaps and closes all. */
+/* Stops it, gives up resets not yet sent, unmaps and closes all. */
 void glue_session_free(struct glue_session *s);
 void glue_session_info(struct glue_session *s, struct glue_session_info *out);
 int glue_session_slots(struct glue_session *s, struct glue_slots *out);

@@ -13,6 +13,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* The states whose peer is to be told when the app dies (enum tcp_state): SYN_RECEIVED to LAST_ACK. */
+enum { ROWS_RESET_FIRST = 4, ROWS_RESET_LAST = 10 };
+
 enum rows_verdict { ROWS_FREE, ROWS_OUTSIDE, ROWS_OK };
 
 struct rows {

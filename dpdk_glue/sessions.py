@@ -63,7 +63,7 @@ class Session:
         return Slots(out.total, out.free, out.held)
 
     def free(self) -> None:
-        """Stop it, wait for its resets, unmap and close everything. Idempotent."""
+        """Stop it, give up resets not yet sent, unmap and close everything. Idempotent."""
         if self._native is not None:
             native, self._native = self._native, None
             lib.glue_session_free(native)

@@ -43,8 +43,8 @@ enum stats_app {
     STATS_APP_COUNT = STATS_APP_DROPS + SHM_DROP_COUNT
 };
 
-static_assert(STATS_PORT_COUNT <= PAGE_COUNTERS_MAX, "the page has room");
-static_assert(STATS_APP_COUNT <= PAGE_COUNTERS_MAX, "the page has room");
+static_assert((int)STATS_PORT_COUNT <= (int)PAGE_COUNTERS_MAX, "the page has room");
+static_assert((int)STATS_APP_COUNT <= (int)PAGE_COUNTERS_MAX, "the page has room");
 
 /* False: the page has no room for the names. */
 bool stats_name_counters(struct page *p);

@@ -1,0 +1,116 @@
+/*
+ * deliver.c: the copy into the app's memory, and what comes back.
+ */
+#include "dpdk_glue/deliver.h"
+
+#include <rte_cycles.h>
+
+enum { BAD_PER_SECOND_MAX = 64 };
+
+static void close_for(struct glue_session *s, uint32_t io, enum shm_drop drop)
+{
+    uint32_t open = 0;
+
+    if (!atomic_compare_exchange_strong(&s->closed, &open, (uint32_t)drop))
+        return;
+    atomic_store((_Atomic uint32_t *)&session_j2a(s)->closed, (uint32_t)drop);
+    count_app(s, io, STATS_APP_SESSIONS_CLOSED, 1);
+    control_wake(s->glue);
+}
+
+void session_violated(struct glue_session *s, uint32_t io, enum shm_drop drop)
+{
+    struct session_io *sio = &s->io[io];
+    uint64_t now = rte_rdtsc();
+
+    count_drop(s, io, drop, 1);
+    atomic_fetch_add_explicit(&s->violations, 1, memory_order_relaxed);
+    if (now - sio->bad_since_tsc > s->glue->tsc_hz) {
+        sio->bad_since_tsc = now;
+        sio->bad = 0;
+    }
+    if (drop == SHM_DROP_INDEX || ++sio->bad > BAD_PER_SECOND_MAX)
+        close_for(s, io, drop);
+}
+
+uint32_t session_collect(struct glue_session *s, uint32_t io)
+{
+    struct session_io *sio = &s->io[io];
+    int32_t n = ring_consumer_refresh(&sio->rx_return);
+
+    if (n < 0) {
+        session_violated(s, io, SHM_DROP_INDEX);
+        return 0;
+    }
+    for (int32_t i = 0; i < n; i++) {
+        struct shm_desc d = ring_pop(&sio->rx_return);
+        enum shm_drop drop = SHM_DROP_RETURN_KIND;
+        if (d.kind == SHM_DESC_RETURN)
+            drop = ledger_take_back(&sio->ledger, d.slot, d.generation);
+        if (drop != SHM_DROP_NONE)
+            session_violated(s, io, drop);
+    }
+    if (n > 0)
+        ring_release(&sio->rx_return);
+    return (uint32_t)n;
+}
+
+static enum shm_drop make_room(struct glue_session *s, uint32_t io)
+{
+    struct session_io *sio = &s->io[io];
+
+    if (ring_producer_room(&sio->rx) == 0 && ring_producer_refresh(&sio->rx) < 0) {
+        session_violated(s, io, SHM_DROP_INDEX);
+        return SHM_DROP_RING_FULL;
+    }
+    if (ring_producer_room(&sio->rx) == 0)
+        return SHM_DROP_RING_FULL;
+    return sio->ledger.free_count == 0 ? SHM_DROP_NO_SLOT : SHM_DROP_NONE;
+}
+
+enum shm_drop deliver(struct delivered *d, struct glue_session *s, uint32_t io, const uint8_t *packet, uint32_t len,
+                      uint32_t hash)
+{
+    struct session_io *sio = &s->io[io];
+
+    if (!sio->touched) {
+        sio->touched = true;
+        d->sessions[d->count++] = s;
+        (void)session_collect(s, io);
+    }
+    enum shm_drop drop = len <= SHM_SLOT_BYTES - SHM_SLOT_HEADROOM ? make_room(s, io) : SHM_DROP_OVERSIZE;
+    if (drop != SHM_DROP_NONE) {
+        count_drop(s, io, drop, 1);
+        return drop;
+    }
+    struct shm_desc desc = {.offset = SHM_SLOT_HEADROOM,
+                            .len = (uint16_t)len,
+                            .hash = hash,
+                            .kind = SHM_DESC_PACKET,
+                            .flags = SHM_DESC_VERIFIED};
+    desc.slot = ledger_lend(&sio->ledger, &desc.generation);
+    memcpy(s->j2a + s->offsets.rx_slots + (uint64_t)desc.slot * SHM_SLOT_BYTES + SHM_SLOT_HEADROOM, packet, len);
+    ring_push(&sio->rx, desc);
+    count_app(s, io, STATS_APP_RX_PACKETS, 1);
+    count_app(s, io, STATS_APP_RX_BYTES, len);
+    return SHM_DROP_NONE;
+}
+
+void session_wake(struct glue_session *s, uint32_t io)
+{
+    if (!doorbell_wanted(&session_a2j(s)->app_sleeping))
+        return;
+    doorbell_ring_app(s->doorbell[0]);
+    count_app(s, io, STATS_APP_DOORBELLS, 1);
+}
+
+void deliver_publish(struct delivered *d, uint32_t io)
+{
+    for (uint32_t i = 0; i < d->count; i++) {
+        struct glue_session *s = d->sessions[i];
+        s->io[io].touched = false;
+        ring_publish(&s->io[io].rx);
+        session_wake(s, io);
+    }
+    d->count = 0;
+}

@@ -1,0 +1,244 @@
+/*
+ * rx.c: one burst on its way in.
+ */
+#include "dpdk_glue/rx.h"
+
+#include "csb/lookup.h"
+#include "dpdk_glue/deliver.h"
+#include "dpdk_glue/out.h"
+#include "dpdk_glue/reset.h"
+#include "dpdk_glue/slow_path.h"
+#include "wire/arp.h"
+
+#include <rte_cycles.h>
+
+enum { RESETS_PER_MS = 20, PREFETCH_AHEAD = 4 };
+
+struct burst {
+    struct io_thread *io;
+    struct port *port;
+    uint32_t port_number;
+    const struct services *services;
+    const struct routes *routes;
+    uint32_t count;
+    struct rte_mbuf *mbufs[BURST];
+    const uint8_t *frames[BURST];
+    uint32_t lens[BURST];
+    uint8_t flags[BURST];
+    struct classified classified[BURST];
+    uint32_t tcp_count; /* packets for an app */
+    uint8_t tcp[BURST];
+    uint8_t app[BURST];
+    uint64_t hash[BURST];
+    struct glue_session *session[BURST];
+    struct delivered delivered;
+};
+
+static void drop(struct burst *b, enum shm_drop reason)
+{
+    page_add(b->port->stats[b->io->index], STATS_PORT_DROPS + (uint32_t)reason, 1);
+}
+
+static void drop_for_app(struct burst *b, struct app *app, enum shm_drop reason)
+{
+    page_add(app->stats[b->io->index], STATS_APP_DROPS + (uint32_t)reason, 1);
+}
+
+static bool is_local(const struct burst *b, const struct ip_addr *address)
+{
+    return services_address(b->services, address) != SERVICES_NO_ADDRESS;
+}
+
+/* ARP matters when it asks for one of ours or tells of a neighbour that we know (RFC 826); the rest is the segment's noise. */
+static bool arp_matters(const struct burst *b, uint32_t i)
+{
+    struct arp_packet arp;
+    uint32_t offset = b->classified[i].l3_offset;
+
+    if (arp_parse(b->frames[i] + offset, b->lens[i] - offset, &arp) != ARP_OK)
+        return false;
+    return is_local(b, &arp.tpa) || routes_neighbour(b->routes, b->port_number, &arp.spa) != NULL;
+}
+
+static void to_slow_path(struct burst *b, uint32_t i)
+{
+    const struct classified *c = &b->classified[i];
+    bool wanted = true;
+
+    if (c->slow == CLASSIFY_SLOW_ARP)
+        wanted = arp_matters(b, i);
+    else if (c->slow != CLASSIFY_SLOW_ND) /* a solicitation goes to a group */
+        wanted = is_local(b, &c->flow.laddr);
+    if (!wanted)
+        drop(b, SHM_DROP_SLOW_OTHER);
+    else if (!slow_push(b->io, b->port_number, (enum glue_slow_reason)c->slow, NULL, b->frames[i], b->lens[i]))
+        drop(b, SHM_DROP_SLOW_FULL);
+}
+
+/* Resets are few per millisecond: nobody is to use us as a mirror. */
+static bool reset_allowed(struct io_thread *io)
+{
+    uint64_t now = rte_rdtsc();
+
+    if (now - io->reset_tsc > io->glue->tsc_hz / 1000) {
+        io->reset_tsc = now;
+        io->reset_tokens = RESETS_PER_MS;
+    }
+    if (io->reset_tokens == 0)
+        return false;
+    io->reset_tokens--;
+    return true;
+}
+
+static void answer_unserved(struct burst *b, uint32_t i)
+{
+    struct glue *g = b->io->glue;
+    const struct classified *c = &b->classified[i];
+    uint32_t l4_len = c->total_len - (c->l4_offset - c->l3_offset);
+    uint8_t frame[RESET_FRAME_MAX];
+    struct ether_frame ether;
+    struct tcp_segment seg;
+    struct reset reset = {.src = b->port->classify.mac, .vlan_id = b->port->classify.vlan_id, .flow = c->flow};
+
+    drop(b, SHM_DROP_UNSERVED);
+    if (!atomic_load_explicit(&g->reset_unserved, memory_order_relaxed) ||
+        atomic_load_explicit(&g->recovery, memory_order_relaxed))
+        return;
+    if (ether_parse(b->frames[i], b->lens[i], &ether) != ETHER_OK ||
+        tcp_header_parse(b->frames[i] + c->l4_offset, l4_len, &seg) != TCP_HEADER_OK)
+        return;
+    reset.dst = ether.src;
+    if (!reset_answer(&reset, &seg) || !reset_allowed(b->io))
+        return;
+    struct rte_mbuf *m = out_frame(g, frame, reset_build(frame, &reset));
+    if (m == NULL) {
+        drop(b, SHM_DROP_TX_NO_MBUF);
+        return;
+    }
+    out_stage(b->io, b->port_number, m);
+    page_add(b->port->stats[b->io->index], STATS_PORT_RESETS_SENT, 1);
+}
+
+static void to_service(struct burst *b, uint32_t i)
+{
+    const struct classified *c = &b->classified[i];
+    int address = services_address(b->services, &c->flow.laddr);
+
+    if (address == SERVICES_NO_ADDRESS) {
+        drop(b, SHM_DROP_NOT_LOCAL);
+        return;
+    }
+    uint8_t app = b->services->owners[address][c->flow.lport];
+    if (app == 0) {
+        answer_unserved(b, i);
+        return;
+    }
+    b->app[b->tcp_count] = app;
+    b->tcp[b->tcp_count++] = (uint8_t)i;
+}
+
+static void dispatch(struct burst *b)
+{
+    struct page_block *stats = b->port->stats[b->io->index];
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < b->count; i++) {
+        const struct classified *c = &b->classified[i];
+        bytes += b->lens[i];
+        if (c->verdict == CLASSIFY_TCP)
+            to_service(b, i);
+        else if (c->verdict == CLASSIFY_SLOW)
+            to_slow_path(b, i);
+        else
+            page_add(stats, STATS_PORT_CLASSIFY_DROPS + (uint32_t)c->drop, 1);
+    }
+    page_add(stats, STATS_PORT_RX_PACKETS, b->count);
+    page_add(stats, STATS_PORT_RX_BYTES, bytes);
+}
+
+static void find_sessions(struct burst *b)
+{
+    for (uint32_t k = 0; k < b->tcp_count; k++) {
+        struct app *app = &b->io->glue->apps[b->app[k]];
+        const struct csb_secret secret = {app->csb->secret[0], app->csb->secret[1]};
+        b->hash[k] = csb_hash(&secret, &b->classified[b->tcp[k]].flow);
+    }
+    for (uint32_t k = 0; k < b->tcp_count; k++) {
+        struct app *app = &b->io->glue->apps[b->app[k]];
+        uint32_t current = atomic_load_explicit((_Atomic uint32_t *)&app->csb->current, memory_order_acquire);
+        const struct csb_map *map = &app->csb->maps[current];
+        uint16_t tid = map->point_count != 0 ? csb_lookup(map, csb_key(b->hash[k])) : CSB_NO_TID;
+        b->session[k] = tid < SHM_TID_MAX ? atomic_load_explicit(&app->sessions[tid], memory_order_acquire) : NULL;
+        if (b->session[k] == NULL || session_is_closed(b->session[k])) {
+            b->session[k] = NULL;
+            drop_for_app(b, app, SHM_DROP_NO_THREAD);
+        }
+    }
+}
+
+static void deliver_all(struct burst *b)
+{
+    for (uint32_t k = 0; k < b->tcp_count; k++) {
+        if (b->session[k] == NULL)
+            continue;
+        uint32_t i = b->tcp[k];
+        const struct classified *c = &b->classified[i];
+        (void)deliver(&b->delivered, b->session[k], b->io->index, b->frames[i] + c->l3_offset, c->total_len,
+                      csb_table_hash(b->hash[k]));
+    }
+    deliver_publish(&b->delivered, b->io->index);
+}
+
+/* Frames of one mbuf each; a chain is more than any port of ours is set up to give. */
+static void lay_out(struct burst *b, uint32_t received)
+{
+    b->count = 0;
+    for (uint32_t i = 0; i < received; i++) {
+        struct rte_mbuf *m = b->mbufs[i];
+        if (m->nb_segs != 1) {
+            drop(b, SHM_DROP_OVERSIZE);
+            continue;
+        }
+        b->frames[b->count] = rte_pktmbuf_mtod(m, const uint8_t *);
+        b->lens[b->count] = rte_pktmbuf_data_len(m);
+        bool good = (m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_GOOD;
+        b->flags[b->count++] = good ? CLASSIFY_L4_VERIFIED : 0;
+    }
+}
+
+static uint32_t rx_queue(struct burst *b, uint16_t queue)
+{
+    uint16_t received = rte_eth_rx_burst(b->port->ethdev, queue, b->mbufs, BURST);
+
+    if (received == 0)
+        return 0;
+    for (uint16_t i = 0; i < received && i < PREFETCH_AHEAD; i++)
+        rte_prefetch0(rte_pktmbuf_mtod(b->mbufs[i], void *));
+    lay_out(b, received);
+    classify_burst(&b->port->classify, b->frames, b->lens, b->flags, b->classified, b->count);
+    b->tcp_count = 0;
+    dispatch(b);
+    find_sessions(b);
+    deliver_all(b);
+    rte_pktmbuf_free_bulk(b->mbufs, received);
+    return received;
+}
+
+uint32_t rx_ports(struct io_thread *io)
+{
+    struct glue *g = io->glue;
+    uint32_t ports = atomic_load_explicit(&g->port_count, memory_order_acquire), received = 0;
+    struct burst b;
+
+    b.io = io;
+    b.services = atomic_load_explicit(&g->services, memory_order_acquire);
+    b.routes = atomic_load_explicit(&g->routes, memory_order_acquire);
+    b.delivered.count = 0;
+    for (uint32_t i = 0; i < ports; i++) {
+        b.port = &g->ports[i];
+        b.port_number = i;
+        for (uint32_t q = io->index; q < b.port->rx_queues; q += g->io_count)
+            received += rx_queue(&b, (uint16_t)q);
+    }
+    return received;
+}

@@ -1,0 +1,153 @@
+/*
+ * tx.c: from an app's descriptor to a frame.
+ *
+ * The whole packet is copied first and everything is checked on the copy, which is what is sent.  The slot is the app's own all
+ * the time, so nothing is lent here and a completion only says that janusd no longer reads it.
+ */
+#include "dpdk_glue/tx.h"
+
+#include "dpdk_glue/deliver.h"
+#include "dpdk_glue/out.h"
+#include "dpdk_glue/slow_path.h"
+
+/* Sends the packet in m, Ethernet header still to come, or tells why not.  Takes m when SHM_DROP_NONE. */
+static enum shm_drop route_and_stage(struct io_thread *io, const struct routes *routes, struct rte_mbuf *m,
+                                     const struct txcheck_packet *packet, bool need_checksum)
+{
+    static const struct ether_addr unknown = {{0}};
+    struct route_hop hop;
+    enum route_verdict verdict = routes_lookup(routes, &packet->dst, &hop);
+
+    if (verdict == ROUTE_NONE || hop.port >= atomic_load_explicit(&io->glue->port_count, memory_order_acquire))
+        return SHM_DROP_TX_NO_ROUTE;
+    struct port *port = &io->glue->ports[hop.port];
+    if (rte_pktmbuf_pkt_len(m) > port->mtu)
+        return SHM_DROP_TX_TOO_LONG;
+    if (need_checksum && !(port->offloads & GLUE_OFFLOAD_TX_TCP))
+        return SHM_DROP_TX_KIND;
+
+    uint8_t *ether = (uint8_t *)rte_pktmbuf_prepend(m, ETHER_HEADER_LEN);
+    uint16_t type = packet->version == 4 ? ETHER_TYPE_IPV4 : ETHER_TYPE_IPV6;
+    (void)ether_build(ether, verdict == ROUTE_OK ? &hop.mac : &unknown, &port->classify.mac, 0, type);
+    if (verdict == ROUTE_NO_NEIGHBOUR) {
+        if (!slow_push(io, hop.port, GLUE_SLOW_NEIGHBOUR, &hop.next_hop, ether, rte_pktmbuf_pkt_len(m)))
+            return SHM_DROP_SLOW_FULL;
+        rte_pktmbuf_free(m);
+        return SHM_DROP_NONE;
+    }
+    if (need_checksum) {
+        m->l2_len = ETHER_HEADER_LEN;
+        m->l3_len = packet->l3_len;
+        m->l4_len = packet->l4_len;
+        m->ol_flags |= RTE_MBUF_F_TX_TCP_CKSUM | (packet->version == 4 ? RTE_MBUF_F_TX_IPV4 : RTE_MBUF_F_TX_IPV6);
+    }
+    out_stage(io, hop.port, m);
+    return SHM_DROP_NONE;
+}
+
+static enum shm_drop send_one(struct io_thread *io, const struct routes *routes, struct glue_session *s,
+                              const struct shm_desc *d)
+{
+    struct txcheck_packet packet;
+    enum shm_drop drop = txcheck_desc(d, s->sizes.tx_slots);
+
+    if (drop != SHM_DROP_NONE)
+        return drop;
+    struct rte_mbuf *m = out_frame(
+        io->glue, s->a2j + s->offsets.tx_slots + (uint64_t)d->slot * SHM_SLOT_BYTES + d->offset, d->len);
+    if (m == NULL)
+        return SHM_DROP_TX_NO_MBUF;
+    drop = txcheck_packet(&s->lease, rte_pktmbuf_mtod(m, const uint8_t *), d->len, &packet);
+    if (drop == SHM_DROP_NONE)
+        drop = route_and_stage(io, routes, m, &packet, d->flags & SHM_DESC_NEED_CHECKSUM);
+    if (drop != SHM_DROP_NONE)
+        rte_pktmbuf_free(m);
+    return drop;
+}
+
+/* The world's fault, or the app's? */
+static bool is_violation(enum shm_drop drop)
+{
+    return drop >= SHM_DROP_TX_KIND && drop <= SHM_DROP_TX_DESTINATION;
+}
+
+static void complete(struct session_io *sio, struct shm_desc d, enum shm_drop drop)
+{
+    d.kind = SHM_DESC_RETURN;
+    d.flags = drop == SHM_DROP_NONE ? 0 : SHM_DESC_DROPPED;
+    ring_push(&sio->tx_done, d);
+}
+
+/* Descriptors that may be taken now: each needs room for its completion. */
+static uint32_t ready(struct glue_session *s, uint32_t io)
+{
+    struct session_io *sio = &s->io[io];
+    int32_t n = ring_consumer_refresh(&sio->tx);
+
+    if (n > 0 && ring_producer_room(&sio->tx_done) < TX_BURST_PER_APP && ring_producer_refresh(&sio->tx_done) < 0)
+        n = -1;
+    if (n < 0) {
+        session_violated(s, io, SHM_DROP_INDEX);
+        return 0;
+    }
+    uint32_t room = ring_producer_room(&sio->tx_done);
+    uint32_t count = (uint32_t)n < TX_BURST_PER_APP ? (uint32_t)n : TX_BURST_PER_APP;
+    return count < room ? count : room;
+}
+
+/* Completions alone are no reason to wake an app, unless it may be waiting for its slots. */
+static bool many_completions(const struct glue_session *s, struct session_io *sio)
+{
+    uint32_t many = s->sizes.tx_slots / 4;
+
+    if (s->sizes.tx_slots - ring_producer_room(&sio->tx_done) < many)
+        return false;
+    return ring_producer_refresh(&sio->tx_done) >= 0 && s->sizes.tx_slots - ring_producer_room(&sio->tx_done) >= many;
+}
+
+static uint32_t tx_session(struct io_thread *io, const struct routes *routes, struct glue_session *s)
+{
+    struct session_io *sio = &s->io[io->index];
+    uint32_t n = ready(s, io->index), sent = 0;
+    uint64_t bytes = 0;
+
+    if (n == 0)
+        return 0;
+    for (uint32_t i = 0; i < n; i++) {
+        struct shm_desc d = ring_pop(&sio->tx);
+        enum shm_drop drop = send_one(io, routes, s, &d);
+        complete(sio, d, drop);
+        if (drop == SHM_DROP_NONE) {
+            sent++;
+            bytes += d.len;
+        } else if (is_violation(drop)) {
+            session_violated(s, io->index, drop);
+        } else {
+            count_drop(s, io->index, drop, 1);
+        }
+    }
+    ring_release(&sio->tx);
+    ring_publish(&sio->tx_done);
+    count_app(s, io->index, STATS_APP_TX_PACKETS, sent);
+    count_app(s, io->index, STATS_APP_TX_BYTES, bytes);
+    if (many_completions(s, sio))
+        session_wake(s, io->index);
+    return n;
+}
+
+uint32_t tx_sessions(struct io_thread *io)
+{
+    const struct routes *routes = atomic_load_explicit(&io->glue->routes, memory_order_acquire);
+    const struct session_list *list = atomic_load_explicit(&io->sessions, memory_order_acquire);
+    uint32_t taken = 0;
+
+    if (list == NULL || list->count == 0)
+        return 0;
+    uint32_t first = io->round_robin++ % list->count;
+    for (uint32_t i = 0; i < list->count; i++) {
+        struct glue_session *s = list->sessions[(first + i) % list->count];
+        if (s->tx_io == io->index && !session_is_closed(s))
+            taken += tx_session(io, routes, s);
+    }
+    return taken;
+}
