@@ -7,13 +7,13 @@
 #include "app/env_rings.h"
 
 #include "app/clock.h"
+#include "shm/doorbell.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
-#include <unistd.h>
 
 /* --- setting up --- */
 
@@ -350,13 +350,6 @@ static uint32_t collect(void *context)
     return n;
 }
 
-static void ring_doorbell(int fd)
-{
-    static const uint64_t one = 1;
-
-    (void)!write(fd, &one, sizeof one); /* EAGAIN: it is rung already */
-}
-
 static void publish(void *context)
 {
     struct env_rings *e = context;
@@ -374,10 +367,8 @@ static void publish(void *context)
         return;
     e->tx_pushed = false;
     ring_publish(&e->tx);
-    atomic_thread_fence(memory_order_seq_cst); /* against the I/O thread's "I sleep; is there anything?" */
-    if (atomic_load_explicit((const _Atomic uint32_t *)&region_j2a(e->region)->io[e->io_tx].io_sleeping.value,
-                             memory_order_relaxed))
-        ring_doorbell(e->region->io_doorbells[e->io_tx]);
+    if (doorbell_wanted(&region_j2a(e->region)->io[e->io_tx].io_sleeping))
+        doorbell_ring_io(e->region->io_doorbells[e->io_tx]);
 }
 
 static bool pending(void *context)
@@ -397,10 +388,10 @@ static void set_sleeping(void *context, bool sleeping)
 
     if (!e->up)
         return;
-    atomic_store_explicit((_Atomic uint32_t *)&region_a2j(e->region)->app_sleeping.value, sleeping,
-                          memory_order_relaxed);
     if (sleeping)
-        atomic_thread_fence(memory_order_seq_cst); /* before the rings are looked at once more */
+        doorbell_arm(&region_a2j(e->region)->app_sleeping);
+    else
+        doorbell_disarm(&region_a2j(e->region)->app_sleeping);
 }
 
 void env_rings_driver(struct env_rings *e, struct driver *driver)

@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
 
 enum {
     COMMIT_US = 10 * 1000,         /* between copies of the counters to A2J */
@@ -249,11 +249,12 @@ bool janus_arm(struct janus_thread *t)
 
 void janus_disarm(struct janus_thread *t)
 {
-    uint64_t count;
+    uint64_t rung[16];
 
     t->driver.set_sleeping(t->driver.context, false);
     if (t->session) {
-        (void)!read(t->session->region.doorbell, &count, sizeof count);
+        while (recv(t->session->region.doorbell, rung, sizeof rung, MSG_DONTWAIT) > 0)
+            continue;             /* one piece of news each, all are read by the next poll */
         t->session->check_us = 0; /* perhaps it was the socket that woke us */
     }
 }

@@ -357,6 +357,7 @@ static PyMethodDef task_methods[] = {
     {"cancel", task_cancel_method, METH_NOARGS,
      "Raise CancelledError in the task where it waits, or at its next await."},
     {"done", task_done, METH_NOARGS, "True when the task has ended."},
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "Task[T] for annotations."},
     {"exception", task_exception, METH_NOARGS, "The exception that ended the task, or None."},
     {NULL, NULL, 0, NULL},
 };

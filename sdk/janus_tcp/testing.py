@@ -100,7 +100,7 @@ class Pair:
         while not condition():
             if self.now_s > end_s:
                 raise TimeoutError(f"not reached within {limit_s} s of virtual time")
-            if not self.step():
+            if not self.step() and not condition():
                 raise TimeoutError("not reached, and nothing is left that could happen")
 
     def run(self, coro: Coroutine[Any, Any, Any], limit_s: float = 600.0) -> Any:
