@@ -182,7 +182,9 @@ def fragments() -> Iterator[tuple[str, Packet, str]]:
         ip6() / IPv6ExtHdrDestOpt() / IPv6ExtHdrFragment(m=1) / tcp(),
         "ip_fragment",
     )
-    yield "fragment header cut short", ip6(nh=44) / Raw(b"\x06\0\0"), "ip_extensions"
+    for length in (3, 7):
+        cut = Raw(bytes(IPv6ExtHdrFragment(nh=6))[:length])
+        yield f"fragment header cut to {length} bytes", ip6(nh=44) / cut, "ip_extensions"
 
 
 def extensions() -> Iterator[tuple[str, Packet, str]]:
