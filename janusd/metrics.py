@@ -181,10 +181,9 @@ class MetricsServer:
 
     def start(self) -> None:
         """Listen and serve from a thread. OSError: the address cannot be had."""
-        self._server = self._loop.run_until_complete(
-            asyncio.start_server(self._client, *self._listen, limit=REQUEST_BYTES_MAX, backlog=128)
-        )
         self._thread.start()
+        listening = asyncio.start_server(self._client, *self._listen, limit=REQUEST_BYTES_MAX, backlog=128)
+        self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result(5)
 
     def stop(self) -> None:
         """Close everything."""
