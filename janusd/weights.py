@@ -26,13 +26,15 @@ def quotas(weights: Mapping[int, float]) -> dict[int, int]:
     result = dict.fromkeys(sorted(weights), 0)
     if not serving:
         return result
-    spare = SLOT_COUNT - len(serving)
-    exact = {tid: spare * weight / total for tid, weight in serving.items()}
-    for tid, share in exact.items():
-        result[tid] = 1 + int(share)
+    exact = {tid: SLOT_COUNT * weight / total for tid, weight in serving.items()}
+    result |= {tid: int(share) for tid, share in exact.items()}
     left = SLOT_COUNT - sum(result.values())
     for tid in sorted(exact, key=lambda t: (int(exact[t]) - exact[t], t))[:left]:
         result[tid] += 1
+    for tid in serving:
+        if result[tid] == 0:
+            result[max(result, key=lambda t: result[t])] -= 1
+            result[tid] = 1
     return result
 
 
