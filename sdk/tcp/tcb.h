@@ -60,10 +60,9 @@ struct tcb {
     struct ip_addr raddr;
     uint16_t rport, lport;
     uint32_t snd_nxt, rcv_nxt;
+    uint16_t laddr_index;
     uint8_t state; /* enum tcp_state */
-    uint8_t laddr_index;
 
-    uint8_t error;  /* errno that ended the connection */
     uint8_t events; /* enum tcp_event_kind, not yet taken */
     uint32_t flags; /* enum tcb_flag */
     uint16_t smss;  /* payload of a full segment, timestamps taken off */
@@ -87,7 +86,7 @@ struct tcb {
     uint8_t backoff : 4;      /* timeouts in a row */
     uint8_t unanswered : 4;   /* timeouts and probes since the peer was last heard */
     uint8_t snd_wind_shift : 4, rcv_wind_shift : 4;
-    uint8_t spare;
+    uint8_t error; /* errno that ended the connection */
 };
 static_assert(sizeof(struct tcb) <= 128, "two cache lines per idle connection");
 #define TCB_NO_EXT UINT32_MAX
