@@ -152,8 +152,7 @@ enum tcp_drop ack_process(struct tcp_stack *s, struct tcb *t, const struct input
         ack_challenge(s, t, in->now_us); /* RFC 5961 5 */
         return TCP_DROP_BAD_ACK;
     }
-    if ((t->flags & TCB_SACK) && e != NULL && (seg->options.present & TCP_OPTION_SACK) &&
-        seq_geq(seg->ack, t->snd_una))
+    if ((t->flags & TCB_SACK) && e != NULL && (seg->options.present & TCP_OPTION_SACK) && seq_geq(seg->ack, t->snd_una))
         sacked = sack_mark(s, t, e, &seg->options);
     if (seq_gt(seg->ack, t->snd_una)) {
         if (e == NULL)

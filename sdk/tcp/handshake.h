@@ -11,7 +11,7 @@ enum { HANDSHAKE_NO_WSCALE = 15 };
 
 /* What the peer's SYN offers. */
 struct handshake {
-    uint16_t mss; /* clamped to what this stack would send */
+    uint16_t mss;   /* clamped to what this stack would send */
     uint8_t wscale; /* 0 to 14, or HANDSHAKE_NO_WSCALE */
     bool timestamps, sack;
     uint32_t tsval;

@@ -156,8 +156,7 @@ static enum tcp_drop process_text(struct tcp_stack *s, struct tcb *t, struct inp
 /* Eighth: FIN. */
 static enum tcp_drop process_fin(struct tcp_stack *s, struct tcb *t, const struct input *in)
 {
-    if (!(in->seg.flags & TCP_FIN) || in->seg.seq + in->seg.payload_len != t->rcv_nxt ||
-        (t->flags & TCB_FIN_RECEIVED))
+    if (!(in->seg.flags & TCP_FIN) || in->seg.seq + in->seg.payload_len != t->rcv_nxt || (t->flags & TCB_FIN_RECEIVED))
         return TCP_DROP_NONE;
     t->rcv_nxt++;
     t->rcv_adv = seq_max(t->rcv_adv, t->rcv_nxt);
@@ -264,7 +263,8 @@ static uint32_t find(const struct tcp_stack *s, const struct input *in)
     struct table_cursor cursor;
     uint32_t handle;
 
-    for (handle = table_first(&s->table, in->hash, &cursor); handle != TABLE_NONE; handle = table_next(&s->table, &cursor))
+    for (handle = table_first(&s->table, in->hash, &cursor); handle != TABLE_NONE;
+         handle = table_next(&s->table, &cursor))
         if (stack_handle_is_flow(s, handle, &in->flow))
             return handle;
     return TABLE_NONE;

@@ -27,8 +27,8 @@ enum {
     CHALLENGE_MS = 500,
     DELAYED_ACK_US = 40000, /* RFC 9293 3.8.6.3: less than 500 ms */
     SMSS_MIN = 64,
-    BACKOFF_MAX = 12,        /* R2 of RFC 9293 3.8.3: over 100 s even from the smallest RTO */
-    BACKOFF_MAX_SYN = 7,     /* over 3 minutes */
+    BACKOFF_MAX = 12,    /* R2 of RFC 9293 3.8.3: over 100 s even from the smallest RTO */
+    BACKOFF_MAX_SYN = 7, /* over 3 minutes */
     BACKOFF_MAX_ORPHAN = 8,
     KEEPALIVE_PROBES = 9,
     KEEPALIVE_INTERVAL_US = 75000000,
@@ -83,9 +83,9 @@ struct tcp_stack {
     struct tcp_env env;
     struct tcp_counters counters;
     const struct tcp_cc_ops *cc;
-    struct csb_secret secret; /* of ISNs and cookies */
-    uint64_t now_us;          /* the latest time given */
-    uint64_t advanced_us;     /* where the wheel stands */
+    struct csb_secret secret;  /* of ISNs and cookies */
+    uint64_t now_us;           /* the latest time given */
+    uint64_t advanced_us;      /* where the wheel stands */
     uint64_t cookies_until_us; /* an unknown ACK may be the answer to a cookie */
 
     struct slab rows, ext, half_open, time_wait;

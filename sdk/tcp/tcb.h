@@ -39,17 +39,17 @@ enum tcb_flag {
     TCB_IN_EVENTS = 0x00008000, /* linked by event_next */
     TCB_IN_TABLE = 0x00010000,
     TCB_ZOMBIE = 0x00020000,
-    TCB_SYN_LOST = 0x00040000, /* SYN or SYN-ACK was sent again */
-    TCB_ACTIVE = 0x00080000,   /* by tcp_connect() */
+    TCB_SYN_LOST = 0x00040000,  /* SYN or SYN-ACK was sent again */
+    TCB_ACTIVE = 0x00080000,    /* by tcp_connect() */
     TCB_FORCE_RTX = 0x00100000, /* the first lost segment goes out whatever cwnd says */
 };
 
 /* What tcp_output() is to send; marked by everyone, cleared by output alone. */
 enum tcb_owe {
     OWE_ACK = 0x01,
-    OWE_SYN = 0x02, /* SYN, or SYN-ACK in SYN-RECEIVED */
-    OWE_RST = 0x04, /* the row is freed with it */
-    OWE_DATA = 0x08, /* look for lost and unsent data and FIN */
+    OWE_SYN = 0x02,   /* SYN, or SYN-ACK in SYN-RECEIVED */
+    OWE_RST = 0x04,   /* the row is freed with it */
+    OWE_DATA = 0x08,  /* look for lost and unsent data and FIN */
     OWE_PROBE = 0x10, /* zero-window probe */
     OWE_KEEPALIVE = 0x20,
     OWE_WRITABLE = 0x40, /* no packet: the user waits for slots or an extension */
@@ -101,11 +101,11 @@ struct tcb_ext {
     uint32_t rx_bytes;
     uint32_t sacked_bytes, lost_bytes; /* sent and SACKed; sent, lost and not sent again */
     uint32_t recovery_point;
-    uint32_t max_snd_wnd; /* SND.WND's maximum, RFC 9293 3.8.6.2.1 */
-    uint32_t ts_base;     /* added to the clock to give TSval */
-    uint32_t rtx_deadline; /* retransmission, or persist when nothing is in flight */
-    uint32_t ack_deadline; /* delayed ACK */
-    uint16_t rmss;         /* largest payload received */
+    uint32_t max_snd_wnd;        /* SND.WND's maximum, RFC 9293 3.8.6.2.1 */
+    uint32_t ts_base;            /* added to the clock to give TSval */
+    uint32_t rtx_deadline;       /* retransmission, or persist when nothing is in flight */
+    uint32_t ack_deadline;       /* delayed ACK */
+    uint16_t rmss;               /* largest payload received */
     uint16_t tx_slots, rx_slots; /* rx_slots without those in reasm */
     uint16_t dupacks;
     struct reasm reasm;
@@ -123,9 +123,9 @@ enum tx_flag {
 struct tx_slot {
     uint32_t next; /* slot, or TCP_NO_SLOT */
     uint32_t seq;
-    uint32_t sent_us;      /* low bits of the time of the last transmission */
-    uint16_t offset, len;  /* of the payload in the slot */
-    uint8_t flags;         /* enum tx_flag */
+    uint32_t sent_us;     /* low bits of the time of the last transmission */
+    uint16_t offset, len; /* of the payload in the slot */
+    uint8_t flags;        /* enum tx_flag */
 };
 
 struct half_open {

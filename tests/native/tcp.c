@@ -1,0 +1,286 @@
+/*
+ * A driver of one TCP stack that records: slots in plain arrays, sent packets copied to a list, refusals on request.
+ */
+#include "tcp/tcp.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+enum { PACKETS_MAX = 16384 };
+
+struct native_packet {
+    uint32_t len;
+    uint8_t data[TCP_SLOT_BYTES];
+};
+
+struct native {
+    struct tcp_stack *stack;
+    struct tcp_config config;
+    struct tcp_env env;
+    void *memory, *rows;
+    uint8_t *tx, *rx;
+    uint8_t *tx_state; /* bit 0: owned by the core, bit 1: busy, bit 2: freed while busy */
+    uint8_t *rx_state; /* 1: with the core */
+    uint32_t tx_limit; /* slots that tx_alloc() gives at most */
+    uint32_t tx_used, rx_used;
+    uint32_t out_room; /* packets that tx_send() takes before it refuses */
+    bool hold;         /* sent slots stay busy until native_complete() */
+    uint64_t random;
+    uint32_t first, count;
+    uint32_t moves;
+    struct native_packet *packets;
+};
+
+static uint32_t native_tx_alloc(void *context)
+{
+    struct native *n = context;
+
+    if (n->tx_used >= n->tx_limit)
+        return TCP_NO_SLOT;
+    for (uint32_t i = 0; i < n->config.tx_slots; i++)
+        if (n->tx_state[i] == 0) {
+            n->tx_state[i] = 1;
+            n->tx_used++;
+            memset(n->tx + (size_t)i * TCP_SLOT_BYTES, 0xaa, TCP_SLOT_BYTES);
+            return i;
+        }
+    return TCP_NO_SLOT;
+}
+
+static void native_tx_free(void *context, uint32_t slot)
+{
+    struct native *n = context;
+
+    assert(slot < n->config.tx_slots && (n->tx_state[slot] & 5) == 1);
+    if (n->tx_state[slot] & 2) {
+        n->tx_state[slot] |= 4;
+        return;
+    }
+    n->tx_state[slot] = 0;
+    n->tx_used--;
+}
+
+static uint8_t *native_tx_data(void *context, uint32_t slot)
+{
+    struct native *n = context;
+
+    assert(n->tx_state[slot] & 1);
+    return n->tx + (size_t)slot * TCP_SLOT_BYTES;
+}
+
+static bool native_tx_send(void *context, uint32_t slot, uint32_t offset, uint32_t len, bool last)
+{
+    struct native *n = context;
+    struct native_packet *p;
+
+    assert(n->tx_state[slot] == 1 && offset + len <= TCP_SLOT_BYTES);
+    if (n->out_room == 0 || n->count == PACKETS_MAX)
+        return false;
+    n->out_room--;
+    p = &n->packets[(n->first + n->count++) % PACKETS_MAX];
+    p->len = len;
+    memcpy(p->data, n->tx + (size_t)slot * TCP_SLOT_BYTES + offset, len);
+    if (n->hold)
+        n->tx_state[slot] |= 2;
+    if (last)
+        native_tx_free(n, slot);
+    return true;
+}
+
+static bool native_tx_busy(void *context, uint32_t slot)
+{
+    return (((struct native *)context)->tx_state[slot] & 2) != 0;
+}
+
+static uint32_t native_tx_available(void *context)
+{
+    struct native *n = context;
+
+    return n->tx_limit > n->tx_used ? n->tx_limit - n->tx_used : 0;
+}
+
+static const uint8_t *native_rx_data(void *context, uint32_t slot)
+{
+    struct native *n = context;
+
+    assert(n->rx_state[slot] == 1);
+    return n->rx + (size_t)slot * TCP_SLOT_BYTES;
+}
+
+static void native_rx_release(void *context, uint32_t slot)
+{
+    struct native *n = context;
+
+    assert(slot < n->config.rx_slots && n->rx_state[slot] == 1);
+    n->rx_state[slot] = 0;
+    n->rx_used--;
+    memset(n->rx + (size_t)slot * TCP_SLOT_BYTES, 0xbb, TCP_SLOT_BYTES);
+}
+
+static void native_random(void *context, void *data, size_t len)
+{
+    struct native *n = context;
+
+    for (size_t i = 0; i < len; i++) {
+        n->random = n->random * 6364136223846793005u + 1442695040888963407u;
+        ((uint8_t *)data)[i] = (uint8_t)(n->random >> 56);
+    }
+}
+
+static struct native *native_new(const struct tcp_config *config, uint64_t now_us)
+{
+    struct native *n = calloc(1, sizeof *n);
+    size_t memory_bytes = tcp_memory_bytes(config), rows_bytes = tcp_rows_bytes(config);
+
+    n->config = *config;
+    if (memory_bytes == 0) {
+        free(n);
+        return NULL;
+    }
+    n->memory = aligned_alloc(64, memory_bytes);
+    n->rows = aligned_alloc(128, rows_bytes);
+    memset(n->memory, 0, memory_bytes);
+    memset(n->rows, 0, rows_bytes);
+    n->tx = malloc((size_t)config->tx_slots * TCP_SLOT_BYTES);
+    n->rx = malloc((size_t)config->rx_slots * TCP_SLOT_BYTES);
+    n->tx_state = calloc(config->tx_slots, 1);
+    n->rx_state = calloc(config->rx_slots, 1);
+    n->packets = malloc(PACKETS_MAX * sizeof *n->packets);
+    n->tx_limit = config->tx_slots;
+    n->out_room = UINT32_MAX;
+    n->random = 1;
+    n->env = (struct tcp_env){n,
+                              native_tx_alloc,
+                              native_tx_free,
+                              native_tx_data,
+                              native_tx_send,
+                              native_tx_busy,
+                              native_tx_available,
+                              native_rx_data,
+                              native_rx_release,
+                              native_random};
+    n->stack = tcp_init(config, &n->env, n->memory, n->rows, now_us);
+    return n;
+}
+
+static void native_free(struct native *n)
+{
+    free(n->memory);
+    free(n->rows);
+    free(n->tx);
+    free(n->rx);
+    free(n->tx_state);
+    free(n->rx_state);
+    free(n->packets);
+    free(n);
+}
+
+/* The drop reason, or -1: no RX slot. */
+static int native_input(struct native *n, const uint8_t *data, uint32_t len, uint32_t offset, bool verified,
+                        uint64_t now_us)
+{
+    for (uint32_t i = 0; i < n->config.rx_slots; i++)
+        if (n->rx_state[i] == 0) {
+            struct tcp_packet packet = {
+                .slot = i, .offset = (uint16_t)offset, .len = (uint16_t)len, .verified = verified};
+
+            n->rx_state[i] = 1;
+            n->rx_used++;
+            memcpy(n->rx + (size_t)i * TCP_SLOT_BYTES + offset, data, len);
+            return (int)tcp_input(n->stack, &packet, now_us);
+        }
+    return -1;
+}
+
+/* Length of the oldest packet sent, copied to buf; -1: none. */
+static int native_take(struct native *n, uint8_t *buf)
+{
+    struct native_packet *p = &n->packets[n->first];
+
+    if (n->count == 0)
+        return -1;
+    memcpy(buf, p->data, p->len);
+    n->first = (n->first + 1) % PACKETS_MAX;
+    n->count--;
+    return (int)p->len;
+}
+
+static void native_complete(struct native *n)
+{
+    for (uint32_t i = 0; i < n->config.tx_slots; i++) {
+        if (n->tx_state[i] & 4) {
+            n->tx_state[i] = 0;
+            n->tx_used--;
+        }
+        n->tx_state[i] &= 1;
+    }
+    tcp_tx_completed(n->stack);
+}
+
+static const uint8_t *native_old_tx, *native_old_rx;
+
+static uint32_t native_move_tx(void *context, uint32_t slot)
+{
+    struct native *n = context;
+    uint32_t to = n->moves != 0 ? native_tx_alloc(n) : TCP_NO_SLOT;
+
+    n->moves -= n->moves != 0;
+    if (to != TCP_NO_SLOT)
+        memcpy(n->tx + (size_t)to * TCP_SLOT_BYTES, native_old_tx + (size_t)slot * TCP_SLOT_BYTES, TCP_SLOT_BYTES);
+    return to;
+}
+
+static uint32_t native_move_rx(void *context, uint32_t slot)
+{
+    struct native *n = context;
+
+    if (n->moves == 0)
+        return TCP_NO_SLOT;
+    n->moves--;
+    for (uint32_t i = n->config.rx_slots; i-- > 0;)
+        if (n->rx_state[i] == 0) {
+            n->rx_state[i] = 1;
+            n->rx_used++;
+            memcpy(n->rx + (size_t)i * TCP_SLOT_BYTES, native_old_rx + (size_t)slot * TCP_SLOT_BYTES, TCP_SLOT_BYTES);
+            return i;
+        }
+    return TCP_NO_SLOT;
+}
+
+/* New regions for old; at most moves slots find a place in them. */
+static void native_rebase(struct native *n, uint32_t moves, uint64_t now_us, uint32_t spread_us)
+{
+    size_t rows_bytes = tcp_rows_bytes(&n->config);
+    uint8_t *old_tx = n->tx, *old_rx = n->rx;
+    void *old_rows = n->rows;
+
+    n->tx = malloc((size_t)n->config.tx_slots * TCP_SLOT_BYTES);
+    n->rx = malloc((size_t)n->config.rx_slots * TCP_SLOT_BYTES);
+    n->rows = aligned_alloc(128, rows_bytes);
+    memcpy(n->rows, old_rows, rows_bytes);
+    memset(old_rows, 0xcc, rows_bytes);
+    memset(n->tx_state, 0, n->config.tx_slots);
+    memset(n->rx_state, 0, n->config.rx_slots);
+    n->tx_used = n->rx_used = 0;
+    native_old_tx = old_tx;
+    native_old_rx = old_rx;
+    n->moves = moves;
+    tcp_rebase(n->stack, &n->env, n->rows, native_move_tx, native_move_rx, now_us, spread_us);
+    free(old_tx);
+    free(old_rx);
+    free(old_rows);
+}
+
+static bool native_accept_odd(void *context, uint64_t hash)
+{
+    ++*(uint32_t *)context;
+    return hash & 1;
+}
+
+static int native_connect_odd(struct tcp_stack *s, const struct ip_addr *raddr, uint16_t rport, uint64_t now_us,
+                              uint32_t *conn)
+{
+    uint32_t asked = 0;
+
+    return tcp_connect(s, NULL, 0, raddr, rport, native_accept_odd, &asked, 0, now_us, conn);
+}
