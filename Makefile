@@ -16,13 +16,13 @@ CFLAGS_CHECK ?= -O1 -g -fno-omit-frame-pointer -fsanitize=undefined -fno-sanitiz
 DPDK_CFLAGS = $(shell pkg-config --cflags libdpdk)
 
 SDK_SRC    := $(wildcard sdk/wire/*.c sdk/shm/*.c sdk/csb/*.c sdk/tcp/*.c sdk/coro/*.c sdk/app/*.c)
-CLASSIFY   := $(wildcard dpdk_glue/classify.c)
+GLUE_PURE  := $(wildcard $(addprefix dpdk_glue/,$(addsuffix .c,classify ledger txcheck services routes reset rows refuse stats)))
 GLUE_SRC   := $(wildcard dpdk_glue/*.c)
 NATIVE     ?= $(patsubst tests/native/%.cdef,%,$(wildcard tests/native/*.cdef))
 
 SDK_OBJ    := $(SDK_SRC:%.c=$(BUILD)/%.o)
 GLUE_OBJ   := $(GLUE_SRC:%.c=$(BUILD)/%.o)
-CHECK_OBJ  := $(SDK_SRC:%.c=$(BUILD_CHECK)/%.o) $(CLASSIFY:%.c=$(BUILD_CHECK)/%.o)
+CHECK_OBJ  := $(SDK_SRC:%.c=$(BUILD_CHECK)/%.o) $(GLUE_PURE:%.c=$(BUILD_CHECK)/%.o)
 
 LIBS       := $(BUILD)/libjanus.a
 ifneq ($(JANUS_WITHOUT_DPDK),1)
