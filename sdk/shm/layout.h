@@ -112,7 +112,7 @@ struct shm_row_layout {
     uint16_t raddr;       /* 16 bytes, struct ip_addr */
     uint16_t rport;       /* uint16_t, host order */
     uint16_t lport;       /* uint16_t, host order */
-    uint16_t laddr_index; /* uint8_t, index into the lease's addresses */
+    uint16_t laddr_index; /* uint16_t, index into the lease's addresses */
     uint16_t snd_nxt;     /* uint32_t */
     uint16_t rcv_nxt;     /* uint32_t */
 };
