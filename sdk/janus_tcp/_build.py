@@ -51,6 +51,7 @@ ffi.set_source(
     include_dirs=["sdk", "."],
     extra_objects=["build/release/libjanus.a"],
     depends=["build/release/libjanus.a", "sdk/janus_tcp/face.h", "sdk/app/janus.h", "sdk/app/env_loop.h"],
+    py_limited_api=False,
     define_macros=[("_CFFI_NO_LIMITED_API", "1"), ("_GNU_SOURCE", "1")],
     extra_compile_args=[
         "-std=gnu11",

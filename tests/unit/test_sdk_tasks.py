@@ -281,8 +281,9 @@ def test_closing_the_loop_ends_every_task() -> None:
             ended.append("handler")
 
     async def client(pair: Pair) -> None:
-        await janus_tcp.connect(pair.host, 7)
+        conn = await janus_tcp.connect(pair.host, 7)
         await janus_tcp.sleep(1)
+        assert not conn.closed
 
     async def sleeper() -> None:
         try:
