@@ -70,7 +70,7 @@ build: $(VENV)/.ready libs
 
 native: $(VENV)/.ready $(NATIVE:%=$(BUILD_CHECK)/native/%.stamp)
 
-$(BUILD_CHECK)/native/%.stamp: tests/native/%.cdef tests/native/%.c $(BUILD_CHECK)/libjanus.a tests/native/build.py
+$(BUILD_CHECK)/native/%.stamp: tests/native/%.cdef tests/native/%.c $(wildcard tests/native/*.h) $(BUILD_CHECK)/libjanus.a tests/native/build.py
 	@echo "  cffi tests/native/$*" && $(PY) tests/native/build.py $* $(BUILD_CHECK) "$(CFLAGS_CHECK)" && touch $@
 
 # --- tests ---

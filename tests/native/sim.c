@@ -1,0 +1,570 @@
+/*
+ * sim.c: two TCP cores, a faulty wire and a script of users, in virtual time; everything is drawn from one seed.
+ *
+ * Faults stop at faults_end_us; from then on all that clean users sent must arrive within a bound, and in the end nothing may be left:
+ * no connection, no block, no slot.
+ */
+#include "sim_users.h"
+#include "sim_wire.h"
+#include "wire/bytes.h"
+
+enum {
+    LIVENESS_US = 200000000, /* after the faults, for all bytes of clean pairs */
+    GIVE_UP_US = 150000000,  /* after the faults, for who may fail */
+    LINGER_US = 900000000,   /* for orphans and TIME-WAIT, after all users are done */
+    SPIN_MAX = 200000,       /* steps without progress of time */
+};
+
+struct sim_knobs {
+    uint64_t seed;
+    struct wire_faults faults;
+    uint64_t start_us;      /* of the clock */
+    uint32_t faults_end_us; /* after the start */
+    uint32_t pairs, open_spread_us;
+    uint32_t send_max; /* bytes, of one side */
+    uint32_t conn_max, half_open_max, time_wait_max, extension_max;
+    uint32_t rx_slots, tx_slots, rcv_buf_bytes, snd_buf_bytes;
+    uint32_t mtu[2];
+    uint32_t msl_ms;
+    uint32_t batch_max, busy_max_us, refuse,
+        sleep_max_us; /* packets per step; chance of a full way out; late wake-ups */
+    uint8_t congestion_control;
+    bool ipv6, offload, hashes, slow_readers, dirty, tight, both_open, reset_unknown, wrap;
+    uint32_t check_every; /* steps */
+};
+
+struct sim_result {
+    uint64_t seed;
+    bool failed;
+    char text[256];
+    uint64_t trace_hash, packets, virtual_us, steps;
+    uint64_t lost, doubled, damaged, overtaken, queue_full;
+    uint64_t bytes_received, pairs_done, errors;
+    uint64_t resets_sent, retransmitted, timeouts, fast_retransmits, out_of_order, cookies;
+    uint64_t dropped[32];
+};
+static_assert(TCP_DROP_COUNT <= 32, "room for all drop reasons");
+
+struct sim {
+    const struct sim_knobs *k;
+    struct sim_result *r;
+    struct sim_failure failure;
+    struct sim_host hosts[2];
+    struct users users;
+    struct wire *wire;
+    struct sim_rng rng;
+    uint64_t now_us, wake_us[2];
+    bool trace, clean_wire, first_syn_only;
+    uint32_t first_isn;
+};
+
+/* --- trace --- */
+
+static void trace_packet(const struct sim *sim, const char *what, uint32_t from, const uint8_t *p, uint32_t len)
+{
+    uint32_t header = p[0] >> 4 == 6 ? 40 : 20;
+    const uint8_t *t = p + header;
+    uint32_t flags, payload;
+
+    if (len < header + 20)
+        return;
+    flags = t[13];
+    payload = len - header - (t[12] >> 4) * 4u;
+    printf("%12.6f %c %s %u>%u %s%s%s%s%s seq %u:%u ack %u win %u len %u\n",
+           (double)(sim->now_us - sim->k->start_us) / 1e6, "AB"[from], what, t[0] << 8 | t[1], t[2] << 8 | t[3],
+           flags & 2 ? "S" : "", flags & 1 ? "F" : "", flags & 4 ? "R" : "", flags & 8 ? "P" : "",
+           flags & 16 ? "." : "", get_be32(t + 4), get_be32(t + 4) + payload, get_be32(t + 8), t[14] << 8 | t[15],
+           payload);
+}
+
+/* --- the wire's ends --- */
+
+static bool sim_transmit_packet(struct sim_host *h, const uint8_t *packet, uint32_t len)
+{
+    struct sim *sim = h->world;
+
+    if (rng_chance(&sim->rng, sim->k->refuse))
+        return false;
+    sim->r->trace_hash = sim_hash(sim->r->trace_hash ^ sim->now_us ^ h->index, packet, len);
+    sim->r->packets++;
+    if (sim->trace)
+        trace_packet(sim, "sends", h->index, packet, len);
+    if (sim->first_syn_only) {
+        sim->first_isn = get_be32(packet + (packet[0] >> 4 == 6 ? 40 : 20) + 4);
+        longjmp(sim->failure.out, 2);
+    }
+    wire_send(sim->wire, packet, len, (uint8_t)!h->index, sim->now_us);
+    return true;
+}
+
+static bool flow_hash(const struct sim_host *h, const uint8_t *p, uint32_t len, uint32_t *hash)
+{
+    struct flow flow;
+    bool v6 = p[0] >> 4 == 6;
+    uint32_t header = v6 ? 40 : 20;
+
+    memset(&flow, 0, sizeof flow);
+    if (len < header + 20)
+        return false;
+    if (v6) {
+        memcpy(&flow.raddr, p + 8, 16);
+        memcpy(&flow.laddr, p + 24, 16);
+    } else {
+        flow.raddr = ip_addr_from_ipv4(p + 12);
+        flow.laddr = ip_addr_from_ipv4(p + 16);
+    }
+    flow.rport = get_be16(p + header);
+    flow.lport = get_be16(p + header + 2);
+    *hash = csb_table_hash(csb_hash(&h->config.flow_secret, &flow));
+    return true;
+}
+
+static void deliver(struct sim *sim, struct wire_packet packet)
+{
+    struct sim_host *h = &sim->hosts[packet.to];
+    const uint8_t *bytes = sim->wire->bytes[packet.index];
+    struct tcp_packet in = {.verified = sim->k->offload};
+    enum tcp_drop drop;
+
+    if (packet.damaged && sim->k->offload) /* the port saw the wrong checksum */
+        return;
+    if (!host_receive(h, bytes, packet.len, &in)) {
+        sim->r->dropped[31]++;
+        return;
+    }
+    if (sim->trace && !packet.damaged)
+        trace_packet(sim, "        gets", packet.to, bytes, packet.len);
+    if (sim->k->hashes && !packet.damaged) {
+        in.has_hash = flow_hash(h, bytes, packet.len, &in.hash);
+        if (in.has_hash)
+            tcp_prefetch(h->s, in.hash);
+    }
+    drop = tcp_input(h->s, &in, h->now_us);
+    if (drop >= TCP_DROP_COUNT)
+        sim_fail(&sim->failure, "host %u: tcp_input() returned %d", packet.to, drop);
+    sim->r->dropped[drop]++;
+    if (sim->trace && drop != TCP_DROP_NONE)
+        printf("%12s   dropped: %s\n", "", tcp_drop_name(drop));
+    if (sim->k->check_every == 1)
+        host_check(h);
+}
+
+/* --- one step of one host --- */
+
+static void host_step(struct sim *sim, uint32_t host)
+{
+    struct sim_host *h = &sim->hosts[host];
+    uint64_t deadline, next;
+    uint32_t batch = sim->k->batch_max;
+    bool more = false;
+
+    h->now_us = sim->now_us;
+    h->refused = false;
+    if (host_complete(h, sim->now_us))
+        tcp_tx_completed(h->s);
+    while (wire_next_us(sim->wire) <= sim->now_us && sim->wire->heap[0].to == host && !more) {
+        struct wire_packet packet = wire_pop(sim->wire);
+
+        deliver(sim, packet);
+        wire_free(sim->wire, packet);
+        more = --batch == 0;
+    }
+    tcp_advance(h->s, sim->now_us);
+    users_events(&sim->users, host);
+    for (uint32_t i = 0; i < sim->users.pair_count; i++)
+        side_step(&sim->users, i, host);
+    tcp_output(h->s, sim->now_us);
+    users_events(&sim->users, host);
+    if (sim->k->check_every && sim->r->steps % sim->k->check_every == 0)
+        host_check(h);
+
+    deadline = tcp_next_deadline(h->s);
+    if (deadline != UINT64_MAX && deadline < sim->now_us + 100)
+        deadline = sim->now_us + 100;
+    next = users_next_us(&sim->users, host);
+    if (next <= sim->now_us)
+        next = sim->now_us + 1;
+    if (deadline < next)
+        next = deadline;
+    deadline = host_next_completion(h);
+    if (deadline < next)
+        next = deadline;
+    if (h->refused && next > sim->now_us + 50)
+        next = sim->now_us + 50;
+    sim->wake_us[host] = next;
+}
+
+/* Moves time to the next thing that happens, at or before end_us; false: there is none. */
+static bool sim_step(struct sim *sim, uint64_t end_us)
+{
+    uint64_t at[2] = {sim->wake_us[0], sim->wake_us[1]};
+    uint64_t packet_us = wire_next_us(sim->wire);
+    uint32_t host;
+
+    if (packet_us != UINT64_MAX) {
+        host = sim->wire->heap[0].to;
+        if (packet_us < at[host])
+            at[host] = packet_us;
+    }
+    host = at[1] < at[0];
+    if (at[host] == UINT64_MAX || at[host] > end_us)
+        return false;
+    if (at[host] > sim->now_us) {
+        sim->now_us = at[host];
+        if (sim->k->sleep_max_us > 0) /* the thread was busy elsewhere */
+            sim->now_us += rng_below(&sim->rng, sim->k->sleep_max_us);
+    }
+    sim->r->steps++;
+    host_step(sim, host);
+    return true;
+}
+
+static void sim_until(struct sim *sim, uint64_t end_us, bool (*done)(const struct users *u))
+{
+    uint64_t time = sim->now_us;
+    uint32_t still = 0;
+
+    while ((done == NULL || !done(&sim->users)) && sim_step(sim, end_us)) {
+        still = sim->now_us == time ? still + 1 : 0;
+        time = sim->now_us;
+        if (still > SPIN_MAX)
+            sim_fail(&sim->failure, "time stands still at %llu us", (unsigned long long)(time - sim->k->start_us));
+    }
+    if (sim->now_us < end_us && done == NULL)
+        sim->now_us = end_us;
+}
+
+/* --- what the seed decides --- */
+
+static uint32_t pick(struct sim_rng *r, const uint32_t *values, uint32_t count)
+{
+    return values[rng_below(r, count)];
+}
+
+#define PICK(r, ...)                                                                                                   \
+    pick(r, (const uint32_t[]){__VA_ARGS__}, sizeof((const uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t))
+
+static void draw_faults(struct sim_rng *r, struct wire_faults *f)
+{
+    f->delay_us = PICK(r, 10, 100, 1000, 1000, 10000, 50000, 200000);
+    if (rng_below(r, 4) > 0) {
+        f->loss = PICK(r, 0, 0, 1000, 10000, 50000, 100000, 100000, 300000);
+        f->burst = PICK(r, 0, 0, 3, 10);
+        f->duplication = PICK(r, 0, 0, 10000, 100000, 300000);
+        f->corruption = PICK(r, 0, 0, 10000, 100000);
+        f->truncation = PICK(r, 0, 0, 10000);
+        f->reordering = PICK(r, 0, 0, 10000, 100000, 500000);
+        f->jitter_us = PICK(r, 0, 0, 0, 10, 1000, 20000);
+        f->reorder_us = PICK(r, 10, 1000, 20000, 300000);
+    }
+    if (rng_below(r, 3) == 0) {
+        f->bytes_per_ms = PICK(r, 100, 1000, 10000, 125000);
+        f->queue_us = PICK(r, 5000, 50000, 500000);
+    }
+}
+
+static void draw_limits(struct sim_rng *r, struct sim_knobs *k)
+{
+    k->conn_max = k->pairs * 2 + 8;
+    k->half_open_max = k->pairs * 2 + 8;
+    k->time_wait_max = PICK(r, 4, 1024);
+    k->extension_max = k->conn_max;
+    k->rx_slots = PICK(r, 64, 256, 1024);
+    k->tx_slots = PICK(r, 64, 256, 1024);
+    k->rcv_buf_bytes = PICK(r, 0, 4096, 8000, 60000);
+    k->snd_buf_bytes = PICK(r, 0, 4096, 20000);
+    if (k->tight) {
+        k->conn_max = rng_between(r, 1, k->pairs + 1);
+        k->half_open_max = PICK(r, 1, 2, 4);
+        k->extension_max = rng_between(r, 1, k->conn_max);
+        k->time_wait_max = PICK(r, 1, 4);
+        k->rx_slots = PICK(r, 8, 16, 64);
+        k->tx_slots = PICK(r, 8, 16, 64);
+    }
+}
+
+static void sim_draw(uint64_t seed, struct sim_knobs *k)
+{
+    struct sim_rng rng = {seed * 0x2545f4914f6cdd1dull + 1};
+    struct sim_rng *r = &rng;
+
+    memset(k, 0, sizeof *k);
+    k->seed = seed;
+    draw_faults(r, &k->faults);
+    k->start_us = rng_below(r, 3) ? rng_next(r) >> 20 : rng_below(r, 2) ? 0 : 4294967296000ull - rng_below(r, 4000000);
+    k->faults_end_us = PICK(r, 100000, 1000000, 5000000, 20000000);
+    k->pairs = rng_below(r, 4) ? rng_between(r, 1, 4) : rng_between(r, 5, 40);
+    k->open_spread_us = PICK(r, 0, 1000, 100000, 3000000);
+    k->send_max = PICK(r, 0, 1, 100, 3000, 30000, 100000, 100000, 400000);
+    if (k->pairs > 4 && k->send_max > 30000)
+        k->send_max = 30000;
+    if (k->faults.bytes_per_ms == 100 && k->send_max > 30000)
+        k->send_max = 30000;
+    k->dirty = rng_below(r, 3) == 0;
+    k->tight = rng_below(r, 6) == 0;
+    draw_limits(r, k);
+    k->mtu[0] = PICK(r, 1500, 1500, 1500, 576, 1280, 1920);
+    k->mtu[1] = rng_below(r, 2) ? k->mtu[0] : PICK(r, 1500, 576, 1900);
+    k->ipv6 = rng_below(r, 2);
+    k->msl_ms = PICK(r, 100, 1000, 30000);
+    k->batch_max = PICK(r, 1, 8, 64);
+    k->busy_max_us = PICK(r, 0, 10, 500, 5000);
+    k->refuse = PICK(r, 0, 0, 10000, 300000);
+    k->sleep_max_us = PICK(r, 0, 0, 0, 100, 5000);
+    k->congestion_control = (uint8_t)rng_below(r, 2);
+    k->offload = rng_below(r, 4) == 0;
+    k->hashes = rng_below(r, 2);
+    k->slow_readers = rng_below(r, 4) == 0;
+    k->both_open = rng_below(r, 6) == 0;
+    k->reset_unknown = rng_below(r, 4) > 0;
+    k->wrap = rng_below(r, 3) == 0;
+    k->check_every = 64;
+}
+
+static void draw_side(struct sim_rng *r, const struct sim_knobs *k, struct side *side)
+{
+    uint64_t longest = k->start_us + k->faults_end_us;
+
+    side->ending = (uint8_t)(k->dirty && rng_below(r, 2) ? rng_between(r, END_CLOSE_EARLY, END_ABORT)
+                                                         : rng_between(r, END_SHUTDOWN, END_CLOSE));
+    side->send_total = rng_below(r, 4) ? rng_below(r, k->send_max + 1) : 0;
+    side->write_max = PICK(r, 1, 100, 1460, 4096, 65536);
+    if (side->write_max < side->send_total / 2000)
+        side->write_max = 4096;
+    side->read_max = PICK(r, 100, 1460, 65536);
+    if (k->slow_readers) {
+        side->read_every_us = PICK(r, 0, 1000, 50000, 1000000);
+        if (side->read_every_us > 0 && side->read_max < k->send_max / 20)
+            side->read_max = k->send_max / 20 + 1;
+    }
+    side->use_views = rng_below(r, 2);
+    side->abort_after_bytes = rng_below(r, 2) ? rng_below(r, k->send_max + 1) : UINT64_MAX;
+    side->abort_at_us = k->start_us + rng_below(r, 2 * k->faults_end_us);
+    if (side->abort_at_us > longest + 1000000)
+        side->abort_at_us = longest;
+}
+
+static void draw_pair(struct sim_rng *r, const struct sim_knobs *k, struct pair *p, uint32_t index)
+{
+    p->open_at_us = k->start_us + rng_below(r, k->open_spread_us + 1);
+    p->opener = (uint8_t)rng_below(r, 2);
+    p->ipv6 = k->ipv6 && rng_below(r, 4);
+    p->both_open = k->both_open && rng_below(r, 2);
+    p->nodelay = rng_below(r, 2);
+    p->keepalive_ms = rng_below(r, 4) ? 0 : PICK(r, 1000, 60000);
+    p->lport = p->both_open || k->wrap || rng_below(r, 3) == 0 ? (uint16_t)(1024 + index) : 0;
+    p->rport = p->both_open ? (uint16_t)(3000 + index) : rng_below(r, 2) ? 80 : 8080;
+    for (uint32_t host = 0; host < 2; host++)
+        draw_side(r, k, &p->side[host]);
+    if (p->both_open && rng_below(r, 4)) /* else one may come first and be refused */
+        p->open_at_us = k->start_us;
+}
+
+/* --- a run --- */
+
+static void sim_open(struct sim *sim, uint64_t start_us)
+{
+    const struct sim_knobs *k = sim->k;
+
+    sim->now_us = start_us;
+    for (uint32_t i = 0; i < 2; i++) {
+        struct sim_host *h = &sim->hosts[i];
+
+        h->failure = &sim->failure;
+        h->transmit = sim_transmit_packet;
+        h->world = sim;
+        h->index = i;
+        h->rng.state = rng_next(&sim->rng);
+        h->busy_max_us = k->busy_max_us;
+        h->config = (struct tcp_config){
+            .conn_max = k->conn_max,
+            .half_open_max = k->half_open_max,
+            .time_wait_max = k->time_wait_max,
+            .extension_max = k->extension_max,
+            .rx_slots = k->rx_slots,
+            .tx_slots = k->tx_slots,
+            .mtu = (uint16_t)k->mtu[i],
+            .source_port_first = 40000,
+            .source_port_last = 49999,
+            .tx_checksum_offload = k->offload,
+            .congestion_control = k->congestion_control,
+            .rcv_buf_bytes = k->rcv_buf_bytes,
+            .snd_buf_bytes = k->snd_buf_bytes,
+            .msl_ms = k->msl_ms,
+            .flow_secret = {rng_next(&sim->rng), rng_next(&sim->rng)},
+            .reset_unknown = k->reset_unknown,
+        };
+        host_open(h, start_us);
+        for (uint32_t family = 0; family < 2; family++) {
+            if (!tcp_add_address(h->s, &host_addresses[i][family]))
+                sim_fail(&sim->failure, "tcp_add_address() refused");
+        }
+        if (tcp_listen(h->s, &(struct ip_addr){{0}}, 80, USER_LISTENER) != 0 ||
+            tcp_listen(h->s, &host_addresses[i][0], 8080, USER_LISTENER) != 0 ||
+            tcp_listen(h->s, &host_addresses[i][1], 8080, USER_LISTENER) != 0 ||
+            tcp_listen(h->s, &host_addresses[i][1], 8080, 0) != -EADDRINUSE)
+            sim_fail(&sim->failure, "tcp_listen() is wrong");
+    }
+}
+
+static void users_open(struct sim *sim)
+{
+    const struct sim_knobs *k = sim->k;
+    struct users *u = &sim->users;
+
+    u->failure = &sim->failure;
+    u->hosts = sim->hosts;
+    u->pair_count = k->pairs;
+    u->pairs = calloc(k->pairs, sizeof *u->pairs);
+    u->pattern = (uint32_t)rng_next(&sim->rng);
+    u->tolerant = k->tight || k->faults.loss >= 300000 || (k->faults.loss >= 50000 && k->faults.burst > 3);
+    u->give_up_us = k->start_us + k->faults_end_us + GIVE_UP_US;
+    for (uint32_t host = 0; host < 2; host++) {
+        u->owner[host] = calloc(k->conn_max, sizeof *u->owner[host]);
+        u->by_port[host] = calloc(65536, sizeof *u->by_port[host]);
+    }
+    for (uint32_t i = 0; i < k->pairs; i++)
+        draw_pair(&sim->rng, k, &u->pairs[i], i);
+}
+
+static void sim_close(struct sim *sim)
+{
+    for (uint32_t host = 0; host < 2; host++) {
+        host_close(&sim->hosts[host]);
+        free(sim->users.owner[host]);
+        free(sim->users.by_port[host]);
+    }
+    free(sim->users.pairs);
+}
+
+static void finish(struct sim *sim)
+{
+    struct sim_result *r = sim->r;
+    const struct users *u = &sim->users;
+    bool quiet = true;
+
+    for (uint32_t i = 0; i < u->pair_count; i++) {
+        const struct pair *p = &u->pairs[i];
+
+        r->errors += (p->side[0].error != 0) + (uint64_t)(p->side[1].error != 0);
+        r->bytes_received += p->side[0].received + p->side[1].received;
+        quiet = quiet && pair_is_clean(p) && !p->both_open;
+        if (p->side[0].life != SIDE_DONE || p->side[1].life != SIDE_DONE)
+            sim_fail(&sim->failure,
+                     "pair %u does not end: A life %u sent %llu of %llu received %llu, B life %u sent %llu of %llu "
+                     "received %llu",
+                     i, p->side[0].life, (unsigned long long)p->side[0].sent, (unsigned long long)p->side[0].send_total,
+                     (unsigned long long)p->side[0].received, p->side[1].life, (unsigned long long)p->side[1].sent,
+                     (unsigned long long)p->side[1].send_total, (unsigned long long)p->side[1].received);
+        if (!u->tolerant && pair_is_clean(p) && !p->both_open &&
+            (p->side[0].received != p->side[1].send_total || p->side[1].received != p->side[0].send_total))
+            sim_fail(&sim->failure, "pair %u is done before all arrived", i);
+        r->pairs_done++;
+    }
+    sim_until(sim, sim->now_us + LINGER_US, NULL);
+    for (uint32_t host = 0; host < 2; host++)
+        host_check_empty(&sim->hosts[host]);
+    if (sim->clean_wire && quiet && !u->tolerant &&
+        tcp_counters(sim->hosts[0].s)->resets_sent + tcp_counters(sim->hosts[1].s)->resets_sent > 0)
+        sim_fail(&sim->failure, "RST on a wire without faults, between users who close in order");
+}
+
+static void gather(struct sim *sim)
+{
+    struct sim_result *r = sim->r;
+    const struct wire *w = sim->wire;
+
+    for (uint32_t host = 0; host < 2; host++) {
+        const struct tcp_counters *c;
+
+        if (sim->hosts[host].s == NULL)
+            continue;
+        c = tcp_counters(sim->hosts[host].s);
+        r->resets_sent += c->resets_sent;
+        r->retransmitted += c->retransmitted_segments;
+        r->timeouts += c->retransmission_timeouts;
+        r->fast_retransmits += c->fast_retransmits;
+        r->out_of_order += c->out_of_order_segments;
+        r->cookies += c->syn_cookies_accepted;
+    }
+    r->virtual_us = sim->now_us - sim->k->start_us;
+    r->lost = w->lost;
+    r->doubled = w->doubled;
+    r->damaged = w->damaged;
+    r->overtaken = w->overtaken;
+    r->queue_full = w->queue_full;
+}
+
+static void sim_life(struct sim *sim)
+{
+    const struct sim_knobs *k = sim->k;
+    struct wire_faults none = {
+        .delay_us = k->faults.delay_us, .bytes_per_ms = k->faults.bytes_per_ms, .queue_us = k->faults.queue_us};
+    uint64_t faults_end_us = k->start_us + k->faults_end_us;
+
+    sim->clean_wire = memcmp(&none, &k->faults, sizeof none) == 0 && none.bytes_per_ms == 0;
+    sim->wire->faults = k->faults;
+    sim_until(sim, faults_end_us, users_done);
+    sim->wire->faults = none;
+    sim_until(sim, faults_end_us + LIVENESS_US, users_done);
+    finish(sim);
+}
+
+static void sim_run_at(const struct sim_knobs *k, struct sim_result *r, bool trace, uint32_t *first_isn)
+{
+    static struct wire wire;
+    struct sim *sim = calloc(1, sizeof *sim);
+
+    sim->k = k;
+    sim->r = r;
+    sim->wire = &wire;
+    sim->trace = trace && first_isn == NULL;
+    sim->first_syn_only = first_isn != NULL;
+    sim->rng.state = k->seed ^ 0x51a0ull << 40;
+    memset(r, 0, sizeof *r);
+    r->seed = k->seed;
+    wire_init(&wire, rng_next(&sim->rng));
+    switch (setjmp(sim->failure.out)) {
+    case 0:
+        sim_open(sim, k->start_us);
+        users_open(sim);
+        sim->wake_us[0] = sim->wake_us[1] = k->start_us;
+        sim_life(sim);
+        gather(sim);
+        break;
+    case 1:
+        r->failed = true;
+        memcpy(r->text, sim->failure.text, sizeof r->text);
+        gather(sim);
+        break;
+    default:
+        *first_isn = sim->first_isn;
+    }
+    sim_close(sim);
+    free(sim);
+    if (trace)
+        fflush(stdout);
+}
+
+static void sim_run(const struct sim_knobs *k, struct sim_result *r, bool trace)
+{
+    struct sim_knobs shifted = *k;
+
+    if (k->wrap) { /* a sequence number that wraps within the transfer */
+        uint32_t isn = 0;
+
+        sim_run_at(k, r, false, &isn);
+        shifted.start_us += (uint64_t)(0u - (uint32_t)(k->seed % 5000) - isn) * 4;
+    }
+    sim_run_at(&shifted, r, trace, NULL);
+}
+
+static void sim_run_seed(uint64_t seed, uint32_t check_every, struct sim_result *r, bool trace)
+{
+    struct sim_knobs k;
+
+    sim_draw(seed, &k);
+    if (check_every)
+        k.check_every = check_every;
+    sim_run(&k, r, trace);
+}

@@ -1,0 +1,171 @@
+/*
+ * sim_wire.h: a wire between two simulated hosts that loses, doubles, corrupts, cuts, delays and overtakes, with a rate and a
+ * finite queue in each direction.  Packets arrive in the order of (time, number).
+ */
+#ifndef SIM_WIRE_H
+#define SIM_WIRE_H
+
+#include "sim_host.h"
+
+enum { WIRE_PACKETS = 2048, WIRE_BYTES = 2000 };
+
+/* Chances are per million packets. */
+struct wire_faults {
+    uint32_t loss, duplication, corruption, truncation, reordering;
+    uint32_t delay_us, jitter_us; /* jitter alone reorders too */
+    uint32_t reorder_us;          /* how much later a reordered packet comes at most */
+    uint32_t burst;               /* packets lost in a row after a loss, at most */
+    uint32_t bytes_per_ms;        /* 0: no limit */
+    uint32_t queue_us;            /* what the queue holds at most, at that rate */
+};
+
+struct wire_packet {
+    uint64_t at_us, order;
+    uint32_t index; /* of bytes */
+    uint16_t len;
+    uint8_t to;
+    bool damaged;
+};
+
+struct wire {
+    struct wire_faults faults;
+    struct sim_rng rng;
+    struct wire_packet heap[WIRE_PACKETS];
+    uint32_t count, free_count;
+    uint32_t free[WIRE_PACKETS];
+    uint64_t order, busy_until_us[2];
+    uint32_t burst_left[2];
+    uint64_t lost, doubled, damaged, overtaken, queue_full;
+    uint8_t bytes[WIRE_PACKETS][WIRE_BYTES];
+};
+
+static void wire_init(struct wire *w, uint64_t seed)
+{
+    memset(w, 0, offsetof(struct wire, bytes));
+    w->rng.state = seed;
+    for (uint32_t i = 0; i < WIRE_PACKETS; i++)
+        w->free[w->free_count++] = i;
+}
+
+static bool wire_before(const struct wire_packet *a, const struct wire_packet *b)
+{
+    return a->at_us < b->at_us || (a->at_us == b->at_us && a->order < b->order);
+}
+
+static void wire_push(struct wire *w, struct wire_packet packet)
+{
+    uint32_t i = w->count++;
+
+    packet.order = w->order++;
+    while (i > 0 && wire_before(&packet, &w->heap[(i - 1) / 2])) {
+        w->heap[i] = w->heap[(i - 1) / 2];
+        i = (i - 1) / 2;
+    }
+    w->heap[i] = packet;
+}
+
+/* The next packet; its bytes stay until wire_free(). */
+static struct wire_packet wire_pop(struct wire *w)
+{
+    struct wire_packet top = w->heap[0], last = w->heap[--w->count];
+    uint32_t i = 0;
+
+    for (;;) {
+        uint32_t child = 2 * i + 1;
+
+        if (child >= w->count)
+            break;
+        if (child + 1 < w->count && wire_before(&w->heap[child + 1], &w->heap[child]))
+            child++;
+        if (!wire_before(&w->heap[child], &last))
+            break;
+        w->heap[i] = w->heap[child];
+        i = child;
+    }
+    w->heap[i] = last;
+    return top;
+}
+
+static void wire_free(struct wire *w, struct wire_packet packet)
+{
+    w->free[w->free_count++] = packet.index;
+}
+
+static uint64_t wire_next_us(const struct wire *w)
+{
+    return w->count ? w->heap[0].at_us : UINT64_MAX;
+}
+
+/* One bit, or up to 8 bits that stand together: the Internet checksum sees all of those. */
+static void wire_corrupt(struct wire *w, uint8_t *bytes, uint32_t len)
+{
+    bytes[rng_below(&w->rng, len)] ^= (uint8_t)rng_between(&w->rng, 1, 255);
+}
+
+static void wire_put(struct wire *w, const uint8_t *bytes, uint32_t len, uint8_t to, uint64_t at_us)
+{
+    struct wire_packet packet = {.at_us = at_us, .len = (uint16_t)len, .to = to};
+
+    if (w->free_count == 0) {
+        w->queue_full++;
+        return;
+    }
+    packet.index = w->free[--w->free_count];
+    memcpy(w->bytes[packet.index], bytes, len);
+    if (rng_chance(&w->rng, w->faults.corruption)) {
+        wire_corrupt(w, w->bytes[packet.index], len);
+        packet.damaged = true;
+        w->damaged++;
+    } else if (rng_chance(&w->rng, w->faults.truncation)) {
+        packet.len = (uint16_t)rng_between(&w->rng, 1, len - 1);
+        packet.damaged = true;
+        w->damaged++;
+    }
+    wire_push(w, packet);
+}
+
+static bool wire_loses(struct wire *w, uint8_t to)
+{
+    if (w->burst_left[to] > 0) {
+        w->burst_left[to]--;
+        return true;
+    }
+    if (!rng_chance(&w->rng, w->faults.loss))
+        return false;
+    if (w->faults.burst > 0)
+        w->burst_left[to] = rng_below(&w->rng, w->faults.burst);
+    return true;
+}
+
+static void wire_send(struct wire *w, const uint8_t *bytes, uint32_t len, uint8_t to, uint64_t now_us)
+{
+    uint64_t at = now_us;
+
+    if (wire_loses(w, to)) {
+        w->lost++;
+        return;
+    }
+    if (w->faults.bytes_per_ms > 0) {
+        uint64_t start = w->busy_until_us[to] > now_us ? w->busy_until_us[to] : now_us;
+
+        if (start - now_us > w->faults.queue_us) {
+            w->queue_full++;
+            return;
+        }
+        at = w->busy_until_us[to] = start + (uint64_t)len * 1000 / w->faults.bytes_per_ms;
+    }
+    at += w->faults.delay_us;
+    if (w->faults.jitter_us > 0)
+        at += rng_below(&w->rng, w->faults.jitter_us);
+    if (rng_chance(&w->rng, w->faults.reordering)) {
+        at += rng_below(&w->rng, w->faults.reorder_us + 1);
+        w->overtaken++;
+    }
+    wire_put(w, bytes, len, to, at);
+    if (rng_chance(&w->rng, w->faults.duplication)) {
+        wire_put(w, bytes, len, to, at + rng_below(&w->rng, w->faults.reorder_us + 1));
+        w->doubled++;
+    }
+}
+
+#endif

@@ -1,0 +1,1 @@
+"""The deterministic simulator: two TCP cores, a faulty wire, everything drawn from one seed."""
