@@ -18,7 +18,7 @@ bool rows_layout_is_sound(const struct glue_row_layout *layout)
 {
     return layout->stride >= ROW_STRIDE_MIN && layout->stride <= SHM_ROW_STRIDE_MAX && layout->stride % 8 == 0 &&
            within(layout, layout->state, 1) && within(layout, layout->raddr, 16) && within(layout, layout->rport, 2) &&
-           within(layout, layout->lport, 2) && within(layout, layout->laddr_index, 1) &&
+           within(layout, layout->lport, 2) && within(layout, layout->laddr_index, 2) &&
            within(layout, layout->snd_nxt, 4) && within(layout, layout->rcv_nxt, 4);
 }
 
@@ -28,7 +28,7 @@ enum rows_verdict rows_read(const struct rows *r, uint32_t i, struct glue_row *o
     const uint8_t *row = r->base + (uint64_t)i * l->stride;
     const volatile uint8_t *state = row + l->state;
     struct ip_addr raddr;
-    uint8_t laddr_index;
+    uint16_t laddr_index;
 
     *out = (struct glue_row){.row = i, .state = *state};
     if (out->state == 0)
@@ -36,7 +36,7 @@ enum rows_verdict rows_read(const struct rows *r, uint32_t i, struct glue_row *o
     memcpy(&raddr, row + l->raddr, sizeof raddr);
     memcpy(&out->rport, row + l->rport, sizeof out->rport);
     memcpy(&out->lport, row + l->lport, sizeof out->lport);
-    laddr_index = row[l->laddr_index];
+    memcpy(&laddr_index, row + l->laddr_index, 2);
     memcpy(&out->snd_nxt, row + l->snd_nxt, sizeof out->snd_nxt);
     memcpy(&out->rcv_nxt, row + l->rcv_nxt, sizeof out->rcv_nxt);
     __asm__ volatile("" : "+m"(*out), "+m"(raddr), "+m"(laddr_index)); /* the compiler may not load a field again */
