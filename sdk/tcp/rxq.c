@@ -46,6 +46,21 @@ static enum tcp_drop add_in_order(struct tcp_stack *s, struct tcb *t, struct tcb
     return TCP_DROP_NONE;
 }
 
+/* Is there a slot for a segment at offset from RCV.NXT?  One that fills the hole must not be kept out by what waits behind the
+ * hole, else both wait for ever: then the latter is given up (RFC 2018 8), and only unread data counts. */
+static bool has_room(struct tcp_stack *s, struct tcb_ext *e, uint32_t offset)
+{
+    if (offset != 0)
+        return rxq_slots_left(s, e) != 0 && s->rx_held < s->rx_budget;
+    if (rxq_slots_left(s, e) != 0)
+        return true;
+    if (reasm_is_empty(&e->reasm))
+        return false;
+    if (s->rx_held >= s->rx_budget)
+        rxq_drop_out_of_order(s, e);
+    return e->rx_slots == 0 || s->rx_held + e->rx_slots < s->rx_budget;
+}
+
 enum tcp_drop rxq_add(struct tcp_stack *s, struct tcb *t, struct input *in)
 {
     uint32_t offset = in->seg.seq - t->rcv_nxt;
@@ -54,7 +69,7 @@ enum tcp_drop rxq_add(struct tcp_stack *s, struct tcb *t, struct input *in)
     struct reasm_chain chain;
     enum reasm_result result;
 
-    if (e == NULL || rxq_slots_left(s, e) == 0 || (offset != 0 && s->rx_held >= s->rx_budget))
+    if (e == NULL || !has_room(s, e, offset))
         return TCP_DROP_NO_ROOM;
     if (len > e->rmss)
         e->rmss = (uint16_t)len;
