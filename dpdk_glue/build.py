@@ -1,4 +1,4 @@
-"""Build of the extension dpdk_glue._dpdk: the slice of glue.h between its cffi marks, linked with the two archives and DPDK."""
+"""Build of dpdk_glue._dpdk: the slice of glue.h between its cffi marks, with the two archives and DPDK."""
 
 from __future__ import annotations
 

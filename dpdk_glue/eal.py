@@ -31,7 +31,7 @@ def eal_words(
 ) -> list[str]:
     """Make EAL's words: in memory, one lcore not pinned by EAL, with huge pages or without.
 
-    auto takes huge pages when enough of 2 MiB are free. pci tells whether any configured port is a PCI device.
+    auto takes huge pages when enough of 2 MiB are free. pci: some configured port is a PCI device.
     """
     huge = free_huge_pages() * 2 >= memory_mib if huge_pages == "auto" else huge_pages
     words = ["-l", "0", "--no-telemetry", "--iova-mode=va", "--log-level=lib.eal:4"]

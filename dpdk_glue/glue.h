@@ -18,7 +18,7 @@
 enum {
     GLUE_PORTS_MAX = 16,
     GLUE_IO_MAX = 8,
-    GLUE_APPS_MAX = 64,       /* app ids are 1 to 63 */
+    GLUE_APPS_MAX = 64, /* app ids are 1 to 63 */
     GLUE_ADDRESSES_MAX = 64,
     GLUE_ROUTES_MAX = 256,
     GLUE_NEIGHBOURS_MAX = 8192,
@@ -48,11 +48,11 @@ void glue_eal_stop(void);
 /* --- the whole --- */
 
 struct glue_options {
-    uint32_t io_count;  /* I/O threads, 1 to GLUE_IO_MAX */
-    int32_t cpus[8];    /* one each; -1: not pinned */
-    uint32_t poll;      /* 1: never sleep; 0: adaptive */
-    uint32_t mbufs;     /* of the packet pool; 0: by number of ports and I/O threads */
-    int32_t stats_fd;   /* shared memory for the stats page, resized here; -1: private memory */
+    uint32_t io_count; /* I/O threads, 1 to GLUE_IO_MAX */
+    int32_t cpus[8];   /* one each; -1: not pinned */
+    uint32_t poll;     /* 1: never sleep; 0: adaptive */
+    uint32_t mbufs;    /* of the packet pool; 0: by number of ports and I/O threads */
+    int32_t stats_fd;  /* shared memory for the stats page, resized here; -1: private memory */
 };
 
 struct glue *glue_create(const struct glue_options *options, struct glue_text *why);
@@ -97,12 +97,12 @@ int glue_port_stats(struct glue *g, uint32_t port, struct glue_port_stats *out);
 /* --- I/O threads --- */
 
 struct glue_io_info {
-    uint64_t turns;       /* loop turns: stands still when the thread hangs (it turns at least every 2 ms) */
-    uint64_t busy_turns;  /* turns that found work */
+    uint64_t turns;      /* loop turns: stands still when the thread hangs (it turns at least every 2 ms) */
+    uint64_t busy_turns; /* turns that found work */
     uint64_t sleeps;
     uint64_t busy_cycles; /* TSC cycles of busy turns */
     uint64_t cycles_hz;
-    int32_t cpu;          /* -1: not pinned */
+    int32_t cpu; /* -1: not pinned */
     int32_t running;
 };
 
@@ -187,9 +187,9 @@ struct glue_session_info {
     int32_t j2a_fd, a2j_fd, csb_fd, app_doorbell_fd; /* borrowed; what WELCOME sends */
     int32_t io_doorbell_fd[8];
     uint32_t io_count;
-    uint32_t huge;           /* both regions lie in huge pages */
-    uint32_t violations;     /* impossible values that the app has written */
-    uint32_t closed;         /* 1: too many; the I/O threads have let go of it */
+    uint32_t huge;                               /* both regions lie in huge pages */
+    uint32_t violations;                         /* impossible values that the app has written */
+    uint32_t closed;                             /* 1: too many; the I/O threads have let go of it */
     uint32_t app_sleeping, heartbeat, rows_used; /* as the app says */
 };
 
@@ -199,7 +199,8 @@ struct glue_slots {
 };
 
 /* Makes regions, rings and doorbells.  Nothing of A2J is touched before the seal. */
-struct glue_session *glue_session_create(struct glue *g, const struct glue_session_config *config, struct glue_text *why);
+struct glue_session *glue_session_create(struct glue *g, const struct glue_session_config *config,
+                                         struct glue_text *why);
 /* After MAPPED: late seals, populate. */
 int glue_session_seal(struct glue_session *s, struct glue_text *why);
 /* From now on the I/O threads serve it (packets come when the circle names its tid). */
@@ -241,7 +242,7 @@ void glue_session_reset_progress(struct glue_session *s, struct glue_reset_progr
 /* --- events --- */
 
 enum glue_event_kind {
-    GLUE_EVENT_VIOLATION = 1,   /* a session was closed for what its app wrote: stop and free it */
+    GLUE_EVENT_VIOLATION = 1, /* a session was closed for what its app wrote: stop and free it */
     GLUE_EVENT_RESETS_DONE = 2,
 };
 
@@ -261,8 +262,9 @@ enum glue_slow_reason {
     GLUE_SLOW_ECHO = 2,       /* echo request, either family, to an address of ours */
     GLUE_SLOW_ICMP_ERROR = 3, /* about a segment of ours */
     GLUE_SLOW_ND = 4,
-    GLUE_SLOW_UDP = 5,        /* to an address of ours: nobody's, a port unreachable is owed */
-    GLUE_SLOW_NEIGHBOUR = 16, /* a packet of an app whose next hop has no entry; destination MAC is zero: fill and send it */
+    GLUE_SLOW_UDP = 5, /* to an address of ours: nobody's, a port unreachable is owed */
+    GLUE_SLOW_NEIGHBOUR =
+        16, /* a packet of an app whose next hop has no entry; destination MAC is zero: fill and send it */
 };
 
 struct glue_slow_frame {

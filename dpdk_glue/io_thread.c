@@ -177,8 +177,11 @@ static int start_one(struct io_thread *io, struct glue_text *why)
     CPU_ZERO(&cpus);
     CPU_SET((unsigned)io->cpu, &cpus);
     rc = pthread_setaffinity_np(io->thread, sizeof cpus, &cpus);
-    return rc == 0 ? 0 : refuse(why, rc, "I/O thread %u cannot be pinned to cpu %d: there is no such processor or it is "
-                                "not allowed", io->index, io->cpu);
+    return rc == 0 ? 0
+                   : refuse(why, rc,
+                            "I/O thread %u cannot be pinned to cpu %d: there is no such processor or it is "
+                            "not allowed",
+                            io->index, io->cpu);
 }
 
 int glue_io_start(struct glue *g, struct glue_text *why)

@@ -190,10 +190,8 @@ int glue_port_info(struct glue *g, uint32_t port, struct glue_port_info *out)
     if (port >= atomic_load(&g->port_count))
         return -ENODEV;
     struct port *p = &g->ports[port];
-    *out = (struct glue_port_info){.mtu = p->mtu,
-                                   .rx_queues = p->rx_queues,
-                                   .tx_queues = p->tx_queues,
-                                   .offloads = p->offloads};
+    *out = (struct glue_port_info){
+        .mtu = p->mtu, .rx_queues = p->rx_queues, .tx_queues = p->tx_queues, .offloads = p->offloads};
     memcpy(out->name, p->name, sizeof out->name);
     memcpy(out->driver, p->driver, sizeof out->driver);
     memcpy(out->mac, &p->classify.mac, sizeof out->mac);
@@ -211,8 +209,8 @@ int glue_port_stats(struct glue *g, uint32_t port, struct glue_port_stats *out)
     if (port >= atomic_load(&g->port_count))
         return -ENODEV;
     int rc = rte_eth_stats_get(g->ports[port].ethdev, &s);
-    *out = (struct glue_port_stats){s.ipackets, s.ibytes, s.imissed, s.ierrors, s.rx_nombuf, s.opackets, s.obytes,
-                                    s.oerrors};
+    *out = (struct glue_port_stats){s.ipackets,  s.ibytes,   s.imissed, s.ierrors,
+                                    s.rx_nombuf, s.opackets, s.obytes,  s.oerrors};
     return rc;
 }
 

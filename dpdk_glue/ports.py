@@ -15,7 +15,10 @@ class Ports:
         self._glue = glue
 
     def open(self, config: PortConfig) -> int:
-        """Probe, configure and start a port; return its number. GlueError names the device and what is wrong with it."""
+        """Probe, configure and start a port; return its number.
+
+        GlueError names the device and what is wrong with it.
+        """
         c = ffi.new("struct glue_port_config *")
         c.name = name_bytes(config.name, lib.GLUE_NAME_BYTES)
         c.device = name_bytes(config.device, lib.GLUE_DEVICE_BYTES)

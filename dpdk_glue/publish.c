@@ -53,8 +53,7 @@ int glue_services_set(struct glue *g, const struct glue_service *list, uint32_t 
         if (list[i].app >= GLUE_APPS_MAX || g->apps[list[i].app].id == 0)
             rc = refuse(why, ENOENT, "service number %u names app %u, which does not exist", i, list[i].app);
     }
-    struct services *fresh =
-        rc == 0 ? services_make(g->addresses, g->address_count, list, count, false, why) : NULL;
+    struct services *fresh = rc == 0 ? services_make(g->addresses, g->address_count, list, count, false, why) : NULL;
     if (rc == 0 && fresh == NULL)
         rc = -why->code;
     if (rc == 0) {

@@ -32,7 +32,7 @@ struct routes {
     uint64_t k0, k1; /* of the neighbours' hash */
     uint32_t route_count;
     uint32_t neighbour_count;
-    uint32_t mask; /* buckets - 1; at most half of them are in use */
+    uint32_t mask;                        /* buckets - 1; at most half of them are in use */
     struct route routes[GLUE_ROUTES_MAX]; /* longest prefix first */
     struct neighbour neighbours[];
 };

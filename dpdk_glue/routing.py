@@ -26,7 +26,7 @@ class Routing:
         check(lib.glue_addresses_set(self._glue, items, len(addresses), reason), reason)
 
     def set_routes(self, routes: Iterable[Route]) -> None:
-        """Replace all routes, those to connected prefixes (next_hop None) included. The longest prefix wins."""
+        """Replace all routes, connected prefixes (next_hop None) included. The longest prefix wins."""
         listed = list(routes)
         items = ffi.new("struct glue_route[]", max(len(listed), 1))
         for item, route in zip(items, listed, strict=False):

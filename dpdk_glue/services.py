@@ -58,5 +58,5 @@ class Services:
         check(lib.glue_services_set(self._glue, items, len(listed), reason), reason)
 
     def set_policy(self, *, reset: bool, recovery: bool) -> None:
-        """Say whether a segment for a port that nobody serves is answered with RST; during recovery it never is."""
+        """Say whether a segment for a port that nobody serves gets an RST; during recovery it never does."""
         lib.glue_policy_set(self._glue, reset, recovery)

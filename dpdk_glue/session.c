@@ -67,8 +67,7 @@ static int make_doorbells(struct glue_session *s)
     (void)shutdown(s->doorbell[0], SHUT_RD); /* nothing can be left lying in it from the app's side */
     for (uint32_t i = 0; i < s->sizes.io_count; i++) {
         s->io_doorbell[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (s->io_doorbell[i] < 0 ||
-            epoll_ctl(s->glue->io[i].epoll_fd, EPOLL_CTL_ADD, s->io_doorbell[i], &rung) != 0)
+        if (s->io_doorbell[i] < 0 || epoll_ctl(s->glue->io[i].epoll_fd, EPOLL_CTL_ADD, s->io_doorbell[i], &rung) != 0)
             return -errno;
     }
     return 0;

@@ -47,7 +47,10 @@ class Session:
         )
 
     def seal(self) -> None:
-        """After MAPPED: add the late seals and populate. Takes milliseconds for large regions: call it from a thread."""
+        """After MAPPED: add the late seals and populate.
+
+        Takes milliseconds for large regions: call it from a thread.
+        """
         reason = why()
         check(lib.glue_session_seal(self._session(), reason), reason)
 
@@ -98,7 +101,7 @@ class Session:
                 )
 
     def reset_peers(self, rate_per_s: int = 200_000) -> None:
-        """After stop(): begin to send RST to the peer of every synchronized row. RESETS_DONE tells the end."""
+        """After stop(): begin to send RST to each synchronized row's peer. RESETS_DONE tells the end."""
         reason = why()
         check(lib.glue_session_reset_peers(self._session(), rate_per_s, reason), reason)
 

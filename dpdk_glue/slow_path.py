@@ -29,6 +29,6 @@ class SlowPath:
         )
 
     def send(self, port: int, frame: bytes) -> None:
-        """Send a whole frame, Ethernet header first. GlueError with ENOBUFS when the port cannot take it now."""
+        """Send a whole frame, Ethernet header first. GlueError ENOBUFS: the port cannot take it now."""
         reason = why()
         check(lib.glue_slow_send(self._glue, port, frame, len(frame), reason), reason)

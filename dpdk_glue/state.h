@@ -35,11 +35,11 @@
 #include <threads.h>
 
 enum {
-    BURST = 64,           /* packets of one receive burst */
+    BURST = 64,            /* packets of one receive burst */
     TX_BURST_PER_APP = 32, /* packets of one TCP thread in one turn */
-    OUT_QUEUE = 256,      /* packets that wait for a full port */
-    SLOW_RING = 256,      /* frames from one I/O thread to the control plane */
-    CONTROL = GLUE_IO_MAX /* the column of what the control plane counts */
+    OUT_QUEUE = 256,       /* packets that wait for a full port */
+    SLOW_RING = 256,       /* frames from one I/O thread to the control plane */
+    CONTROL = GLUE_IO_MAX  /* the column of what the control plane counts */
 };
 static_assert((int)GLUE_IO_MAX == (int)SHM_IO_MAX, "one bound");
 
@@ -76,17 +76,17 @@ struct glue_session {
     uint8_t *j2a;       /* read and write */
     const uint8_t *a2j; /* read only; not touched before the seal */
     int j2a_fd, a2j_fd;
-    int doorbell[2];    /* janusd's end, the app's end */
+    int doorbell[2]; /* janusd's end, the app's end */
     int io_doorbell[GLUE_IO_MAX];
     bool huge, sealed, started, stopped;
-    bool reported;                /* the violation, to the control plane */
-    _Atomic uint32_t closed;      /* enum shm_drop: why */
+    bool reported;           /* the violation, to the control plane */
+    _Atomic uint32_t closed; /* enum shm_drop: why */
     _Atomic uint32_t violations;
     _Atomic uint64_t resets_sent, resets_skipped;
-    uint32_t reset_rate;          /* 0: none asked for */
-    uint32_t reset_next;          /* row */
+    uint32_t reset_rate; /* 0: none asked for */
+    uint32_t reset_next; /* row */
     bool resets_done, resets_reported;
-    struct glue_session *next;    /* of all */
+    struct glue_session *next; /* of all */
     struct session_io io[GLUE_IO_MAX];
 };
 

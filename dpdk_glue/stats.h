@@ -10,13 +10,7 @@
 #include "shm/drops.h"
 #include "shm/page.h"
 
-enum stats_io {
-    STATS_IO_TURNS,
-    STATS_IO_BUSY_TURNS,
-    STATS_IO_SLEEPS,
-    STATS_IO_BUSY_CYCLES,
-    STATS_IO_COUNT
-};
+enum stats_io { STATS_IO_TURNS, STATS_IO_BUSY_TURNS, STATS_IO_SLEEPS, STATS_IO_BUSY_CYCLES, STATS_IO_COUNT };
 
 enum stats_port {
     STATS_PORT_RX_PACKETS,

@@ -53,8 +53,8 @@ static enum shm_drop send_one(struct io_thread *io, const struct routes *routes,
 
     if (drop != SHM_DROP_NONE)
         return drop;
-    struct rte_mbuf *m = out_frame(
-        io->glue, s->a2j + s->offsets.tx_slots + (uint64_t)d->slot * SHM_SLOT_BYTES + d->offset, d->len);
+    struct rte_mbuf *m =
+        out_frame(io->glue, s->a2j + s->offsets.tx_slots + (uint64_t)d->slot * SHM_SLOT_BYTES + d->offset, d->len);
     if (m == NULL)
         return SHM_DROP_TX_NO_MBUF;
     drop = txcheck_packet(&s->lease, rte_pktmbuf_mtod(m, const uint8_t *), d->len, &packet);

@@ -25,9 +25,9 @@ struct txcheck_lease {
 
 struct txcheck_packet {
     struct ip_addr dst;
-    uint8_t version;   /* 4 or 6 */
-    uint8_t l3_len;    /* 20 or 40 */
-    uint8_t l4_len;    /* of the TCP header */
+    uint8_t version; /* 4 or 6 */
+    uint8_t l3_len;  /* 20 or 40 */
+    uint8_t l4_len;  /* of the TCP header */
 };
 
 static inline bool txcheck_port_leased(const struct txcheck_lease *lease, uint16_t port)

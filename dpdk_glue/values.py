@@ -1,7 +1,7 @@
 """The values that cross between the control plane and the data plane.
 
-Frozen, typed, and free of DPDK: importing this module needs no EAL, so that the control plane's pure parts and their tests may
-use it anywhere.
+Frozen, typed, and free of DPDK: importing this module needs no EAL, so that the control plane's pure
+parts and their tests may use it anywhere.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ class Event:
 
 @dataclass(frozen=True)
 class SlowFrame:
-    """A frame for the control plane; next_hop is set when reason is NEIGHBOUR, and the destination MAC is then zero."""
+    """A frame for the control plane; with NEIGHBOUR next_hop is set and the destination MAC is zero."""
 
     port: int
     reason: SlowReason

@@ -58,15 +58,15 @@ struct page_kind_entry {
 
 struct page_header {
     uint32_t magic, version;
-    uint32_t seq;         /* odd while blocks are being added or removed */
+    uint32_t seq; /* odd while blocks are being added or removed */
     uint32_t kind_count;
     uint32_t block_count; /* blocks [0, block_count) have ever been in use */
     uint32_t block_bytes;
     uint32_t kinds_offset, kind_bytes;
     uint32_t blocks_offset;
     uint32_t pid;
-    uint64_t started_us;  /* wall clock, microseconds since 1970 */
-    uint64_t bytes;       /* of the page */
+    uint64_t started_us; /* wall clock, microseconds since 1970 */
+    uint64_t bytes;      /* of the page */
     uint32_t reserved[4];
 };
 static_assert(sizeof(struct page_header) == 72, "no holes");

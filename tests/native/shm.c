@@ -17,13 +17,34 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-static int32_t test_producer_refresh(struct ring_producer *r) { return ring_producer_refresh(r); }
-static uint32_t test_producer_room(const struct ring_producer *r) { return ring_producer_room(r); }
-static void test_push(struct ring_producer *r, struct shm_desc desc) { ring_push(r, desc); }
-static void test_publish(struct ring_producer *r) { ring_publish(r); }
-static int32_t test_consumer_refresh(struct ring_consumer *r) { return ring_consumer_refresh(r); }
-static struct shm_desc test_pop(struct ring_consumer *r) { return ring_pop(r); }
-static void test_release(struct ring_consumer *r) { ring_release(r); }
+static int32_t test_producer_refresh(struct ring_producer *r)
+{
+    return ring_producer_refresh(r);
+}
+static uint32_t test_producer_room(const struct ring_producer *r)
+{
+    return ring_producer_room(r);
+}
+static void test_push(struct ring_producer *r, struct shm_desc desc)
+{
+    ring_push(r, desc);
+}
+static void test_publish(struct ring_producer *r)
+{
+    ring_publish(r);
+}
+static int32_t test_consumer_refresh(struct ring_consumer *r)
+{
+    return ring_consumer_refresh(r);
+}
+static struct shm_desc test_pop(struct ring_consumer *r)
+{
+    return ring_pop(r);
+}
+static void test_release(struct ring_consumer *r)
+{
+    ring_release(r);
+}
 
 struct test_indices {
     uint64_t rx_head, tx_tail, tx_done_head, rx_return_tail, io_sleeping;
@@ -61,15 +82,36 @@ static uint8_t *test_map(int fd, uint64_t bytes, bool writable)
     return p == MAP_FAILED ? NULL : p;
 }
 
-static int test_unmap(uint8_t *p, uint64_t bytes) { return munmap(p, bytes); }
+static int test_unmap(uint8_t *p, uint64_t bytes)
+{
+    return munmap(p, bytes);
+}
 
-static void test_doorbell_arm(uint32_t *flag) { doorbell_arm((struct shm_index *)flag); }
-static void test_doorbell_disarm(uint32_t *flag) { doorbell_disarm((struct shm_index *)flag); }
-static bool test_doorbell_wanted(uint32_t *flag) { return doorbell_wanted((struct shm_index *)flag); }
-static void doorbell_ring_app_test(int fd) { doorbell_ring_app(fd); }
-static void doorbell_drain_test(int fd) { doorbell_drain(fd); }
+static void test_doorbell_arm(uint32_t *flag)
+{
+    doorbell_arm((struct shm_index *)flag);
+}
+static void test_doorbell_disarm(uint32_t *flag)
+{
+    doorbell_disarm((struct shm_index *)flag);
+}
+static bool test_doorbell_wanted(uint32_t *flag)
+{
+    return doorbell_wanted((struct shm_index *)flag);
+}
+static void doorbell_ring_app_test(int fd)
+{
+    doorbell_ring_app(fd);
+}
+static void doorbell_drain_test(int fd)
+{
+    doorbell_drain(fd);
+}
 
-static int test_drop_count(void) { return SHM_DROP_COUNT; }
+static int test_drop_count(void)
+{
+    return SHM_DROP_COUNT;
+}
 
 static int test_drop(const char *name)
 {
@@ -90,9 +132,18 @@ static struct page *test_page_new(void)
     return p;
 }
 
-static void test_page_free(struct page *p) { munmap(p, sizeof *p); }
-static uint64_t test_page_bytes(void) { return sizeof(struct page); }
-static void test_page_add(struct page_block *b, uint32_t counter, uint64_t n) { page_add(b, counter, n); }
+static void test_page_free(struct page *p)
+{
+    munmap(p, sizeof *p);
+}
+static uint64_t test_page_bytes(void)
+{
+    return sizeof(struct page);
+}
+static void test_page_add(struct page_block *b, uint32_t counter, uint64_t n)
+{
+    page_add(b, counter, n);
+}
 
 static struct ledger *test_ledger_new(uint32_t first, uint32_t count)
 {
@@ -111,7 +162,10 @@ static uint32_t test_ledger_lend(struct ledger *l, uint16_t *generation)
     return l->free_count != 0 ? ledger_lend(l, generation) : SHM_NO_SLOT;
 }
 
-static uint32_t test_ledger_free_count(struct ledger *l) { return l->free_count; }
+static uint32_t test_ledger_free_count(struct ledger *l)
+{
+    return l->free_count;
+}
 
 static int test_services_owner(const struct services *s, const struct ip_addr *address, uint16_t port)
 {
@@ -119,7 +173,10 @@ static int test_services_owner(const struct services *s, const struct ip_addr *a
     return i < 0 ? -1 : s->owners[i][port];
 }
 
-static void test_free(void *p) { free(p); }
+static void test_free(void *p)
+{
+    free(p);
+}
 
 static bool test_reset_answer(struct reset *r, const uint8_t *tcp, uint32_t len)
 {

@@ -1,0 +1,251 @@
+"""What happens between a wire and an app; each function runs in a process of its own."""
+
+from dpdk_glue.values import SlowReason
+from tests.dpdk.rig import OURS, PEER, PEER_MAC, Rig, mac_bytes
+from tests.dpdk.wire_side import ARP, IP, TCP, Ether, IPv6, until
+
+DROPPED = 2
+
+
+def syn_reaches_the_app_and_its_answer_the_wire() -> None:
+    rig = Rig()
+    wire = rig.wire()
+    for six in (False, True):
+        syn = rig.frame(six=six)
+        wire.send(syn)
+        (got,) = rig.received(0)
+        assert got.packet == bytes(syn.payload)
+        assert got.flags == 1, "verified"
+        assert got.hash != 0
+        rig.apps[0].send(rig.packet(six=six, payload=b"hello"))
+        answer = wire.expect(lambda f: TCP in f and f[TCP].sport == 80, "the answer")
+        assert (answer.src, answer.dst) == (rig.mac, PEER_MAC)
+        assert bytes(answer[TCP].payload) == b"hello"
+        assert (IPv6 in answer) == six
+        ((_, flags),) = rig.completed(0)
+        assert flags == 0
+        rig.apps[0].give_back(got.slot, got.generation)
+    until(lambda: rig.sessions[0].slots().held == 0, "the slots back")
+    rig.close()
+
+
+def forged_packets_are_refused_and_counted() -> None:
+    rig = Rig()
+    wire = rig.wire()
+    app = rig.apps[0]
+    good = rig.packet()
+    forged = {
+        "tx_source": [rig.packet(src="10.77.0.9"), rig.packet(six=True, src="fd77::9")],
+        "tx_source_port": [rig.packet(sport=81), rig.packet(sport=39999)],
+        "tx_destination": [
+            rig.packet(dst="224.0.0.1"),
+            rig.packet(dst="127.0.0.1"),
+            rig.packet(six=True, dst="ff02::1"),
+        ],
+        "tx_protocol": [bytes(IP(src=str(OURS), dst=str(PEER), proto=17) / bytes(20))],
+        "tx_header": [good + b"x", b"\x46" + good[1:], b"\x55" + good[1:], good[:-1], bytes(40)],
+    }
+    for packets in forged.values():
+        for packet in packets:
+            app.send(packet)
+    app.send_desc(slot=99999, offset=128, len=40, kind=1)
+    app.send_desc(slot=0, offset=2040, len=40, kind=1)
+    app.send_desc(slot=0, offset=128, len=40, kind=2)
+    app.send(rig.packet(payload=b"last"))
+    bad = sum(map(len, forged.values())) + 3
+    done = rig.completed(0, bad + 1)
+    assert [flags for _, flags in done] == [DROPPED] * bad + [0]
+    seen = wire.expect(lambda f: f.src == rig.mac and TCP in f, "the good packet")
+    assert bytes(seen[TCP].payload) == b"last", "no forged one came before it"
+    info = rig.sessions[0].info()
+    assert (info.violations, info.closed) == (bad, False)
+    rig.close()
+
+
+def a_flood_of_violations_closes_the_session_alone() -> None:
+    rig = Rig(tids=(0, 1))
+    for _ in range(60):
+        rig.apps[0].send_desc(slot=1 << 30, offset=0, len=40, kind=1)
+    rig.completed(0, 60)
+    assert not rig.sessions[0].info().closed
+    for _ in range(60):
+        rig.apps[0].send_desc(slot=1 << 30, offset=0, len=40, kind=1)
+    until(lambda: rig.sessions[0].info().closed, "the session closed")
+    rig.plane.clear_wake()
+    events = list(rig.plane.events())
+    assert [(e.kind.name, e.app, e.tid, e.generation) for e in events] == [("VIOLATION", 1, 0, 7)]
+    assert not list(rig.plane.events())
+    rig.apps[1].send(rig.packet(payload=b"alive"))
+    rig.completed(1)
+    rig.close()
+
+
+def an_impossible_index_closes_the_session() -> None:
+    rig = Rig()
+    app = rig.apps[0]
+    app.index(app.a2j, app.at[0].tx_head)[0] = 1 << 31
+    until(lambda: rig.sessions[0].info().closed, "the session closed")
+    assert app.index(app.j2a, app.at[0].closed)[0] != 0
+    rig.close()
+
+
+def unknown_neighbour_goes_to_the_control_plane_and_back() -> None:
+    rig = Rig(neighbour=False)
+    wire = rig.wire()
+    rig.apps[0].send(rig.packet(payload=b"queued"))
+    slow = until(rig.plane.slow_path.recv, "the packet without a neighbour")
+    assert (slow.reason, slow.next_hop, slow.port) == (SlowReason.NEIGHBOUR, PEER, 0)
+    assert slow.frame[:6] == bytes(6)
+    rig.plane.slow_path.send(0, mac_bytes(PEER_MAC) + slow.frame[6:])
+    sent = wire.expect(lambda f: TCP in f, "the queued packet")
+    assert bytes(sent[TCP].payload) == b"queued"
+    rig.plane.routing.set_neighbour(0, PEER, mac_bytes(PEER_MAC))
+    rig.apps[0].send(rig.packet(payload=b"direct"))
+    assert bytes(wire.expect(lambda f: TCP in f, "the next one")[TCP].payload) == b"direct"
+    assert rig.plane.routing.delete_neighbour(0, PEER)
+    assert not rig.plane.routing.delete_neighbour(0, PEER)
+    rig.close()
+
+
+def arp_for_us_comes_to_the_control_plane_and_no_other() -> None:
+    rig = Rig(neighbour=False)
+    wire = rig.wire()
+    for target in ("10.77.0.99", str(OURS)):
+        wire.send(
+            Ether(src=PEER_MAC, dst="ff:ff:ff:ff:ff:ff")
+            / ARP(op=1, hwsrc=PEER_MAC, psrc=str(PEER), pdst=target)
+        )
+    slow = until(rig.plane.slow_path.recv, "the ARP request")
+    assert slow.reason is SlowReason.ARP
+    assert Ether(slow.frame)[ARP].pdst == str(OURS)
+    assert rig.plane.slow_path.recv() is None
+    rig.close()
+
+
+def unserved_ports_get_a_reset_when_the_policy_says_so() -> None:
+    rig = Rig()
+    wire = rig.wire()
+    rig.plane.services.set_policy(reset=True, recovery=True)
+    wire.send(rig.frame(dport=81, sport=1))
+    rig.plane.services.set_policy(reset=False, recovery=False)
+    wire.send(rig.frame(dport=81, sport=2))
+    wire.send(rig.frame(sport=3))
+    rig.received(0)  # in order, so the two before have been dealt with
+    rig.plane.services.set_policy(reset=True, recovery=False)
+    wire.send(rig.frame(dport=81, sport=4, flags="R"))
+    wire.send(rig.frame(dport=81, sport=5, flags="S", seq=99))
+    wire.send(rig.frame(dport=81, sport=6, flags="A", seq=99, ack=4242))
+    resets = [wire.expect(lambda f: TCP in f and f.src == rig.mac, "an RST")[TCP] for _ in range(2)]
+    assert [(r.dport, r.flags, r.seq, r.ack) for r in resets] == [(5, "RA", 0, 100), (6, "R", 4242, 0)]
+    rig.close()
+
+
+def two_threads_share_by_the_circle() -> None:
+    rig = Rig(tids=(0, 3), rx_slots=256)
+    wire = rig.wire()
+    for sport in range(1000, 1200):
+        wire.send(rig.frame(sport=sport))
+    got: dict[int, list[int]] = {0: [], 3: []}
+
+    def collect() -> bool:
+        for tid, app in rig.apps.items():
+            got[tid] += [TCP(r.packet[20:]).sport for r in app.recv()]
+        return sum(map(len, got.values())) >= 200
+
+    until(collect, "all packets")
+    assert sorted(got[0] + got[3]) == list(range(1000, 1200))
+    assert min(map(len, got.values())) > 40
+    rig.circle((3,), epoch=2)
+    wire.send(rig.frame(sport=TCP(sport=got[0][0]).sport))
+    (moved,) = rig.received(3)
+    assert TCP(moved.packet[20:]).sport == got[0][0]
+    rig.close()
+
+
+def a_slow_app_drops_its_own_packets_only() -> None:
+    rig = Rig(tids=(0,), rx_slots=64)
+    wire = rig.wire()
+    for sport in range(1000, 1100):
+        wire.send(rig.frame(sport=sport))
+    first = rig.received(0, 64)
+    until(lambda: rig.plane.ports.stats(0).rx_packets >= 100, "all received")
+    assert len(first) == 64
+    assert rig.sessions[0].slots().held == 64
+    for got in first:
+        rig.apps[0].give_back(got.slot, got.generation)
+    until(lambda: rig.sessions[0].slots().held == 0, "the slots back")
+    wire.send(rig.frame(sport=5000))
+    rig.received(0)
+    rig.close()
+
+
+def two_io_threads_over_two_queues() -> None:
+    rig = Rig(io_threads=2, tids=(0, 1), rx_slots=256)
+    assert rig.plane.ports.info(0).rx_queues == 2
+    wire = rig.wire()
+    for sport in range(1000, 1200):
+        wire.send(rig.frame(sport=sport))
+    seen: list[tuple[int, int]] = []
+
+    def collect() -> bool:
+        for app in rig.apps.values():
+            for got in app.recv():
+                seen.append((got.slot // 256, TCP(got.packet[20:]).sport))
+                app.give_back(got.slot, got.generation)
+        return len(seen) >= 200
+
+    until(collect, "all packets of both queues")
+    assert sorted(s for _, s in seen) == list(range(1000, 1200))
+    assert {io for io, _ in seen} == {0, 1}, "both I/O threads received"
+    for tid, app in rig.apps.items():
+        app.send(rig.packet(payload=b"from %d" % tid))
+    answers = {
+        bytes(wire.expect(lambda f: TCP in f and f.src == rig.mac, "an answer")[TCP].payload) for _ in (0, 1)
+    }
+    assert answers == {b"from 0", b"from 1"}
+    rig.close()
+
+
+def a_dead_apps_peers_get_resets() -> None:
+    rig = Rig()
+    wire = rig.wire()
+    app = rig.apps[0]
+    mapped = bytes(10) + b"\xff\xff" + PEER.packed
+    for i in range(300):
+        app.set_row(i, raddr=mapped, rport=2000 + i, lport=80, laddr_index=0, snd_nxt=i, rcv_nxt=7, state=5)
+    app.set_row(0, lport=81)  # outside the lease
+    app.set_row(1, laddr_index=9)
+    app.set_row(2, state=11)  # TIME_WAIT
+    app.set_row(3, state=0)
+    assert len(list(rig.sessions[0].rows())) == 297
+    session = rig.sessions[0]
+    session.stop()
+    session.reset_peers(rate_per_s=100_000)
+    until(lambda: any(e.kind.name == "RESETS_DONE" for e in rig.plane.events()), "the resets")
+    progress = session.reset_progress()
+    assert (progress.sent, progress.skipped, progress.done) == (296, 3, True)
+    got: dict[int, int] = {}
+
+    def collect() -> bool:
+        got.update({f[TCP].dport: f[TCP].seq for f in wire.frames() if TCP in f and f[TCP].flags == "RA"})
+        return len(got) >= 296
+
+    until(collect, "296 RSTs on the wire")
+    assert got == {2000 + i: i for i in range(4, 300)}
+    rig.close()
+
+
+def a_rung_app_wakes_and_only_a_sleeping_one() -> None:
+    import select
+
+    rig = Rig()
+    wire = rig.wire()
+    app, bell = rig.apps[0], rig.sessions[0].info().app_doorbell_fd
+    wire.send(rig.frame())
+    rig.received(0)
+    assert not select.select([bell], [], [], 0)[0]
+    app.index(app.a2j, app.at[0].app_sleeping)[0] = 1
+    wire.send(rig.frame())
+    assert select.select([bell], [], [], 10)[0]
+    rig.received(0)
+    rig.close()
