@@ -132,7 +132,7 @@ class AppSide:
         from tests.dpdk.rig import ROW
 
         base = self.a2j + self.offsets.rows + i * ROW.stride
-        sizes = {"state": 1, "rport": 2, "lport": 2, "laddr_index": 1, "snd_nxt": 4, "rcv_nxt": 4}
+        sizes = {"state": 1, "rport": 2, "lport": 2, "laddr_index": 2, "snd_nxt": 4, "rcv_nxt": 4}
         for name, value in fields.items():
             raw = value if isinstance(value, bytes) else value.to_bytes(sizes[name], "little")
             ffi.memmove(base + getattr(ROW, name), raw, len(raw))

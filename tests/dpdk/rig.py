@@ -15,7 +15,7 @@ OURS, OURS6 = IPv4Address("10.77.0.1"), IPv6Address("fd77::1")
 PEER, PEER6 = IPv4Address("10.77.0.2"), IPv6Address("fd77::2")
 PEER_MAC = "02:00:00:00:00:0b"
 SECRET = (0x0123456789ABCDEF, 0xFEDCBA9876543210)
-ROW = RowLayout(stride=64, state=0, laddr_index=1, rport=2, lport=4, snd_nxt=8, rcv_nxt=12, raddr=16)
+ROW = RowLayout(stride=64, state=0, rport=2, lport=4, laddr_index=6, snd_nxt=8, rcv_nxt=12, raddr=16)
 LEASE = Lease((OURS, OURS6), ((80, 80), (40000, 49999)))
 INTERFACE, PEER_INTERFACE = "gluev0", "gluev1"
 NAMESPACE, PEER_NAMESPACE = "janus-glue-srv", "janus-glue-cli"
