@@ -18,7 +18,7 @@ class BuildExt(build_ext):
     """Makes the C libraries first."""
 
     def run(self) -> None:
-        subprocess.run(["make", "--no-print-directory", "libs"], check=True)
+        subprocess.run(["make", "-s", "libs"], check=True)
         super().run()
 
 
