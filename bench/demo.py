@@ -40,12 +40,7 @@ def client(network: Network, *words: str) -> str:
 
 def accepted_by_thread(janusd: Janusd) -> dict[int, int]:
     """Connections that each TCP thread has accepted so far."""
-    return {row["tid"]: accepted(row["counters"]) for row in janusd.rows("threads")}
-
-
-def accepted(counters: dict[str, int]) -> int:
-    """The counter of passive opens."""
-    return counters["passive_opens"]
+    return {row["tid"]: row["counters"]["connections_accepted"] for row in janusd.rows("threads")}
 
 
 def drops(janusd: Janusd) -> dict[str, int]:
