@@ -172,6 +172,8 @@ class Neighbours:
         link = self._links[port]
         if self._conflicts(port, arp.sender, arp.sender_mac):
             return self._defend(port, arp.sender, arp.sender_mac, now)
+        if link.owns(arp.sender):
+            return []
         if arp.request and link.owns(arp.target):
             effects = self._heard(port, arp.sender, arp.sender_mac, now)
             reply = build_arp(

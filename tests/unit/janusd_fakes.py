@@ -211,3 +211,61 @@ def hello(
     return HELLO.pack(
         type_, magic, major, minor, resume, reserved, app.encode(), token, rows, rx, tx, reserved2, *row
     )
+
+
+KINDS = {
+    "io": ["turns", "busy_turns", "sleeps", "busy_cycles"],
+    "port": ["rx_packets", "rx_bytes", "tx_packets", "tx_bytes", "drop.none", "drop.runt"],
+    "app": ["rx_packets", "drop.none", "drop.ring_full"],
+    "thread": ["rx_packets", "drop.none", "drop.ring_full"],
+}
+COUNTERS_MAX = 88
+BlockSpec = tuple[str, int, int, int, str, list[int]]  # kind, number, sub, io, name, counters
+
+
+def stats_page(
+    blocks: Sequence[BlockSpec], *, seq: int = 2, version: int = 1, magic: int = 0x4A535431
+) -> bytes:
+    """A page as sdk/shm/page.h lays it out, written down a second time."""
+    kind_bytes, block_bytes, kinds_at = 64 + COUNTERS_MAX * 32, 64 + COUNTERS_MAX * 8, 128
+    blocks_at = kinds_at + 8 * kind_bytes
+    size = blocks_at + (len(blocks) + 1) * block_bytes
+    header = struct.pack(
+        "=10I QQ 16x",
+        magic,
+        version,
+        seq,
+        len(KINDS),
+        len(blocks) + 1,
+        block_bytes,
+        kinds_at,
+        kind_bytes,
+        blocks_at,
+        4711,
+        1_700_000_000_000_000,
+        size,
+    )
+    page = bytearray(header.ljust(size, b"\0"))
+    for index, (kind, names) in enumerate(KINDS.items()):
+        at = kinds_at + index * kind_bytes
+        struct.pack_into("=32sI", page, at, kind.encode(), len(names))
+        for number, name in enumerate(names):
+            struct.pack_into("32s", page, at + 64 + number * 32, name.encode())
+    for index, (kind, number, sub, io, name, counters) in enumerate(blocks):
+        at = blocks_at + index * block_bytes
+        struct.pack_into(
+            "=8I32s", page, at, 1, list(KINDS).index(kind), number, sub, io, 0, 0, 0, name.encode()
+        )
+        struct.pack_into(f"={len(counters)}Q", page, at + 64, *counters)
+    return bytes(page)
+
+
+A_PAGE = stats_page(
+    [
+        ("io", 0, 0, 0, "", [100, 10, 5, 12345]),
+        ("port", 0, 0, 0, "p0", [7, 700, 8, 800, 0, 2]),
+        ("port", 0, 0, 1, "p0", [3, 300, 2, 200, 0, 1]),
+        ("app", 1, 0, 0, "web", [5, 0, 4]),
+        ("thread", 1, 2, 0, "web", [5, 0, 4]),
+    ]
+)

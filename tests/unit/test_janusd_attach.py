@@ -1,4 +1,4 @@
-"""janusd.attach over a real SEQPACKET socket and a data plane of lists: the protocol, and what hostile peers do to it."""
+"""janusd.attach over a real SEQPACKET socket: the protocol, and what hostile peers do to it."""
 
 import array
 import asyncio

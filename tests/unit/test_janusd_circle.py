@@ -1,6 +1,7 @@
-"""janusd.weights, balancer and state: shares by construction, few moves, and the same circle after a restart."""
+"""janusd.weights, balancer and state: shares by construction, few moves, the same circle after a restart."""
 
 import secrets
+import zlib
 from pathlib import Path
 
 import pytest
@@ -138,7 +139,7 @@ def test_a_thread_that_was_not_online_is_not_on_the_circle(tmp_path: Path) -> No
 
 
 def test_no_state_is_no_error(tmp_path: Path) -> None:
-    registry, balancer, _ = a_house()
+    _, balancer, _ = a_house()
     assert state.load(tmp_path, Registry(parse_config(), secrets.token_bytes), balancer, ["web"]) == 0
 
 
@@ -175,8 +176,6 @@ def test_a_damaged_state_is_refused(tmp_path_factory: pytest.TempPathFactory, at
     ids=["empty", "no fields", "a list", "another version", "circle without slots", "session without token"],
 )
 def test_a_state_that_does_not_fit_is_refused(tmp_path: Path, body: bytes) -> None:
-    import zlib
-
     (tmp_path / "state.json").write_bytes(b"%08x\n" % zlib.crc32(body) + body)
     registry, balancer, _ = a_house()
     with pytest.raises(state.StateError):

@@ -1,4 +1,5 @@
-"""janusd.config: one good file gives values; each bad one names file, line, key, value and what is allowed."""
+"""janusd.config: one good file gives values; a bad one names file, line, key, value and what is allowed."""
+# ruff: noqa: E501 - a bad configuration a line
 
 import ipaddress
 from pathlib import Path
@@ -131,7 +132,9 @@ def test_all_errors_are_told_at_once() -> None:
 
 def test_errors_name_the_line() -> None:
     (text,) = errors_of(PORT + "\n# a comment\n" + APP + "threads_max = 0\n")
-    assert text.startswith(f"j.toml:{len(PORT.splitlines()) + 2 + len(APP.splitlines()) + 1}: app[0].threads_max = 0")
+    assert text.startswith(
+        f"j.toml:{len(PORT.splitlines()) + 2 + len(APP.splitlines()) + 1}: app[0].threads_max = 0"
+    )
 
 
 def test_defaults() -> None:
@@ -148,7 +151,11 @@ def test_defaults() -> None:
 
 
 def test_apps_may_use_the_same_port_on_different_addresses() -> None:
-    text = PORT + APP + 'addresses = ["10.77.0.1"]\n[[app]]\nname="b"\ngroups=[7]\nports=[80]\naddresses=["fd77::1"]\n'
+    text = (
+        PORT
+        + APP
+        + 'addresses = ["10.77.0.1"]\n[[app]]\nname="b"\ngroups=[7]\nports=[80]\naddresses=["fd77::1"]\n'
+    )
     assert [app.name for app in config.parse(text, "j.toml").apps] == ["web", "b"]
 
 
