@@ -23,18 +23,23 @@ def await_level(rig: Janusd, level: dict[str, Any], seconds: float = 60) -> None
         raise AssertionError(f"in use: {in_use(rig)}, at the start: {level}") from None
 
 
-def handlers(rig: Janusd, port: int, workers: int) -> dict[int, tuple[int, int]]:
-    """Coroutines of each worker of the census app by process id: handlers, the asking one included, and
-    tasks."""
-    found: dict[int, tuple[int, int]] = {}
+def ask(rig: Janusd, port: int) -> dict[str, Any]:
+    """What one worker of the census app holds, the connection that asks included."""
+    with rig.network.connect(port) as sock:
+        sock.sendall(b"CENSUS\n")
+        answer: dict[str, Any] = json.loads(sock.makefile("rb").readline())
+        return answer
+
+
+def workers_hold(rig: Janusd, port: int, workers: int) -> dict[int, dict[str, Any]]:
+    """What each worker holds, by process id: the questions are asked until every one has answered."""
+    found: dict[int, dict[str, Any]] = {}
     for _ in range(200):
-        with rig.network.connect(port) as sock:
-            sock.sendall(b"CENSUS\n")
-            answer = json.loads(sock.makefile("rb").read())
-        found[answer["pid"]] = (answer["handlers"], answer["tasks"])
+        answer = ask(rig, port)
+        found[answer.pop("pid")] = answer
         if len(found) == workers:
-            break
-    return found
+            return found
+    raise AssertionError(f"only {sorted(found)} of {workers} workers have answered 200 questions")
 
 
 def logs_are_clean(*processes: Process) -> None:

@@ -1,6 +1,5 @@
 """SIGKILL of an app and of janusd: peers learn, memory returns, others and established connections go on."""
 
-import json
 import threading
 import time
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 
 from bench.rig import Janusd
 from bench.rig.processes import wait_until
-from tests.system.census import in_use, logs_are_clean
+from tests.system.census import ask, in_use, logs_are_clean
 from tests.system.stream import digest, get, put, receive_all
 from tests.system.test_many import crowds, order
 
@@ -40,9 +39,7 @@ def test_a_killed_app_is_reset_and_another_loses_nothing(rig: Janusd, workdir: P
     assert digests == [digest(SIZE)]
     wait_until(lambda: set(in_use(rig)) == {"other/0"}, 10, "the dead app's threads are gone")
     again = rig.serve(CENSUS, port=8000, workers=2)
-    with rig.network.connect(8000) as sock:
-        sock.sendall(b"CENSUS\n")
-        assert json.loads(sock.makefile("rb").read())["handlers"] == 1
+    assert ask(rig, 8000)["conns"] == 1
     logs_are_clean(rig.process, other, again)
 
 

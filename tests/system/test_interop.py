@@ -2,6 +2,7 @@
 
 import re
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from bench.rig import Janusd
 from bench.rig.network import CLIENT_ADDRESS, SERVER_ADDRESS, SERVER_ADDRESS_6
 from examples.http_server import PAGE
 from tests.system.census import await_level, in_use, logs_are_clean
-from tests.system.stream import digest, echo_both_ways
+from tests.system.stream import BLOCK, digest, echo_both_ways
 
 HTTP = "examples.http_server:handle"
 ECHO = "examples.echo:handle"
@@ -66,8 +67,27 @@ def test_ab_opens_a_connection_for_each_request(rig: Janusd) -> None:
 
 
 def test_ping(rig: Janusd) -> None:
-    for address in (SERVER_ADDRESS, SERVER_ADDRESS_6):
-        assert " 0% packet loss" in client(rig, "ping", "-c", "3", "-i", "0.2", "-W", "2", address)
+    raw = rig.network.inside(
+        rig.network.cli, lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    )
+    with raw:
+        raw.settimeout(5)
+        for number, size in enumerate((0, 1, 56, 1472)):
+            payload = BLOCK[:size]
+            raw.sendto(echo_request(number, payload), (SERVER_ADDRESS, 0))
+            answer, (host, _) = raw.recvfrom(4096)
+            assert host == SERVER_ADDRESS
+            assert answer[20:22] == b"\0\0", "an echo reply"
+            assert answer[24:] == struct.pack("!HH", 7, number) + payload
+
+
+def echo_request(number: int, payload: bytes) -> bytes:
+    """An ICMP echo request (RFC 792)."""
+    body = struct.pack("!HH", 7, number) + payload
+    words = sum(struct.unpack(f"!{(len(body) + 1) // 2}H", body + b"\0" * (len(body) % 2))) + 0x0800
+    words = (words & 0xFFFF) + (words >> 16)
+    words = (words & 0xFFFF) + (words >> 16)
+    return struct.pack("!HH", 0x0800, ~words & 0xFFFF) + body
 
 
 @pytest.mark.parametrize("address", [SERVER_ADDRESS, SERVER_ADDRESS_6], ids=["IPv4", "IPv6"])
@@ -136,3 +156,21 @@ def test_active_open_to_a_port_that_nobody_serves_ends_the_client_too(rig: Janus
     rig.serve("examples.proxy:handle", port=8000, env={"UPSTREAM": f"{CLIENT_ADDRESS}:9999"})
     with rig.network.connect(8000, timeout=10) as sock, pytest.raises(ConnectionResetError):
         sock.recv(1)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 20000, b"431", id="a head without end"),
+        pytest.param(b"GET / HTTP/1.1\r\n", b"408", id="half a head and then silence"),
+        pytest.param(b"nonsense\r\n\r\n", b"400", id="nonsense"),
+    ],
+)
+def test_the_http_example_gets_rid_of_bad_clients(rig: Janusd, sent: bytes, status: bytes) -> None:
+    app = rig.serve(HTTP, port=80)
+    level = in_use(rig)
+    with rig.network.connect(80) as sock:
+        sock.sendall(sent)
+        assert sock.makefile("rb").readline().split()[1] == status
+    await_level(rig, level, seconds=90)
+    logs_are_clean(app)

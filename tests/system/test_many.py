@@ -10,7 +10,8 @@ import pytest
 
 from bench.rig import REPO, Janusd, Process, build_tool
 from bench.rig.network import SERVER_ADDRESS
-from tests.system.census import await_level, handlers, in_use, logs_are_clean
+from bench.rig.processes import wait_until
+from tests.system.census import await_level, in_use, logs_are_clean, workers_hold
 
 MANY = int(os.environ.get("JANUS_MANY", "20000"))
 CROWDS = 2  # processes, each within its 20,000 descriptors
@@ -48,7 +49,8 @@ def order(clients: list[Process], command: str) -> dict[str, int]:
 @pytest.mark.timeout(600)
 def test_many_connections_echo_close_and_leave_nothing(rig: Janusd, workdir: Path) -> None:
     app = rig.serve("tests.system.apps.census:handle", port=8000, workers=2)
-    assert len(handlers(rig, 8000, workers=2)) == 2
+    held = workers_hold(rig, 8000, workers=2)
+    assert all(worker["handlers"] == 1 and worker["conns"] == 1 for worker in held.values()), "the asking one"
     level = in_use(rig)
     with crowds(rig, workdir, 8000, MANY) as clients:
         assert order(clients, "open") == {"ok": MANY, "bad": 0}
@@ -59,6 +61,5 @@ def test_many_connections_echo_close_and_leave_nothing(rig: Janusd, workdir: Pat
         assert min(by_thread.values()) > MANY / 4, f"both workers have their share: {by_thread}"
         assert order(clients, "close") == {"ok": MANY, "bad": 0}
     await_level(rig, level)
-    assert set(handlers(rig, 8000, workers=2).values()) == {(1, 0)}, "no coroutine but the asking one"
-    await_level(rig, level)
+    wait_until(lambda: workers_hold(rig, 8000, workers=2) == held, 30, f"each worker holds {held} again")
     logs_are_clean(rig.process, app)
