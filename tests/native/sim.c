@@ -8,6 +8,8 @@
 #include "sim_wire.h"
 #include "wire/bytes.h"
 
+#include <assert.h>
+
 enum {
     LIVENESS_US = 200000000, /* after the faults, for all bytes of clean pairs */
     GIVE_UP_US = 150000000,  /* after the faults, for who may fail */
@@ -174,7 +176,7 @@ static void host_step(struct sim *sim, uint32_t host)
     for (uint32_t i = 0; i < sim->users.pair_count; i++)
         side_step(&sim->users, i, host);
     tcp_output(h->s, sim->now_us);
-    users_events(&sim->users, host);
+    more = users_events(&sim->users, host);
     if (sim->k->check_every && sim->r->steps % sim->k->check_every == 0)
         host_check(h);
 
@@ -182,7 +184,7 @@ static void host_step(struct sim *sim, uint32_t host)
     if (deadline != UINT64_MAX && deadline < sim->now_us + 100)
         deadline = sim->now_us + 100;
     next = users_next_us(&sim->users, host);
-    if (next <= sim->now_us)
+    if (more || next <= sim->now_us)
         next = sim->now_us + 1;
     if (deadline < next)
         next = deadline;
@@ -267,7 +269,7 @@ static void draw_limits(struct sim_rng *r, struct sim_knobs *k)
 {
     k->conn_max = k->pairs * 2 + 8;
     k->half_open_max = k->pairs * 2 + 8;
-    k->time_wait_max = PICK(r, 4, 1024);
+    k->time_wait_max = 1024;
     k->extension_max = k->conn_max;
     k->rx_slots = PICK(r, 64, 256, 1024);
     k->tx_slots = PICK(r, 64, 256, 1024);
@@ -307,6 +309,8 @@ static void sim_draw(uint64_t seed, struct sim_knobs *k)
     k->mtu[1] = rng_below(r, 2) ? k->mtu[0] : PICK(r, 1500, 576, 1900);
     k->ipv6 = rng_below(r, 2);
     k->msl_ms = PICK(r, 100, 1000, 30000);
+    if (k->faults.loss + k->faults.corruption + k->faults.truncation + k->faults.bytes_per_ms > 0)
+        k->msl_ms = 30000; /* a FIN sent again must still find TIME-WAIT */
     k->batch_max = PICK(r, 1, 8, 64);
     k->busy_max_us = PICK(r, 0, 10, 500, 5000);
     k->refuse = PICK(r, 0, 0, 10000, 300000);
@@ -411,17 +415,19 @@ static void users_open(struct sim *sim)
 {
     const struct sim_knobs *k = sim->k;
     struct users *u = &sim->users;
+    uint32_t gone = k->faults.loss * (1 + k->faults.burst / 2) + k->faults.corruption + k->faults.truncation;
 
     u->failure = &sim->failure;
     u->hosts = sim->hosts;
     u->pair_count = k->pairs;
     u->pairs = calloc(k->pairs, sizeof *u->pairs);
     u->pattern = (uint32_t)rng_next(&sim->rng);
-    u->tolerant = k->tight || k->faults.loss >= 300000 || (k->faults.loss >= 50000 && k->faults.burst > 3);
+    u->tolerant = k->tight || gone > 200000 || (gone > 50000 && !k->reset_unknown);
+    u->lossy = gone > 0 || k->faults.bytes_per_ms > 0;
     u->give_up_us = k->start_us + k->faults_end_us + GIVE_UP_US;
     for (uint32_t host = 0; host < 2; host++) {
         u->owner[host] = calloc(k->conn_max, sizeof *u->owner[host]);
-        u->by_port[host] = calloc(65536, sizeof *u->by_port[host]);
+        u->by_flow[host] = calloc(FLOW_INDICES, sizeof *u->by_flow[host]);
     }
     for (uint32_t i = 0; i < k->pairs; i++)
         draw_pair(&sim->rng, k, &u->pairs[i], i);
@@ -432,7 +438,7 @@ static void sim_close(struct sim *sim)
     for (uint32_t host = 0; host < 2; host++) {
         host_close(&sim->hosts[host]);
         free(sim->users.owner[host]);
-        free(sim->users.by_port[host]);
+        free(sim->users.by_flow[host]);
     }
     free(sim->users.pairs);
 }
@@ -456,7 +462,7 @@ static void finish(struct sim *sim)
                      i, p->side[0].life, (unsigned long long)p->side[0].sent, (unsigned long long)p->side[0].send_total,
                      (unsigned long long)p->side[0].received, p->side[1].life, (unsigned long long)p->side[1].sent,
                      (unsigned long long)p->side[1].send_total, (unsigned long long)p->side[1].received);
-        if (!u->tolerant && pair_is_clean(p) && !p->both_open &&
+        if (!u->tolerant && pair_is_clean(p) && !p->both_open && p->side[0].error == 0 && p->side[1].error == 0 &&
             (p->side[0].received != p->side[1].send_total || p->side[1].received != p->side[0].send_total))
             sim_fail(&sim->failure, "pair %u is done before all arrived", i);
         r->pairs_done++;
@@ -506,6 +512,7 @@ static void sim_life(struct sim *sim)
     sim->wire->faults = k->faults;
     sim_until(sim, faults_end_us, users_done);
     sim->wire->faults = none;
+    sim->wire->burst_left[0] = sim->wire->burst_left[1] = 0;
     sim_until(sim, faults_end_us + LIVENESS_US, users_done);
     finish(sim);
 }

@@ -46,8 +46,9 @@ struct users {
     uint32_t pair_count;
     struct sim_host *hosts;
     uint32_t *owner[2];   /* pair + 1 by connection */
-    uint32_t *by_port[2]; /* pair + 1 by the opener's local port */
+    uint32_t *by_flow[2]; /* pair + 1 of the latest opener, by flow_index() */
     bool tolerant;        /* connections may fail: the faults are harsh or the tables tight */
+    bool lossy;           /* packets get lost at all */
     uint64_t give_up_us;  /* who is not done by then aborts, when it may fail */
     uint32_t pattern;
 };
@@ -61,9 +62,23 @@ static const struct ip_addr host_addresses[2][2] = {
 
 #define USER_LISTENER UINT64_MAX
 
+enum { FLOW_INDICES = 65536 * 4 };
+
+/* Of a flow from lport to one of the listeners. */
+static uint32_t flow_index(uint16_t lport, uint16_t rport, const struct ip_addr *raddr)
+{
+    return lport * 4u + (rport == 8080) * 2u + ip_addr_is_ipv4(raddr);
+}
+
 static bool pair_is_clean(const struct pair *p)
 {
     return p->side[0].ending <= END_CLOSE && p->side[1].ending <= END_CLOSE;
+}
+
+/* May a connection of this pair fail?  When all SYN-ACKs or the ACKs of them are lost, the passive side forgets (RFC 9293 3.8.3, R2). */
+static bool pair_may_fail(const struct users *u, const struct pair *p)
+{
+    return u->tolerant || p->both_open || !pair_is_clean(p) || (u->lossy && p->side[!p->opener].life == SIDE_WAITING);
 }
 
 /* The byte at a position of the stream that the user at host sends. */
@@ -118,7 +133,7 @@ static void pair_open(struct users *u, uint32_t index, uint32_t host)
             sim_fail(u->failure, "pair %u: tcp_connect() says %d", index, result);
         side->life = SIDE_DONE;
         side->error = -result;
-        if (host == p->opener)
+        if (p->side[!host].life == SIDE_WAITING)
             p->side[!host].life = SIDE_DONE;
         return;
     }
@@ -128,7 +143,7 @@ static void pair_open(struct users *u, uint32_t index, uint32_t host)
     side->life = SIDE_OPENING;
     tcp_flow(h->s, side->conn, &flow);
     if (host == p->opener)
-        u->by_port[host][flow.lport] = index + 1;
+        u->by_flow[host][flow_index(flow.lport, flow.rport, &flow.raddr)] = index + 1;
 }
 
 static void side_established(struct users *u, struct pair *p, uint32_t host)
@@ -155,7 +170,7 @@ static void host_accepted(struct users *u, uint32_t host, const struct tcp_event
     if (u->owner[host][event->conn] != 0)
         sim_fail(u->failure, "host %u: ACCEPTED for connection %u that is in use", host, event->conn);
     tcp_flow(s, event->conn, &flow);
-    index = u->by_port[!host][flow.rport];
+    index = u->by_flow[!host][flow_index(flow.rport, flow.lport, &flow.raddr)];
     if (index == 0 || flow.lport != u->pairs[index - 1].rport)
         sim_fail(u->failure, "host %u: accepted from port %u, which never opened", host, flow.rport);
     side = &u->pairs[index - 1].side[host];
@@ -179,7 +194,7 @@ static void side_failed(struct users *u, uint32_t index, uint32_t host)
     side->error = tcp_error(u->hosts[host].s, side->conn);
     if (side->error == 0)
         sim_fail(u->failure, "host %u: pair %u: ERROR without an error", host, index);
-    if (!u->tolerant && pair_is_clean(p) && !p->both_open)
+    if (!pair_may_fail(u, p))
         sim_fail(u->failure, "host %u: pair %u failed with errno %d, state %u, sent %llu, received %llu", host, index,
                  side->error, tcp_conn_state(u->hosts[host].s, side->conn), (unsigned long long)side->sent,
                  (unsigned long long)side->received);
@@ -188,14 +203,17 @@ static void side_failed(struct users *u, uint32_t index, uint32_t host)
     side_close(u, side, host);
 }
 
-static void users_events(struct users *u, uint32_t host)
+/* Takes the news; false: there was none. */
+static bool users_events(struct users *u, uint32_t host)
 {
     struct tcp_stack *s = u->hosts[host].s;
     struct tcp_event event;
+    bool any = false;
 
     while (tcp_next_event(s, &event)) {
         struct side *side;
 
+        any = true;
         if (event.kinds & TCP_EVENT_ACCEPTED) {
             if (event.user != USER_LISTENER)
                 sim_fail(u->failure, "host %u: ACCEPTED with user data %llu", host, (unsigned long long)event.user);
@@ -216,6 +234,7 @@ static void users_events(struct users *u, uint32_t host)
         if (event.kinds & TCP_EVENT_ERROR)
             side_failed(u, (uint32_t)event.user, host);
     }
+    return any;
 }
 
 static void verify(struct users *u, uint32_t index, uint32_t host, const uint8_t *data, uint32_t len)
@@ -336,9 +355,7 @@ static void side_step(struct users *u, uint32_t index, uint32_t host)
     if (side->life == SIDE_WAITING && h->now_us >= p->open_at_us && (host == p->opener || p->both_open))
         pair_open(u, index, host);
     if (side->life == SIDE_OPENING || side->life == SIDE_OPEN) {
-        bool may_fail = u->tolerant || p->both_open || !pair_is_clean(p);
-
-        if (may_fail && h->now_us >= u->give_up_us) {
+        if (pair_may_fail(u, p) && h->now_us >= u->give_up_us) {
             side_abort(u, side, host);
             return;
         }

@@ -1,4 +1,4 @@
-"""python -m tests.sim --seeds N: runs N seeds and prints the ones that fail; --seed S: runs one, with its trace."""
+"""python -m tests.sim --seeds N: runs N seeds, prints those that fail; --seed S: runs one, with its trace."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""Runs seeds in child processes, so that a seed that crashes the core is a failure like others and has a number."""
+"""Runs seeds in child processes, so that a seed that crashes the core is a failure like others."""
 
 import mmap
 import os
@@ -12,8 +12,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 COUNTS = (
-    "packets", "virtual_us", "steps", "lost", "doubled", "damaged", "overtaken", "queue_full", "bytes_received",
-    "pairs_done", "errors", "resets_sent", "retransmitted", "timeouts", "fast_retransmits", "out_of_order", "cookies",
+    "packets", "virtual_us", "steps", "lost", "doubled", "damaged", "overtaken", "queue_full",
+    "bytes_received", "pairs_done", "errors", "resets_sent", "retransmitted", "timeouts",
+    "fast_retransmits", "out_of_order", "cookies",
 )  # fmt: skip
 
 
@@ -22,7 +23,10 @@ def native() -> Any:
     directory = str(ROOT / os.environ.get("JANUS_NATIVE", "build/check/native"))
     if directory not in sys.path:
         sys.path.insert(0, directory)
-    import _sim  # type: ignore[import-not-found]
+    try:
+        import _sim  # type: ignore[import-not-found]
+    except ModuleNotFoundError as error:
+        raise SystemExit(f"no simulator in {directory}: run `make native` first ({error})") from None
 
     return _sim
 
@@ -51,7 +55,7 @@ def outcome_of(sim: Any, result: Any) -> Outcome:
 
 
 def run_here(seed: int, *, check_every: int = 0, trace: bool = False) -> Outcome:
-    """Run one seed in this process; check_every 0 leaves it to the seed, 1 checks all invariants after each packet."""
+    """Run one seed in this process; check_every 1: all invariants after each packet, 0: as the seed says."""
     sim = native()
     result = sim.ffi.new("struct sim_result *")
     sim.lib.sim_run_seed(seed, check_every, result, trace)
