@@ -46,12 +46,12 @@ enum attach_status {
     ATTACH_OK = 0,
     ATTACH_BAD_MESSAGE = 1,
     ATTACH_ABI_MISMATCH = 2,
-    ATTACH_NOT_ALLOWED = 3,     /* no policy lets this uid run this app */
-    ATTACH_QUOTA = 4,           /* threads, slots, rows or sessions */
+    ATTACH_NOT_ALLOWED = 3, /* no policy lets this uid run this app */
+    ATTACH_QUOTA = 4,       /* threads, slots, rows or sessions */
     ATTACH_NO_MEMORY = 5,
     ATTACH_ADDRESS_NOT_LEASED = 6,
     ATTACH_PORT_NOT_LEASED = 7,
-    ATTACH_PORT_TAKEN = 8,      /* another app serves it */
+    ATTACH_PORT_TAKEN = 8, /* another app serves it */
     ATTACH_BAD_TOKEN = 9,
     ATTACH_SHUTTING_DOWN = 10,
 };
@@ -78,11 +78,11 @@ struct attach_welcome {
     uint16_t address_count;
     uint32_t generation;
     struct shm_sizes sizes;
-    uint8_t token[ATTACH_TOKEN_BYTES]; /* for a later HELLO with resume */
+    uint8_t token[ATTACH_TOKEN_BYTES];            /* for a later HELLO with resume */
     uint16_t source_port_first, source_port_last; /* for active opens; 0, 0: none allowed */
-    uint16_t mtu;                      /* of the port that serves these addresses, bytes of an IP packet */
-    uint16_t port_flags;               /* bit 0: the port completes TCP checksums */
-    uint8_t addresses[ATTACH_ADDRESSES_MAX][16]; /* struct ip_addr; laddr_index counts in this list */
+    uint16_t mtu;                                 /* of the port that serves these addresses, bytes of an IP packet */
+    uint16_t port_flags;                          /* bit 0: the port completes TCP checksums */
+    uint8_t addresses[ATTACH_ADDRESSES_MAX][16];  /* struct ip_addr; laddr_index counts in this list */
 };
 static_assert(sizeof(struct attach_welcome) == 320, "ABI");
 

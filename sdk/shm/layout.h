@@ -36,7 +36,7 @@ enum {
 
 #define SHM_J2A_MAGIC UINT32_C(0x4a324131) /* "J2A1" */
 #define SHM_A2J_MAGIC UINT32_C(0x41324a31) /* "A2J1" */
-#define SHM_NO_SLOT UINT32_MAX
+#define SHM_NO_SLOT   UINT32_MAX
 
 /* What a descriptor means.  Kinds are added at the end; an unknown kind is a violation. */
 enum shm_desc_kind {
@@ -53,13 +53,14 @@ enum shm_desc_flag {
 
 /* The same 16 bytes in every ring. */
 struct shm_desc {
-    uint32_t slot;       /* index in its region */
-    uint16_t offset;     /* of the IP header in the slot */
-    uint16_t len;        /* bytes of the IP packet */
-    uint32_t hash;       /* RX: csb_table_hash() of the flow */
-    uint16_t generation; /* RX: of the slot, to be given back with it; TX, tx_done: the app's own, given back unchanged */
-    uint8_t kind;        /* enum shm_desc_kind */
-    uint8_t flags;       /* enum shm_desc_flag */
+    uint32_t slot;   /* index in its region */
+    uint16_t offset; /* of the IP header in the slot */
+    uint16_t len;    /* bytes of the IP packet */
+    uint32_t hash;   /* RX: csb_table_hash() of the flow */
+    uint16_t
+        generation; /* RX: of the slot, to be given back with it; TX, tx_done: the app's own, given back unchanged */
+    uint8_t kind;   /* enum shm_desc_kind */
+    uint8_t flags;  /* enum shm_desc_flag */
 };
 static_assert(sizeof(struct shm_desc) == 16, "four descriptors to a cache line");
 
@@ -100,7 +101,8 @@ struct shm_a2j_header {
     struct shm_index heartbeat;    /* loop turns: a stall metric, never a reason to kill */
     struct shm_index rows_used;    /* TCB rows [0, rows_used) have ever been in use */
     _Alignas(SHM_CACHE_LINE) struct shm_a2j_io io[SHM_IO_MAX];
-    _Alignas(SHM_CACHE_LINE) uint64_t counters[SHM_CACHE_LINE]; /* the thread's own counters, for the stats page; untrusted */
+    _Alignas(SHM_CACHE_LINE)
+        uint64_t counters[SHM_CACHE_LINE]; /* the thread's own counters, for the stats page; untrusted */
 };
 static_assert(sizeof(struct shm_a2j_header) <= 4096, "one page");
 
@@ -120,11 +122,11 @@ static_assert(sizeof(struct shm_row_layout) == 16, "part of HELLO");
 
 /* All that decides the size of a pair of regions. */
 struct shm_sizes {
-    uint32_t io_count;         /* 1 to SHM_IO_MAX */
-    uint32_t rx_slots_per_io;  /* power of two, 64 to SHM_SLOTS_MAX */
-    uint32_t tx_slots;         /* power of two, 64 to SHM_SLOTS_MAX */
-    uint32_t rows;             /* 1 to 2^30 */
-    uint32_t row_stride;       /* of struct shm_row_layout */
+    uint32_t io_count;        /* 1 to SHM_IO_MAX */
+    uint32_t rx_slots_per_io; /* power of two, 64 to SHM_SLOTS_MAX */
+    uint32_t tx_slots;        /* power of two, 64 to SHM_SLOTS_MAX */
+    uint32_t rows;            /* 1 to 2^30 */
+    uint32_t row_stride;      /* of struct shm_row_layout */
 };
 
 /* Byte offsets into the regions.  rx, rx_return: rings of 2 * rx_slots_per_io and rx_slots_per_io descriptors (markers need

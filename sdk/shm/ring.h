@@ -15,12 +15,12 @@
 #include <stdatomic.h>
 
 struct ring_producer {
-    struct shm_desc *descs;      /* own region */
-    uint32_t *head;              /* own region */
-    const uint32_t *tail;        /* peer's region */
-    uint32_t mask;               /* size - 1 */
-    uint32_t head_shadow;        /* pushed, perhaps not yet published */
-    uint32_t tail_shadow;        /* last good value of the peer's index */
+    struct shm_desc *descs; /* own region */
+    uint32_t *head;         /* own region */
+    const uint32_t *tail;   /* peer's region */
+    uint32_t mask;          /* size - 1 */
+    uint32_t head_shadow;   /* pushed, perhaps not yet published */
+    uint32_t tail_shadow;   /* last good value of the peer's index */
 };
 
 struct ring_consumer {

@@ -61,14 +61,14 @@ struct tcp_config {
     uint32_t tx_slots;      /* highest TX slot number + 1 */
     uint16_t mtu;           /* bytes of an IP packet on the wire, 576 to 1920 */
     uint16_t source_port_first, source_port_last; /* for tcp_connect(); 0, 0: no active open */
-    bool tx_checksum_offload; /* leave the pseudo-header sum in the TCP checksum field */
-    uint8_t congestion_control; /* enum tcp_cc */
-    uint32_t rcv_buf_bytes; /* largest receive window of a connection, default 256 KiB when 0 */
-    uint32_t snd_buf_bytes; /* most unacknowledged and unsent bytes of a connection, default 256 KiB when 0 */
-    uint32_t msl_ms;        /* maximum segment lifetime; TIME-WAIT lasts twice as long; default 30,000 when 0 */
-    uint32_t fin_wait_2_ms; /* a closed connection's longest FIN-WAIT-2, default 60,000 when 0 */
+    bool tx_checksum_offload;                     /* leave the pseudo-header sum in the TCP checksum field */
+    uint8_t congestion_control;                   /* enum tcp_cc */
+    uint32_t rcv_buf_bytes;                       /* largest receive window of a connection, default 256 KiB when 0 */
+    uint32_t snd_buf_bytes;        /* most unacknowledged and unsent bytes of a connection, default 256 KiB when 0 */
+    uint32_t msl_ms;               /* maximum segment lifetime; TIME-WAIT lasts twice as long; default 30,000 when 0 */
+    uint32_t fin_wait_2_ms;        /* a closed connection's longest FIN-WAIT-2, default 60,000 when 0 */
     struct csb_secret flow_secret; /* for the connection table; the hash in tcp_packet must be made with it */
-    bool reset_unknown;     /* answer a segment without a connection by RST (RFC 9293 3.10.7.1), else be silent */
+    bool reset_unknown; /* answer a segment without a connection by RST (RFC 9293 3.10.7.1), else be silent */
 };
 
 enum tcp_cc { TCP_CC_CUBIC = 0, TCP_CC_NEWRENO = 1 };
@@ -92,11 +92,11 @@ enum tcp_state {
 /* A received IP packet, whole in one RX slot.  tcp_input() takes the slot. */
 struct tcp_packet {
     uint32_t slot;
-    uint16_t offset;   /* of the IP header in the slot */
-    uint16_t len;      /* bytes of the IP packet */
-    uint32_t hash;     /* csb_table_hash() of the flow when has_hash */
+    uint16_t offset; /* of the IP header in the slot */
+    uint16_t len;    /* bytes of the IP packet */
+    uint32_t hash;   /* csb_table_hash() of the flow when has_hash */
     bool has_hash;
-    bool verified;     /* IP and TCP checksums are known to be right */
+    bool verified; /* IP and TCP checksums are known to be right */
 };
 
 /* --- the stack --- */
@@ -138,8 +138,8 @@ enum tcp_event_kind {
     TCP_EVENT_CONNECTED = 0x02, /* tcp_connect() has succeeded */
     TCP_EVENT_READABLE = 0x04,  /* tcp_recv_* will give data or the end of the stream */
     TCP_EVENT_WRITABLE = 0x08,  /* tcp_send() took less than was asked, and has room for at least a segment now */
-    TCP_EVENT_ERROR = 0x10,     /* reset, timed out or refused: tcp_error() says; only tcp_close() or tcp_abort() remain */
-    TCP_EVENT_SENT_ALL = 0x20,  /* everything given to tcp_send() is acknowledged, asked for by tcp_want_sent_all() */
+    TCP_EVENT_ERROR = 0x10, /* reset, timed out or refused: tcp_error() says; only tcp_close() or tcp_abort() remain */
+    TCP_EVENT_SENT_ALL = 0x20, /* everything given to tcp_send() is acknowledged, asked for by tcp_want_sent_all() */
 };
 
 struct tcp_event {
@@ -160,9 +160,9 @@ int tcp_unlisten(struct tcp_stack *s, const struct ip_addr *addr, uint16_t port)
 
 /* Active open.  laddr null: the first local address of raddr's family.  lport 0: chosen at random (RFC 6056) among the configured
  * range so that accept_port(context, hash) is true (null: any).  Writes *conn.  0, or -EADDRNOTAVAIL, -EADDRINUSE, -ENOBUFS. */
-int tcp_connect(struct tcp_stack *s, const struct ip_addr *laddr, uint16_t lport, const struct ip_addr *raddr, uint16_t rport,
-                bool (*accept_port)(void *context, uint64_t hash), void *context, uint64_t user, uint64_t now_us,
-                uint32_t *conn);
+int tcp_connect(struct tcp_stack *s, const struct ip_addr *laddr, uint16_t lport, const struct ip_addr *raddr,
+                uint16_t rport, bool (*accept_port)(void *context, uint64_t hash), void *context, uint64_t user,
+                uint64_t now_us, uint32_t *conn);
 
 struct tcp_view {
     const uint8_t *data;
@@ -202,7 +202,7 @@ void tcp_flow(const struct tcp_stack *s, uint32_t conn, struct flow *flow);
 enum tcp_state tcp_conn_state(const struct tcp_stack *s, uint32_t conn);
 /* 0, or the errno that ended the connection: ECONNRESET, ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENOBUFS. */
 int tcp_error(const struct tcp_stack *s, uint32_t conn);
-void tcp_set_nodelay(struct tcp_stack *s, uint32_t conn, bool on); /* RFC 9293 3.7.4; default off */
+void tcp_set_nodelay(struct tcp_stack *s, uint32_t conn, bool on);            /* RFC 9293 3.7.4; default off */
 void tcp_set_keepalive(struct tcp_stack *s, uint32_t conn, uint32_t idle_ms); /* 0: off; RFC 9293 3.8.4 */
 
 struct tcp_info {
@@ -235,8 +235,9 @@ void tcp_row_layout(struct tcp_row_layout *layout);
 /* The driver's regions were replaced (janusd restarted): the old TX slots [0, tx_slots) and RX slots are void except as the
  * env's move functions give new numbers.  Every held TX slot is passed to move_tx, every held RX slot to move_rx, once; TCB rows have been
  * copied to rows.  Then every connection with data in flight is due for retransmission, spread over spread_us. */
-void tcp_rebase(struct tcp_stack *s, const struct tcp_env *env, void *rows, uint32_t (*move_tx)(void *context, uint32_t slot),
-                uint32_t (*move_rx)(void *context, uint32_t slot), uint64_t now_us, uint32_t spread_us);
+void tcp_rebase(struct tcp_stack *s, const struct tcp_env *env, void *rows,
+                uint32_t (*move_tx)(void *context, uint32_t slot), uint32_t (*move_rx)(void *context, uint32_t slot),
+                uint64_t now_us, uint32_t spread_us);
 
 /* Aborts the program when an invariant of the stack or of any connection does not hold.  O(everything). */
 void tcp_check(const struct tcp_stack *s);
