@@ -1,7 +1,7 @@
 """One TCP stack in virtual time, and a scripted peer to talk to it: a test reads as a conversation.
 
-The peer says what it sends in relative sequence numbers (its own SYN is 0, and so is the stack's) and what it expects; segments
-are built and taken apart here, not by the code under test.
+The peer says what it sends in relative sequence numbers (its own SYN is 0, and so is the stack's) and what it
+expects; segments are built and taken apart here, not by the code under test.
 """
 
 import ipaddress
@@ -107,8 +107,18 @@ class Segment:
 
     def build(self, good: bool = True) -> bytes:
         opts = self.options.build()
-        head = struct.pack("!HHIIBBHHH", self.sport, self.dport, self.seq % 2**32, self.ack % 2**32,
-                           (20 + len(opts)) // 4 << 4, self.flags, self.wnd, 0, 0)  # fmt: skip
+        head = struct.pack(
+            "!HHIIBBHHH",
+            self.sport,
+            self.dport,
+            self.seq % 2**32,
+            self.ack % 2**32,
+            (20 + len(opts)) // 4 << 4,
+            self.flags,
+            self.wnd,
+            0,
+            0,
+        )
         tcp = bytearray(head + opts + self.data)
         src, dst = ipaddress.ip_address(self.src).packed, ipaddress.ip_address(self.dst).packed
         tcp[16:18] = struct.pack(
@@ -133,8 +143,18 @@ class Segment:
         sport, dport, seq, ack, offset, flags, wnd, _, up = struct.unpack("!HHIIBBHHH", tcp[:20])
         assert up == 0
         header = (offset >> 4) * 4
-        return Segment(str(ipaddress.ip_address(src)), str(ipaddress.ip_address(dst)), sport, dport, seq, ack, flags, wnd,
-                       Options.parse(tcp[20:header]), tcp[header:])  # fmt: skip
+        return Segment(
+            str(ipaddress.ip_address(src)),
+            str(ipaddress.ip_address(dst)),
+            sport,
+            dport,
+            seq,
+            ack,
+            flags,
+            wnd,
+            Options.parse(tcp[20:header]),
+            tcp[header:],
+        )
 
 
 class Stack:
@@ -142,10 +162,19 @@ class Stack:
 
     def __init__(self, **config: Any) -> None:
         settings: dict[str, Any] = {
-            "conn_max": 16, "half_open_max": 8, "time_wait_max": 4, "extension_max": 16, "rx_slots": 64, "tx_slots": 64,
-            "mtu": 1500, "source_port_first": 40000, "source_port_last": 40999, "flow_secret": {"k0": 1, "k1": 2},
-            "reset_unknown": True, "congestion_control": lib.TCP_CC_NEWRENO,
-        }  # fmt: skip
+            "conn_max": 16,
+            "half_open_max": 8,
+            "time_wait_max": 4,
+            "extension_max": 16,
+            "rx_slots": 64,
+            "tx_slots": 64,
+            "mtu": 1500,
+            "source_port_first": 40000,
+            "source_port_last": 40999,
+            "flow_secret": {"k0": 1, "k1": 2},
+            "reset_unknown": True,
+            "congestion_control": lib.TCP_CC_NEWRENO,
+        }
         settings.update(config)
         self.now_us = START_US
         self.config = ffi.new("struct tcp_config *", settings)
@@ -154,6 +183,7 @@ class Stack:
         self.native = ffi.gc(native, lib.native_free)
         self.tcp = native.stack
         self.drop = ""
+        self.mail: list[Segment] = []  # sent, for peers that have not looked yet
         for a in (HERE4, HERE6):
             assert lib.tcp_add_address(self.tcp, self.ip(a))
 
@@ -256,8 +286,12 @@ class Stack:
 
     def is_empty(self) -> bool:
         """Nothing is held: no row, block, extension or slot, and no timer waits."""
-        return (not any(self.usage.values()) and self.native.tx_used == 0 and self.native.rx_used == 0
-                and lib.tcp_next_deadline(self.tcp) == 2**64 - 1)  # fmt: skip
+        return (
+            not any(self.usage.values())
+            and self.native.tx_used == 0
+            and self.native.rx_used == 0
+            and lib.tcp_next_deadline(self.tcp) == 2**64 - 1
+        )
 
 
 class Peer:
@@ -279,17 +313,42 @@ class Peer:
         self.conn = -1
         self.queue: list[Segment] = []
 
-    def segment(self, flags: str, data: bytes = b"", *, seq: int | None = None, ack: int | None = None,
-                wnd: int | None = None, options: Options | None = None) -> Segment:  # fmt: skip
+    def segment(
+        self,
+        flags: str,
+        data: bytes = b"",
+        *,
+        seq: int | None = None,
+        ack: int | None = None,
+        wnd: int | None = None,
+        options: Options | None = None,
+    ) -> Segment:
         options = options or Options()
         if self.ts is not None and options.ts is None and "R" not in flags:
             options.ts = (self.ts, self.tsecr)
-        return Segment(self.here, self.there, self.port, self.stack_port, self.iss + (self.seq if seq is None else seq),
-                       (self.irs or 0) + (self.ack if ack is None else ack) if "A" in flags else 0,
-                       sum(FLAG_BITS[f] for f in flags), self.wnd if wnd is None else wnd, options, data)  # fmt: skip
+        return Segment(
+            self.here,
+            self.there,
+            self.port,
+            self.stack_port,
+            self.iss + (self.seq if seq is None else seq),
+            (self.irs or 0) + (self.ack if ack is None else ack) if "A" in flags else 0,
+            sum(FLAG_BITS[f] for f in flags),
+            self.wnd if wnd is None else wnd,
+            options,
+            data,
+        )
 
-    def send(self, flags: str, data: bytes = b"", *, seq: int | None = None, ack: int | None = None,
-             wnd: int | None = None, options: Options | None = None) -> str:  # fmt: skip
+    def send(
+        self,
+        flags: str,
+        data: bytes = b"",
+        *,
+        seq: int | None = None,
+        ack: int | None = None,
+        wnd: int | None = None,
+        options: Options | None = None,
+    ) -> str:
         """Sends a segment; one without seq goes on from the last one.  Returns the stack's drop reason."""
         reason = self.stack.input(
             self.segment(flags, data, seq=seq, ack=ack, wnd=wnd, options=options).build()
@@ -299,8 +358,11 @@ class Peer:
         return reason
 
     def collect(self) -> None:
-        mine = (self.port, self.stack_port)
-        self.queue += [s for s in self.stack.output() if (s.dport, s.sport) == mine]
+        mail = self.stack.mail
+        mail += self.stack.output()
+        mine = [s for s in mail if (s.dport, s.sport) == (self.port, self.stack_port)]
+        mail[:] = [s for s in mail if s not in mine]
+        self.queue += mine
 
     def expect(
         self, flags: str, data: bytes | int = b"", *, seq: int | None = None, ack: int | None = None
