@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,11 +136,27 @@ def test_headers_are_self_contained_and_say_what_they_are(path: Path) -> None:
     assert text(path).startswith("/*"), f"{path} does not begin with what lives here"
     flags: list[str] = []
     if any(h.startswith("rte_") for _, h in includes(path)):
-        found = subprocess.run(["pkg-config", "--cflags", "libdpdk"], capture_output=True, text=True, check=False)
+        found = subprocess.run(
+            ["pkg-config", "--cflags", "libdpdk"], capture_output=True, text=True, check=False
+        )
         flags = found.stdout.split()
-    command = ["gcc", "-std=c11", "-D_GNU_SOURCE", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-Isdk", "-I."]
+    if any(h == "Python.h" for _, h in includes(path)):
+        flags = [f"-I{sysconfig.get_path('include')}"]
+    command = [
+        "gcc",
+        "-std=c11",
+        "-D_GNU_SOURCE",
+        "-fsyntax-only",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Isdk",
+        "-I.",
+    ]
     command += ["-Wno-unused-function", *flags, "-x", "c", "-"]
-    done = subprocess.run(command, cwd=ROOT, input=f'#include "{path}"\n', capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, input=f'#include "{path}"\n', capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
