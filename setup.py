@@ -10,8 +10,11 @@ from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
 WITH_DPDK = os.environ.get("JANUS_WITHOUT_DPDK") != "1"
-DEFER_NATIVE = os.environ.get("JANUS_DEFER_NATIVE") == "1"  # an editable install: `make build` builds them in place
-NATIVE = [] if DEFER_NATIVE else ["sdk/janus_tcp/_build.py:ffi", *(["dpdk_glue/build.py:ffi"] if WITH_DPDK else [])]
+# An editable install: `make build` builds them in place.
+DEFER_NATIVE = os.environ.get("JANUS_DEFER_NATIVE") == "1"
+NATIVE = ["sdk/janus_tcp/_build.py:ffi"]
+if WITH_DPDK:
+    NATIVE.append("dpdk_glue/build.py:ffi")
 
 
 class BuildExt(build_ext):
@@ -25,7 +28,11 @@ class BuildExt(build_ext):
 setup(
     packages=["janus_tcp", "janusd", "dpdk_glue"] if WITH_DPDK else ["janus_tcp"],
     package_dir={"janus_tcp": "sdk/janus_tcp"},
-    package_data={"janus_tcp": ["py.typed", "*.pyi"], "janusd": ["py.typed"], "dpdk_glue": ["py.typed", "*.pyi"]},
-    cffi_modules=NATIVE,
+    package_data={
+        "janus_tcp": ["py.typed", "*.pyi"],
+        "janusd": ["py.typed"],
+        "dpdk_glue": ["py.typed", "*.pyi"],
+    },
+    cffi_modules=[] if DEFER_NATIVE else NATIVE,
     cmdclass={"build_ext": BuildExt},
 )

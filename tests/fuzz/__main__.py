@@ -1,8 +1,8 @@
-"""python -m tests.fuzz [--time S] [--seed N] [NAME ...]: builds each tests/fuzz/fuzz_NAME.c with libFuzzer and runs it.
+"""python -m tests.fuzz [--time S] [--seed N] [NAME ...]: builds each fuzz_NAME.c with libFuzzer and runs it.
 
-A target is a C file with LLVMFuzzerTestOneInput and the invariant it holds in its first comment.  Each is built twice: as it
-is, which must run for S seconds without a finding, and with -DJANUS_PLANTED_BUG, where the harness carries a bug that
-must be found within ten times that: a fuzzer that cannot find it proves nothing.
+A target is a C file with LLVMFuzzerTestOneInput and the invariant it holds in its first comment.  Each is built
+twice: as it is, which must run for S seconds without a finding, and with -DJANUS_PLANTED_BUG, where the harness
+carries a bug that must be found within ten times that: a fuzzer that cannot find it proves nothing.
 """
 
 import argparse
@@ -20,7 +20,17 @@ ROOT = HERE.parent.parent
 BUILD = ROOT / "build" / "fuzz"
 SOURCES = ["sdk/wire", "sdk/csb", "sdk/tcp", "sdk/shm"]
 PURE_GLUE = ["classify", "ledger", "txcheck"]  # what dpdk_glue runs on foreign data without DPDK
-CFLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-fno-omit-frame-pointer", "-UNDEBUG", "-Isdk", "-I.", "-Itests"]
+CFLAGS = [
+    "-std=c11",
+    "-D_GNU_SOURCE",
+    "-O1",
+    "-g",
+    "-fno-omit-frame-pointer",
+    "-UNDEBUG",
+    "-Isdk",
+    "-I.",
+    "-Itests",
+]
 SANITIZE = "-fsanitize=fuzzer,address,undefined"
 RSS_LIMIT_MB = 2048
 
@@ -82,7 +92,13 @@ def run(name: str, archive: Path, planted: bool, seconds: int, seed: int) -> Run
     corpus.mkdir(parents=True, exist_ok=True)
     seeds = HERE / "corpus" / name
     limit = seconds * 10 if planted else seconds
-    command = [str(program), f"-max_total_time={limit}", f"-seed={seed}", "-timeout=5", f"-rss_limit_mb={RSS_LIMIT_MB}"]
+    command = [
+        str(program),
+        f"-max_total_time={limit}",
+        f"-seed={seed}",
+        "-timeout=5",
+        f"-rss_limit_mb={RSS_LIMIT_MB}",
+    ]
     command += ["-print_final_stats=1", f"-artifact_prefix={BUILD}/{program.name}-", str(corpus)]
     command += [str(seeds)] if seeds.is_dir() else []
     start = time.monotonic()
@@ -104,15 +120,24 @@ def main() -> int:
     BUILD.mkdir(parents=True, exist_ok=True)
     names = targets(args.names)
     archive = library()
-    print(f"SEED={args.seed}  {len(names)} targets, {args.time} s each, planted bugs up to {args.time * 10} s", flush=True)
+    print(
+        f"SEED={args.seed}  {len(names)} targets, {args.time} s each, planted bugs up to {args.time * 10} s",
+        flush=True,
+    )
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        jobs = [pool.submit(run, n, archive, planted, args.time, args.seed) for n in names for planted in (False, True)]
+        jobs = [
+            pool.submit(run, n, archive, planted, args.time, args.seed)
+            for n in names
+            for planted in (False, True)
+        ]
         runs = [job.result() for job in jobs]
     for r in runs:
         kind = "planted bug" if r.planted else "as it is"
         word = "found" if r.found else "nothing found"
         verdict = "ok" if r.good else "FAILED"
-        print(f"{verdict:6} {r.name:12} {kind:12} {word:14} {r.seconds:6.1f} s  {executions(r.output):>10} runs")
+        print(
+            f"{verdict:6} {r.name:12} {kind:12} {word:14} {r.seconds:6.1f} s  {executions(r.output):>10} runs"
+        )
         if not r.good:
             print("\n".join(r.output.splitlines()[-60:]))
     bad = sum(not r.good for r in runs)

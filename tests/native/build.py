@@ -1,6 +1,6 @@
-"""build.py NAME BUILD CFLAGS: makes BUILD/native/_NAME.*.so from NAME.cdef (declarations) and NAME.c (their source).
+"""build.py NAME BUILD CFLAGS: makes BUILD/native/_NAME.*.so from NAME.cdef and NAME.c, its source.
 
-The module is linked with BUILD/libjanus.a, so that it tests the objects of that build, sanitizers and asserts included.
+The module is linked with BUILD/libjanus.a: it tests the objects of that build, sanitizers and asserts included.
 """
 
 import sys
@@ -19,8 +19,17 @@ def main() -> None:
         f'#include "{here.resolve()}/{name}.c"\n',
         include_dirs=[str(Path("sdk").resolve()), str(Path(".").resolve())],
         extra_objects=[str((build / "libjanus.a").resolve())],
-        extra_compile_args=["-std=gnu11", "-D_GNU_SOURCE", "-UNDEBUG", "-Wall", "-Wextra", "-Wno-unused-function",
-                            "-Wno-unused-parameter", "-Wno-missing-field-initializers", *cflags],
+        extra_compile_args=[
+            "-std=gnu11",
+            "-D_GNU_SOURCE",
+            "-UNDEBUG",
+            "-Wall",
+            "-Wextra",
+            "-Wno-unused-function",
+            "-Wno-unused-parameter",
+            "-Wno-missing-field-initializers",
+            *cflags,
+        ],
         extra_link_args=[flag for flag in cflags if flag.startswith("-fsanitize")],
     )
     (build / "native").mkdir(parents=True, exist_ok=True)
