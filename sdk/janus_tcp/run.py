@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from janus_tcp._native import Loop
@@ -90,10 +90,11 @@ def _serve(
                 report.online()
             listeners = [listen_on(loop, handle, port, host) for handle, port, host in services]
             tune_gc()
-            while not stop.requested and not (report is not None and report.parent_is_gone()):
+            while not stop.requested:
                 turn(loop)
             for listener in listeners:
-                listener.close()
+                with suppress(OSError):  # janusd went away just now: then nobody comes anyway
+                    listener.close()
             drain(loop, drain_s)
         finally:
             loop.close()

@@ -8,6 +8,7 @@ The parent attaches nowhere, so forking it is safe.  Each worker has a socket pa
       | refused (errno, text) ---->|   the first start fails as a whole
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -39,18 +40,10 @@ class Report:
         self._channel.send(b"online")
         if self._channel.recv(16) != b"go":
             raise SystemExit(0)
-        self._channel.setblocking(False)
 
     def refused(self, error: OSError) -> None:
         """Tell the parent why this worker cannot start."""
         self._channel.send(json.dumps([error.errno or errno.EIO, error.strerror or str(error)]).encode())
-
-    def parent_is_gone(self) -> bool:
-        """True when the parent has died."""
-        try:
-            return self._channel.recv(16) == b""
-        except BlockingIOError:
-            return False
 
 
 @dataclass
@@ -62,6 +55,7 @@ class Worker:
     channel: socket.socket | None = None
     started_s: float = 0.0
     online: bool = False
+    released: bool = False  # it has been told to open its ports, or to end
     backoff_s: float = BACKOFF_FIRST_S
     retry_s: float = 0.0
 
@@ -83,18 +77,22 @@ class Supervisor:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         sys.stdout.flush()
         sys.stderr.flush()
+        parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             ours.close()
-            _worker_main(self.target, Report(theirs))
+            _worker_main(self.target, Report(theirs), parent)
         theirs.close()
-        worker.pid, worker.channel, worker.online = pid, ours, False
+        worker.pid, worker.channel, worker.online, worker.released = pid, ours, False, False
         worker.started_s = time.monotonic()
 
     def hear(self, worker: Worker) -> None:
         """One message of a worker."""
         assert worker.channel is not None
-        message = worker.channel.recv(4096)
+        try:
+            message = worker.channel.recv(4096)
+        except ConnectionResetError:  # it ended without reading; what it said before is still there
+            message = worker.channel.recv(4096)
         if message == b"online":
             worker.online = True
         elif message:
@@ -111,21 +109,17 @@ class Supervisor:
 
     def release(self) -> None:
         """Let the workers that are online open their ports, once all are."""
-        if not self.opened and all(w.online for w in self.workers):
-            self.opened = True
-            for worker in self.workers:
-                self._send_go(worker)
-        elif self.opened:
-            for worker in self.workers:
-                if worker.online and worker.backoff_s > BACKOFF_FIRST_S:
-                    self._send_go(worker)
+        self.opened = self.opened or all(w.online for w in self.workers)
+        for worker in self.workers:
+            if self.opened and worker.online:
+                self._tell(worker, b"go")
 
-    def _send_go(self, worker: Worker) -> None:
-        if worker.channel is not None:
-            try:
-                worker.channel.send(b"go")
-            except OSError:
-                return  # it is dying; reap() sees it
+    def _tell(self, worker: Worker, word: bytes) -> None:
+        if worker.channel is None or worker.released:
+            return
+        worker.released = True
+        with contextlib.suppress(OSError):  # it is dying; reap() sees it
+            worker.channel.send(word)
 
     def reap(self) -> None:
         """Note which workers have ended."""
@@ -151,6 +145,8 @@ class Supervisor:
         """Ask all workers to drain and end."""
         if self.stopping_s is None:
             self.stopping_s = time.monotonic()
+            for worker in self.workers:
+                self._tell(worker, b"end")
             self.kill(signal.SIGTERM)
 
     def kill(self, number: int) -> None:
@@ -180,7 +176,7 @@ class Supervisor:
                 self.start(worker)
 
 
-def _worker_main(target: Callable[[Report], None], report: Report) -> None:
+def _worker_main(target: Callable[[Report], None], report: Report, parent: int) -> None:
     """The child's life; never returns."""
     code = 1
     try:
@@ -188,6 +184,8 @@ def _worker_main(target: Callable[[Report], None], report: Report) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         lib.face_end_with_parent()
+        if os.getppid() != parent:
+            raise SystemExit(1)  # it died before the line above
         target(report)
         code = 0
     except SystemExit as error:
