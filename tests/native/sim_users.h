@@ -34,7 +34,7 @@ struct side {
 struct pair {
     uint64_t open_at_us;
     uint8_t opener;
-    bool ipv6, both_open, nodelay;
+    bool ipv6, both_open, nodelay, gave_up;
     uint16_t lport, rport; /* 0: the core chooses lport */
     uint32_t keepalive_ms;
     struct side side[2]; /* by host */
@@ -356,6 +356,7 @@ static void side_step(struct users *u, uint32_t index, uint32_t host)
         pair_open(u, index, host);
     if (side->life == SIDE_OPENING || side->life == SIDE_OPEN) {
         if (pair_may_fail(u, p) && h->now_us >= u->give_up_us) {
+            p->gave_up = true;
             side_abort(u, side, host);
             return;
         }
