@@ -13,6 +13,7 @@ BODY_BYTES_MAX = 65536
 HEAD_SECONDS = 10.0  # for a whole head to arrive: a slow client holds a connection no longer
 BODY_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
+LINGER_SECONDS = 2.0
 PAGE = b"<!doctype html>\n<title>Janus</title>\n<p>Served by a user-level TCP stack.\n"
 REASONS = {
     200: "OK",
@@ -126,15 +127,25 @@ async def serve_one(conn: janus_tcp.Connection) -> bool:
     return request.persistent
 
 
+async def refuse(conn: janus_tcp.Connection, refusal: Refused) -> None:
+    """Answer, and take what still comes: closing with unread bytes resets, and could take the answer
+    along."""
+    conn.set_deadline(LINGER_SECONDS)
+    await conn.send(build_answer(refusal.status, str(refusal).encode() + b"\n", persistent=False))
+    conn.shutdown()
+    async for _ in conn:
+        pass
+
+
 async def handle(conn: janus_tcp.Connection) -> None:
     """Serve one connection."""
     conn.set_nodelay(True)
     try:
-        while await serve_one(conn):
-            pass
-    except Refused as refusal:
-        conn.set_deadline(ANSWER_SECONDS)
-        await conn.send(build_answer(refusal.status, str(refusal).encode() + b"\n", persistent=False))
+        try:
+            while await serve_one(conn):
+                pass
+        except Refused as refusal:
+            await refuse(conn, refusal)
     except (EOFError, OSError):
         return  # the client has gone, or was too slow: nobody is left to tell
 

@@ -6,13 +6,16 @@ import struct
 import subprocess
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from bench.rig import Janusd
 from bench.rig.network import CLIENT_ADDRESS, SERVER_ADDRESS, SERVER_ADDRESS_6
+from bench.rig.processes import wait_until
 from examples.http_server import PAGE
 from tests.system.census import await_level, in_use, logs_are_clean
+from tests.system.conftest import SERVED, StartRig
 from tests.system.stream import BLOCK, digest, echo_both_ways
 
 HTTP = "examples.http_server:handle"
@@ -174,3 +177,36 @@ def test_the_http_example_gets_rid_of_bad_clients(rig: Janusd, sent: bytes, stat
         assert sock.makefile("rb").readline().split()[1] == status
     await_level(rig, level, seconds=90)
     logs_are_clean(app)
+
+
+def test_two_io_threads_with_a_queue_each(start_rig: StartRig) -> None:
+    rig = start_rig(replace(SERVED, io_threads=2).with_device("net_af_packet0,iface=v0,qpairs=2"))
+    app = rig.serve(HTTP, port=80, workers=2)
+    level = in_use(rig)
+    text = client(rig, "wrk", "-t1", "-c64", "-d2s", f"http://{SERVER_ADDRESS}/")
+    assert "Non-2xx" not in text, text
+    assert "Socket errors" not in text, text
+    busy = [row["busy_turns"] for row in rig.ctl("status")["io_threads"]]
+    assert len(busy) == 2
+    assert min(busy) > 100, f"both I/O threads work: {busy}"
+    await_level(rig, level)
+    logs_are_clean(rig.process, app)
+
+
+def test_polling_mode(start_rig: StartRig) -> None:
+    rig = start_rig(replace(SERVED, mode="poll"))
+    rig.serve(ECHO, port=8000)
+    with rig.network.connect(8000) as sock:
+        assert echo_both_ways(sock, 1_000_000) == digest(1_000_000)
+    assert rig.ctl("status")["io_threads"][0]["sleeps"] == 0
+
+
+def test_metrics_say_what_janusctl_says(rig: Janusd) -> None:
+    rig.serve(ECHO, port=8000)
+    with rig.network.connect(8000) as sock:
+        assert echo_both_ways(sock, 100_000) == digest(100_000)
+    port = rig.rows("ports")[0]
+    wait_until(lambda: rig.metric("janus_threads", app="web") == 1, 5, "the metrics show the thread")
+    assert rig.metric("janus_port_rx_packets_total", port="p0") >= port["rx_packets"] > 0
+    assert rig.metric("janus_thread_tx_bytes_total", app="web") > 100_000
+    assert rig.metric("janus_drops_total", reason="not_for_us") >= port["drops"].get("not_for_us", 0)

@@ -121,6 +121,22 @@ def test_tools_say_how_they_are_used(text: str) -> None:
     assert "usage: relay" in done.stderr
 
 
+def test_an_unprivileged_child_reaches_a_clone_below_a_closed_directory(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = workdir / "closed"
+    clone = closed / "deep" / "clone"
+    clone.mkdir(parents=True)
+    (clone / "file").write_text("reached\n")
+    (closed / "secret").write_text("hidden\n")
+    closed.chmod(0o700)
+    monkeypatch.setattr("bench.rig.processes.REPO", clone)
+    words = ["sh", "-c", f"id -u; cat file; ls {closed}"]
+    with Process(words, name="child", workdir=workdir, user="nobody") as child:
+        assert child.wait(10) == 0, child.text()
+    assert child.text().split() == ["65534", "reached", "deep"]
+
+
 ECHO_SERVER = """
 import asyncio
 async def echo(reader, writer):
