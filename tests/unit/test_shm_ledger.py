@@ -1,0 +1,66 @@
+"""The ledger of slots against a set of ints: whatever an app gives back, free + lent is all there is."""
+
+from _shm import ffi, lib
+from hypothesis import given
+from hypothesis import strategies as st
+
+FIRST, COUNT = 64, 16
+NONE, SLOT, OWNER, GENERATION = (
+    lib.test_drop(name) for name in (b"none", b"return_slot", b"return_owner", b"return_generation")
+)
+
+STEP = st.one_of(
+    st.just(("lend",)),
+    st.tuples(st.just("back"), st.integers(0, COUNT - 1)),
+    st.tuples(st.just("forge"), st.integers(0, 2**32 - 1), st.integers(0, 65535)),
+)
+
+
+@given(steps=st.lists(STEP, max_size=200))
+def test_twin_of_a_set(steps: list[tuple]) -> None:
+    ledger = ffi.gc(lib.test_ledger_new(FIRST, COUNT), lib.test_ledger_free)
+    generation = ffi.new("uint16_t *")
+    lent: dict[int, int] = {}
+    for step in steps:
+        if step[0] == "lend":
+            slot = lib.test_ledger_lend(ledger, generation)
+            assert (slot == 2**32 - 1) == (len(lent) == COUNT)
+            if len(lent) < COUNT:
+                assert FIRST <= slot < FIRST + COUNT
+                assert slot not in lent
+                lent[slot] = generation[0]
+        elif step[0] == "back":
+            if lent:
+                slot = sorted(lent)[step[1] % len(lent)]
+                wrong = (lent[slot] + 1) % 65536
+                assert lib.ledger_take_back(ledger, slot, wrong) == GENERATION
+                assert lib.ledger_take_back(ledger, slot, lent[slot]) == NONE
+                assert lib.ledger_take_back(ledger, slot, lent.pop(slot)) == OWNER
+        else:
+            _, slot, forged = step
+            got = lib.ledger_take_back(ledger, slot, forged)
+            if not FIRST <= slot < FIRST + COUNT:
+                assert got == SLOT
+            elif slot not in lent:
+                assert got == OWNER
+            elif lent[slot] != forged:
+                assert got == GENERATION
+            else:
+                assert got == NONE
+                del lent[slot]
+        assert lib.ledger_lent(ledger) == len(lent)
+        assert lib.test_ledger_free_count(ledger) == COUNT - len(lent)
+    lib.ledger_take_all(ledger)
+    assert lib.ledger_lent(ledger) == 0
+    taken = {lib.test_ledger_lend(ledger, generation) for _ in range(COUNT)}
+    assert taken == set(range(FIRST, FIRST + COUNT))
+
+
+def test_last_in_first_out() -> None:
+    ledger = ffi.gc(lib.test_ledger_new(FIRST, COUNT), lib.test_ledger_free)
+    generation = ffi.new("uint16_t *")
+    a, b = (lib.test_ledger_lend(ledger, generation) for _ in range(2))
+    assert lib.ledger_take_back(ledger, a, 1) == NONE
+    assert lib.test_ledger_lend(ledger, generation) == a
+    assert generation[0] == 2
+    assert b != a
