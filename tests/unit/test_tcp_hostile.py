@@ -220,97 +220,94 @@ def test_replies_are_bounded() -> None:
     assert len(stack.output()) == 512
 
 
-def user_does_something(stack: Stack, rng: random.Random, conn: int) -> None:
-    match rng.randrange(6):
-        case 0:
-            stack.send(conn, bytes(rng.randrange(9000)))
-        case 1:
-            stack.recv(conn, 700)
-        case 2:
-            lib.tcp_set_nodelay(stack.tcp, conn, True)
-        case 3:
-            stack.shutdown(conn)
-        case 4:
-            lib.tcp_set_keepalive(stack.tcp, conn, 5000)
-        case 5:
-            lib.tcp_want_sent_all(stack.tcp, conn)
-
-
-def random_walk(seed: int) -> None:
+class Walk:
     """A peer that does anything, a user who does anything, a driver that refuses now and then."""
-    rng = random.Random(seed)
-    stack = Stack(
-        rx_slots=24,
-        tx_slots=24,
-        conn_max=6,
-        extension_max=4,
-        half_open_max=4,
-        time_wait_max=2,
-        rcv_buf_bytes=8192,
-        snd_buf_bytes=8192,
-        congestion_control=rng.randrange(2),
-    )
-    stack.listen()
-    peers = [
-        Peer(stack, 6000 + i, v6=bool(i % 2), iss=rng.choice([0, 2**32 - 1500, 2**31 - 700]))
-        for i in range(4)
-    ]
-    held: set[int] = set()
-    for _ in range(rng.randrange(50, 400)):
-        peer = rng.choice(peers)
-        match rng.randrange(12):
-            case 0 | 1:
-                options = Options(
-                    mss=rng.choice([None, 100, 1460]),
-                    sack_ok=rng.random() < 0.5,
-                    wscale=rng.choice([None, 0, 7]),
-                    ts=rng.choice([None, (rng.getrandbits(32), 0)]),
-                )
-                peer.ts, peer.irs, peer.seq, peer.ack = None, None, 0, 0
-                peer.send("S", options=options)
-                peer.ts = options.ts[0] if options.ts else None
-            case 2 | 3 | 4 | 5:
-                data = bytes(rng.randrange(0, 1400))
-                sack = [(rng.getrandbits(32), rng.getrandbits(32))] if rng.random() < 0.2 else []
-                if peer.irs is not None and rng.random() < 0.5:
-                    low = peer.irs + peer.ack - rng.randrange(4000)
-                    sack.append((low, low + rng.randrange(3000)))
-                peer.send(
-                    rng.choice(["A", "A", "A", "FA"]),
-                    data if rng.random() < 0.6 else b"",
-                    seq=peer.seq + rng.choice([0, 0, 0, 0, -100, 500, 3000]),
-                    ack=peer.ack + rng.choice([0, 0, 0, -500, -1, 1]),
-                    wnd=rng.choice([0, 50, 3000, 65535]),
-                    options=Options(sack=sack),
-                )
-                if rng.random() < 0.7:
-                    peer.seq += len(data)
+
+    def __init__(self, seed: int) -> None:
+        self.rng = rng = random.Random(seed)
+        self.stack = Stack(
+            rx_slots=24,
+            tx_slots=24,
+            conn_max=6,
+            extension_max=4,
+            half_open_max=4,
+            time_wait_max=2,
+            rcv_buf_bytes=8192,
+            snd_buf_bytes=8192,
+            congestion_control=rng.randrange(2),
+        )
+        self.stack.listen()
+        isses = [0, 2**32 - 1500, 2**31 - 700]
+        self.peers = [Peer(self.stack, 6000 + i, v6=bool(i % 2), iss=rng.choice(isses)) for i in range(4)]
+        self.held: set[int] = set()
+
+    def peer_opens(self, peer: Peer) -> None:
+        rng = self.rng
+        options = Options(
+            mss=rng.choice([None, 100, 1460]),
+            sack_ok=rng.random() < 0.5,
+            wscale=rng.choice([None, 0, 7]),
+            ts=rng.choice([None, (rng.getrandbits(32), 0)]),
+        )
+        peer.ts, peer.irs, peer.seq, peer.ack = None, None, 0, 0
+        peer.send("S", options=options)
+        peer.ts = options.ts[0] if options.ts else None
+
+    def peer_sends(self, peer: Peer) -> None:
+        rng = self.rng
+        data = bytes(rng.randrange(0, 1400))
+        sack = [(rng.getrandbits(32), rng.getrandbits(32))] if rng.random() < 0.2 else []
+        if peer.irs is not None and rng.random() < 0.5:
+            low = peer.irs + peer.ack - rng.randrange(4000)
+            sack.append((low, low + rng.randrange(3000)))
+        peer.send(
+            rng.choice(["A", "A", "A", "FA"]),
+            data if rng.random() < 0.6 else b"",
+            seq=peer.seq + rng.choice([0, 0, 0, 0, -100, 500, 3000]),
+            ack=peer.ack + rng.choice([0, 0, 0, -500, -1, 1]),
+            wnd=rng.choice([0, 50, 3000, 65535]),
+            options=Options(sack=sack),
+        )
+        if rng.random() < 0.7:
+            peer.seq += len(data)
+
+    def user_acts(self, conn: int) -> None:
+        stack, rng = self.stack, self.rng
+        match rng.randrange(8):
+            case 0:
+                stack.send(conn, bytes(rng.randrange(9000)))
+            case 1:
+                stack.recv(conn, 700)
+            case 2:
+                lib.tcp_set_nodelay(stack.tcp, conn, True)
+            case 3:
+                stack.shutdown(conn)
+            case 4:
+                lib.tcp_set_keepalive(stack.tcp, conn, 5000)
+            case 5:
+                lib.tcp_want_sent_all(stack.tcp, conn)
             case 6:
-                peer.send(
-                    "".join(rng.sample("FSRPAU", rng.randrange(4))), seq=peer.seq + rng.choice([0, 0, 1, 99])
-                )
-            case 7:
-                stack.advance(rng.choice([1, 40, 300, 2000, 70_000]) * MS)
-            case 8:
-                for conn, kinds in stack.events():
-                    if "accepted" in kinds:
-                        held.add(conn)
-            case 9 if held:
-                user_does_something(stack, rng, rng.choice(sorted(held)))
-            case 10 if held and rng.random() < 0.4:
-                conn = rng.choice(sorted(held))
-                held.discard(conn)
-                rng.choice([stack.close, stack.abort])(conn)
-            case 11:
-                stack.native.tx_limit = rng.choice([0, 2, 24, 24])
-                stack.native.out_room = rng.choice([0, 3, 2**32 - 1])
-                stack.native.hold = rng.random() < 0.3
-                if rng.random() < 0.5:
-                    lib.native_complete(stack.native)
-                if rng.random() < 0.1:
-                    lib.native_rebase(stack.native, rng.choice([3, 1000]), stack.now_us, 50 * MS)
-        lib.tcp_check(stack.tcp)
-        for p in peers:
+                self.let_go(conn)
+
+    def let_go(self, conn: int) -> None:
+        self.held.discard(conn)
+        self.rng.choice([self.stack.close, self.stack.abort])(conn)
+
+    def driver_acts(self) -> None:
+        native, rng = self.stack.native, self.rng
+        native.tx_limit = rng.choice([0, 2, 24, 24])
+        native.out_room = rng.choice([0, 3, 2**32 - 1])
+        native.hold = rng.random() < 0.3
+        if rng.random() < 0.5:
+            lib.native_complete(native)
+        if rng.random() < 0.1:
+            lib.native_rebase(native, rng.choice([3, 1000]), self.stack.now_us, 50 * MS)
+
+    def take_events(self) -> None:
+        self.held |= {conn for conn, kinds in self.stack.events() if "accepted" in kinds}
+
+    def peers_listen(self) -> None:
+        for p in self.peers:
             p.collect()
             for s in p.queue:
                 if s.flags & 2 and p.irs is None:
@@ -319,21 +316,52 @@ def random_walk(seed: int) -> None:
                     p.ack = (s.seq - p.irs + len(s.data) + bool(s.flags & 2) + bool(s.flags & 1)) % 2**32
                     p.tsecr = s.options.ts[0] if s.options.ts else 0
             p.queue.clear()
-        stack.mail.clear()
-    for conn, kinds in stack.events():
-        if "accepted" in kinds:
-            held.add(conn)
-    stack.native.tx_limit, stack.native.out_room, stack.native.hold = 24, 2**32 - 1, False
-    lib.native_complete(stack.native)
-    for conn in held:
-        rng.choice([stack.close, stack.abort])(conn)
-    for _ in range(900):
-        stack.advance(1_000 * MS)
-        stack.output()
-        stack.events()
-        if stack.is_empty():
-            break
-    assert stack.is_empty(), stack.usage
+        self.stack.mail.clear()
+
+    def step(self) -> None:
+        rng = self.rng
+        peer = rng.choice(self.peers)
+        match rng.randrange(12):
+            case 0 | 1:
+                self.peer_opens(peer)
+            case 2 | 3 | 4 | 5:
+                self.peer_sends(peer)
+            case 6:
+                flags = "".join(rng.sample("FSRPAU", rng.randrange(4)))
+                peer.send(flags, seq=peer.seq + rng.choice([0, 0, 1, 99]))
+            case 7:
+                self.stack.advance(rng.choice([1, 40, 300, 2000, 70_000]) * MS)
+            case 8:
+                self.take_events()
+            case 9 | 10 if self.held:
+                self.user_acts(rng.choice(sorted(self.held)))
+            case 11:
+                self.driver_acts()
+        lib.tcp_check(self.stack.tcp)
+        self.peers_listen()
+
+    def end(self) -> None:
+        """All let go, the driver works again: within a bound of virtual time nothing is left."""
+        native = self.stack.native
+        self.take_events()
+        native.tx_limit, native.out_room, native.hold = 24, 2**32 - 1, False
+        lib.native_complete(native)
+        for conn in sorted(self.held):
+            self.let_go(conn)
+        for _ in range(900):
+            self.stack.advance(1_000 * MS)
+            self.stack.output()
+            self.stack.events()
+            if self.stack.is_empty():
+                break
+        assert self.stack.is_empty(), self.stack.usage
+
+
+def random_walk(seed: int) -> None:
+    walk = Walk(seed)
+    for _ in range(walk.rng.randrange(50, 400)):
+        walk.step()
+    walk.end()
 
 
 @pytest.mark.parametrize("block", range(10))
