@@ -19,7 +19,8 @@ LAYERS: dict[str, set[str]] = {
     "sdk/shm": set(),
     "sdk/csb": {"wire"},
     "sdk/tcp": {"wire", "csb/hash.h"},
-    "sdk/app": {"wire", "shm", "csb", "tcp"},
+    "sdk/coro": set(),
+    "sdk/app": {"wire", "shm", "csb", "tcp", "coro"},
     "sdk/janus_tcp": {"app"},
     "dpdk_glue": {"wire", "shm", "csb"},
 }
