@@ -1,0 +1,35 @@
+"""The Python in docs/sdk.md: every block compiles and defines what it says; those with a Pair run."""
+
+import ast
+import re
+from pathlib import Path
+
+import janus_tcp
+import pytest
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "sdk.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_the_block_runs(block: str) -> None:
+    exec(compile(ast.parse(block), "docs/sdk.md", "exec"), {"__name__": "docs"})
+
+
+def test_every_public_name_is_on_the_page() -> None:
+    missing = [name for name in janus_tcp.__all__ if not re.search(rf"\b{name}\b", PAGE)]
+    assert not missing
+
+
+def test_every_public_method_of_a_connection_is_on_the_page() -> None:
+    names = [name for name in vars(janus_tcp.Connection) if not name.startswith("_")]
+    assert len(names) > 10
+    missing = [name for name in names if not re.search(rf"\b{name}\b", PAGE)]
+    assert not missing
+
+
+def test_every_public_name_has_a_docstring() -> None:
+    for name in janus_tcp.__all__:
+        assert getattr(janus_tcp, name).__doc__, name
+    for name, value in vars(janus_tcp.Connection).items():
+        assert name.startswith("_") or value.__doc__, name
