@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import zmq
 
 from janusd import api_schema as schema
 from janusd.log_format import fields
+from janusd.runtime_sockets import bind_for_group
 
 log = logging.getLogger("janusd.api")
 
@@ -61,19 +61,9 @@ class ApiServer:
             (zmq.SNDTIMEO, 0),
         ):
             self._socket.setsockopt(option, value)
-        self._bind(path, gid)
+        bind_for_group(path, gid, lambda: self._socket.bind(f"ipc://{path}"))
         self._fd = int(self._socket.getsockopt(zmq.FD))
         self._timer: asyncio.TimerHandle | None = None
-
-    def _bind(self, path: Path, gid: int | None) -> None:
-        path.unlink(missing_ok=True)
-        mask = os.umask(0o117)
-        try:
-            self._socket.bind(f"ipc://{path}")
-            if gid is not None:
-                os.chown(path, -1, gid)
-        finally:
-            os.umask(mask)
 
     def start(self) -> None:
         """Serve from now on."""

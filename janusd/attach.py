@@ -23,6 +23,7 @@ from janusd import messages
 from janusd.log_format import fields
 from janusd.messages import AttachStatus, AttachType, Listen, Plain
 from janusd.policy import Credentials, Refusal
+from janusd.runtime_sockets import bind_for_group
 from janusd.sessions import Attached, Sessions
 
 log = logging.getLogger("janusd.attach")
@@ -49,18 +50,12 @@ def open_listener(path: Path, gid: int | None) -> socket.socket:
     inherited = _inherited_listener(path)
     if inherited is not None:
         return inherited
-    path.unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    mask = os.umask(0o117)
     try:
-        sock.bind(str(path))
-        if gid is not None:
-            os.chown(path, -1, gid)
+        bind_for_group(path, gid, lambda: sock.bind(str(path)))
     except OSError:
         sock.close()
         raise
-    finally:
-        os.umask(mask)
     sock.listen(BACKLOG)
     sock.setblocking(False)
     return sock
