@@ -61,15 +61,6 @@ static void sample_rtt(const struct tcp_stack *s, struct tcb *t, const struct tc
         rtt_sample(&t->rtt, (elapsed_ms + (elapsed_ms == 0)) * 1000, samples);
 }
 
-/* The octet of a zero-window probe was taken. */
-static void ack_probe(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e)
-{
-    s->tx[e->tx_unsent].flags |= TX_RETRANSMITTED;
-    t->snd_nxt++;
-    t->flags &= ~(uint32_t)TCB_PROBED;
-    s->counters.bytes_sent++;
-}
-
 static void grow_cwnd(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct input *in, uint32_t flight,
                       uint32_t bytes)
 {
@@ -146,8 +137,6 @@ enum tcp_drop ack_process(struct tcp_stack *s, struct tcb *t, const struct input
     uint32_t max_wnd = (uint32_t)UINT16_MAX << t->snd_wind_shift;
     uint32_t sacked = 0;
 
-    if ((t->flags & TCB_PROBED) && e != NULL && e->tx_unsent != TCP_NO_SLOT && seg->ack == t->snd_nxt + 1)
-        ack_probe(s, t, e);
     if (!seq_leq(seg->ack, t->snd_nxt) || !seq_leq(t->snd_una - max_wnd, seg->ack)) {
         ack_challenge(s, t, in->now_us); /* RFC 5961 5 */
         return TCP_DROP_BAD_ACK;

@@ -13,7 +13,7 @@
 #include "tcp/transmit.h"
 #include "tcp/window.h"
 
-enum sent output_control(struct tcp_stack *s, struct build *b, const uint8_t *payload)
+enum sent output_control(struct tcp_stack *s, struct build *b)
 {
     uint32_t slot = s->env.tx_alloc(s->env.context);
     uint32_t offset, len;
@@ -25,8 +25,6 @@ enum sent output_control(struct tcp_stack *s, struct build *b, const uint8_t *pa
     }
     data = s->env.tx_data(s->env.context, slot);
     b->payload_offset = TCP_SLOT_HEADROOM;
-    if (b->payload_len != 0)
-        memcpy(data + b->payload_offset, payload, b->payload_len);
     len = build_packet(s, data, b, &offset);
     if (!s->env.tx_send(s->env.context, slot, offset, len, true)) {
         s->counters.output_blocked++;

@@ -13,7 +13,7 @@ enum sent {
     SENT_FULL,    /* the way out is full: nobody can go on */
 };
 
-/* Sends a packet from a slot of its own, with the b->payload_len bytes at payload. */
-enum sent output_control(struct tcp_stack *s, struct build *b, const uint8_t *payload);
+/* Sends a packet without payload from a slot of its own. */
+enum sent output_control(struct tcp_stack *s, struct build *b);
 
 #endif

@@ -57,7 +57,7 @@ enum sent reply_send_all(struct tcp_stack *s, uint32_t *sent)
             .flags = r->flags,
             .options = &r->options,
         };
-        enum sent result = output_control(s, &b, NULL);
+        enum sent result = output_control(s, &b);
 
         if (result != SENT)
             return result;

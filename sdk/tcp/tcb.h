@@ -32,7 +32,6 @@ enum tcb_flag {
     TCB_FIN_RECEIVED = 0x00000100, /* rcv_nxt counts it */
     TCB_RECOVERY = 0x00000200,     /* fast recovery, up to recovery_point */
     TCB_LOSS = 0x00000400,         /* after a retransmission timeout, up to recovery_point */
-    TCB_PROBED = 0x00000800,       /* the byte at snd_nxt went out as a zero-window probe */
     TCB_WANT_WRITABLE = 0x00001000,
     TCB_WANT_SENT_ALL = 0x00002000,
     TCB_IN_OUTPUT = 0x00004000, /* linked by output_next */

@@ -64,7 +64,7 @@ enum sent transmit_syn(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint
         options.present |= TCP_OPTION_WINDOW_SCALE;
         options.window_scale = window_shift(s->config.rcv_buf_bytes);
     }
-    result = output_control(s, &b, NULL);
+    result = output_control(s, &b);
     if (result != SENT)
         return result;
     ++*sent;
@@ -84,7 +84,7 @@ enum sent transmit_ack(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint
     start(s, t, now_us, &b, &options);
     b.wnd = window_advertise(s, t);
     sack_report(s, t, stack_ext(s, t), &options, (t->flags & TCB_TIMESTAMPS) ? 3 : 4);
-    result = output_control(s, &b, NULL);
+    result = output_control(s, &b);
     if (result != SENT)
         return result;
     ++*sent;
@@ -119,7 +119,6 @@ static void mark_sent(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uin
         m->flags |= TX_SENT;
         e->tx_unsent = m->next;
         t->snd_nxt = m->seq + m->len;
-        t->flags &= ~(uint32_t)TCB_PROBED;
     }
     m->sent_us = (uint32_t)now_us;
     note_sent(s, t, e, now_us);
@@ -169,14 +168,14 @@ static enum sent send_fin(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e,
     b.seq = e->tx_end;
     b.flags |= TCP_FIN;
     b.wnd = window_advertise(s, t);
-    result = output_control(s, &b, NULL);
+    result = output_control(s, &b);
     if (result != SENT)
         return result;
     if (t->flags & TCB_FIN_SENT)
         s->counters.retransmitted_segments++;
     else
         t->snd_nxt++;
-    t->flags = (t->flags | TCB_FIN_SENT) & ~(uint32_t)(TCB_FIN_LOST | TCB_FORCE_RTX | TCB_PROBED);
+    t->flags = (t->flags | TCB_FIN_SENT) & ~(uint32_t)(TCB_FIN_LOST | TCB_FORCE_RTX);
     note_sent(s, t, e, now_us);
     ack_is_told(s, t, &options);
     return SENT;
@@ -280,7 +279,6 @@ enum sent transmit_probe(struct tcp_stack *s, struct tcb *t, uint64_t now_us, ui
 {
     struct tcb_ext *e = stack_ext(s, t);
     bool persist = e != NULL && e->tx_unsent != TCP_NO_SLOT && t->snd_una == t->snd_nxt;
-    const uint8_t *octet = NULL;
     struct tcp_options options;
     struct build b;
     enum sent result;
@@ -297,18 +295,9 @@ enum sent transmit_probe(struct tcp_stack *s, struct tcb *t, uint64_t now_us, ui
         start(s, t, now_us, &b, &options);
         b.wnd = window_advertise(s, t);
         b.seq = t->snd_una - 1;
-        if ((t->owe & OWE_PROBE) && persist) {
-            const struct tx_slot *m = &s->tx[e->tx_unsent];
-
-            octet = s->env.tx_data(s->env.context, e->tx_unsent) + m->offset;
-            b.seq = m->seq;
-            b.payload_len = 1;
-        }
-        result = output_control(s, &b, octet);
-        if (result == SENT) {
+        result = output_control(s, &b);
+        if (result == SENT)
             ack_is_told(s, t, &options);
-            t->flags |= octet != NULL ? TCB_PROBED : 0;
-        }
     }
     if (result != SENT)
         return result;
@@ -325,7 +314,7 @@ enum sent transmit_reset(struct tcp_stack *s, struct tcb *t, uint32_t *sent)
 
     start(s, t, s->now_us, &b, &options);
     b.flags = TCP_RST | TCP_ACK;
-    result = output_control(s, &b, NULL);
+    result = output_control(s, &b);
     if (result != SENT)
         return result;
     ++*sent;
