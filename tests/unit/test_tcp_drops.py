@@ -135,3 +135,17 @@ def test_reason(drop: int) -> None:
 
 def test_no_such_reason() -> None:
     assert lib.tcp_drop_name(lib.TCP_DROP_COUNT) == ffi.NULL
+
+
+@pytest.mark.parametrize("length", [0, 1, 19, 20, 39])
+def test_a_packet_cut_short(length: int) -> None:
+    stack, peer = established()
+    assert stack.input(peer.segment("A", b"data").build()[:length]) == "malformed"
+
+
+def test_a_packet_that_is_not_in_its_slot() -> None:
+    stack, peer = established()
+    raw = peer.segment("A", b"x" * 1000).build()
+    assert stack.input(raw, offset=1000) == "none"
+    assert lib.native_input_raw(stack.native, 4000, 100, stack.now_us) == lib.TCP_DROP_MALFORMED
+    assert peer.read() == b"x" * 1000
