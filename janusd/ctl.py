@@ -261,7 +261,8 @@ class Options:
                 time.sleep(self.watch)
                 print(json.dumps(ask(client)), flush=True)
             return
-        console = Console(width=None if sys.stdout.isatty() else 160)
+        width = None if sys.stdout.isatty() else 160
+        console = Console(width=width, markup=False, emoji=False, highlight=False)
         if self.watch is None:
             console.print(show(ask(client)))
             return

@@ -98,7 +98,7 @@ def a_row(n: int) -> Row:
         state=5,
         local=OWN4,
         local_port=80,
-        remote=ipaddress.ip_address("10.77.0.2"),
+        remote=ipaddress.ip_address("fd77::2" if n % 2 else "10.77.0.2"),
         remote_port=1024 + n,
         snd_nxt=n,
         rcv_nxt=n,
@@ -324,6 +324,7 @@ def test_janusctl_pages_through_connections(served: Path) -> None:
     _, out, _ = run_ctl("--socket", str(served), "conns", "--limit", "4")
     assert "there are more" in out
     assert "10.77.0.1:80" in out
+    assert "[fd77::2]:1027" in out
 
 
 def test_janusctl_says_what_is_wrong(served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
