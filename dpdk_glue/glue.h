@@ -97,7 +97,7 @@ int glue_port_stats(struct glue *g, uint32_t port, struct glue_port_stats *out);
 /* --- I/O threads --- */
 
 struct glue_io_info {
-    uint64_t turns;      /* loop turns: stands still when the thread hangs (it turns at least every 2 ms) */
+    uint64_t turns;      /* loop turns: stands still when the thread hangs (it turns at least every 10 ms) */
     uint64_t busy_turns; /* turns that found work */
     uint64_t sleeps;
     uint64_t busy_cycles; /* TSC cycles of busy turns */

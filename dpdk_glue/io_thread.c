@@ -21,7 +21,14 @@
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 
-enum { SPIN_US = 50, SLEEP_MIN_US = 50, SLEEP_MAX_US = 1000, HEARTBEAT_MS = 10, TIMER_SLACK_NS = 5000 };
+enum {
+    SPIN_US = 50,
+    SLEEP_MIN_US = 50,
+    SLEEP_MAX_US = 1000,
+    SLEEP_WOKEN_MAX_US = 10000,
+    HEARTBEAT_MS = 10,
+    TIMER_SLACK_NS = 5000
+};
 
 static void arm(struct io_thread *io, const struct session_list *list)
 {
@@ -60,6 +67,18 @@ static bool work_waits(struct io_thread *io, const struct session_list *list)
     return waits || atomic_load(&io->glue->stop);
 }
 
+/* A port that cannot wake us is looked at every millisecond. */
+static uint32_t sleep_max_us(const struct glue *g)
+{
+    uint32_t ports = atomic_load_explicit(&g->port_count, memory_order_acquire);
+
+    for (uint32_t i = 0; i < ports; i++) {
+        if (!g->ports[i].wakes)
+            return SLEEP_MAX_US;
+    }
+    return SLEEP_WOKEN_MAX_US;
+}
+
 static void nap(struct io_thread *io)
 {
     static const struct session_list none = {0};
@@ -73,8 +92,8 @@ static void nap(struct io_thread *io)
         struct timespec timeout = {.tv_nsec = (long)io->sleep_us * 1000};
         page_add(io->stats, STATS_IO_SLEEPS, 1);
         int rung = epoll_pwait2(io->epoll_fd, events, 8, &timeout, NULL);
-        uint32_t doubled = io->sleep_us * 2;
-        io->sleep_us = rung > 0 ? SLEEP_MIN_US : doubled < SLEEP_MAX_US ? doubled : SLEEP_MAX_US;
+        uint32_t doubled = io->sleep_us * 2, most = sleep_max_us(io->glue);
+        io->sleep_us = rung > 0 ? SLEEP_MIN_US : doubled < most ? doubled : most;
     }
     disarm(io, list);
 }

@@ -1,9 +1,9 @@
 /*
  * io_thread.h: the loop of an I/O thread, and its sleep.
  *
- *   turn: receive, send, hand over, flush.  No work for 50 us: arm all doorbells, look once more, sleep 50 us to 1 ms, disarm.
+ *   turn: receive, send, hand over, flush.  No work for 50 us: arm all doorbells, look once more, sleep 50 us to 10 ms, disarm.
  *
- * Most ports have no interrupt here (af_packet, af_xdp), so the sleep is also the time after which they are looked at again.
+ * A doorbell, the control plane or a port's socket ends the sleep; a port that cannot is looked at every millisecond.
  */
 #ifndef DPDK_GLUE_IO_THREAD_H
 #define DPDK_GLUE_IO_THREAD_H

@@ -5,6 +5,7 @@
 
 #include "dpdk_glue/eal.h"
 #include "dpdk_glue/refuse.h"
+#include "dpdk_glue/wake_fds.h"
 
 #include <errno.h>
 #include <rte_dev.h>
@@ -136,10 +137,24 @@ static int add_stats(struct glue *g, struct port *p, uint32_t number)
     return 0;
 }
 
+/* Whether a frame on this port ends an I/O thread's sleep. */
+static bool watch(struct glue *g, const struct wake_fds *before)
+{
+    struct wake_fds opened;
+    bool watched = true;
+
+    wake_fds_list(&opened);
+    wake_fds_subtract(&opened, before);
+    for (uint32_t i = 0; i < g->io_count; i++)
+        watched &= wake_fds_watch(&opened, g->io[i].epoll_fd);
+    return watched && opened.count > 0;
+}
+
 static int open_port(struct glue *g, const struct glue_port_config *c, struct glue_text *why)
 {
     uint32_t number = atomic_load(&g->port_count);
     struct port *p = &g->ports[number];
+    struct wake_fds before;
     struct eal_ear ear;
     char name[GLUE_NAME_BYTES];
 
@@ -149,6 +164,7 @@ static int open_port(struct glue *g, const struct glue_port_config *c, struct gl
         return refuse(why, EINVAL, "port %.31s: mtu must be %d to %d, not %u", c->name, MTU_MIN, MTU_MAX, c->mtu);
     *p = (struct port){.mtu = c->mtu, .classify.mtu = c->mtu};
     snprintf(p->name, sizeof p->name, "%.31s", c->name);
+    wake_fds_list(&before);
     int rc = probe(g, c, &p->ethdev, why);
     if (rc != 0)
         return rc;
@@ -171,6 +187,7 @@ static int open_port(struct glue *g, const struct glue_port_config *c, struct gl
         return refuse(why, -rc, "port %.31s: device %.60s does not start (%s): %s", c->name, c->device, strerror(-rc),
                       ear.said);
     }
+    p->wakes = watch(g, &before);
     atomic_store_explicit(&g->port_count, number + 1, memory_order_release);
     return (int)number;
 }

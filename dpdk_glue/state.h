@@ -48,6 +48,7 @@ struct port {
     uint16_t rx_queues, tx_queues;
     uint16_t mtu;
     uint32_t offloads; /* enum glue_offload */
+    bool wakes;        /* a frame ends an I/O thread's sleep */
     char name[GLUE_NAME_BYTES];
     char driver[GLUE_NAME_BYTES];
     struct classify_port classify;

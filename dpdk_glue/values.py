@@ -86,7 +86,7 @@ class PortStats:
 
 @dataclass(frozen=True, kw_only=True)
 class IoThreadInfo:
-    """One I/O thread; turns stands still when it hangs (it turns at least every 2 ms)."""
+    """One I/O thread; turns stands still when it hangs (it turns at least every 10 ms)."""
 
     turns: int
     busy_turns: int

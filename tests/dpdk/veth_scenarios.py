@@ -1,7 +1,7 @@
 """What happens between a wire and an app; each function runs in a process of its own."""
 
 from dpdk_glue.values import SlowReason
-from tests.dpdk.rig import OURS, PEER, PEER_MAC, Rig, mac_bytes
+from tests.dpdk.rig import INTERFACE, OURS, PEER, PEER_MAC, Rig, mac_bytes
 from tests.dpdk.wire_side import ARP, IP, TCP, Ether, IPv6, until
 
 DROPPED = 2
@@ -203,6 +203,44 @@ def two_io_threads_over_two_queues() -> None:
         bytes(wire.expect(lambda f: TCP in f and f.src == rig.mac, "an answer")[TCP].payload) for _ in (0, 1)
     }
     assert answers == {b"from 0", b"from 1"}
+    rig.close()
+
+
+def two_io_threads_over_one_queue() -> None:
+    """Thread 0 receives and sends; thread 1 hands over what its TCP threads send."""
+    rig = Rig(io_threads=2, tids=(0, 1), device=f"net_af_packet0,iface={INTERFACE},qpairs=1")
+    assert rig.plane.ports.info(0).tx_queues == 1
+    wire = rig.wire()
+    for sport in range(1000, 1020):
+        wire.send(rig.frame(sport=sport))
+    got: list[int] = []
+    until(
+        lambda: got.extend(r.slot for a in rig.apps.values() for r in a.recv()) or len(got) >= 20,
+        "all packets",
+    )
+    assert max(got) < 64, "all through thread 0's slots"
+    for k in range(100):
+        rig.apps[1].send(rig.packet(sport=40000 + k))
+        rig.completed(1)
+    ports = [wire.expect(lambda f: TCP in f and f.src == rig.mac, "an answer")[TCP].sport for _ in range(100)]
+    assert ports == list(range(40000, 40100))
+    rig.close()
+
+
+def a_sleeping_io_thread_wakes_for_a_doorbell_and_for_a_frame() -> None:
+    """Sleeps last 10 ms at most, so a lost wake-up would show as time: fifty in a row would take half a second."""
+    rig = Rig()
+    wire = rig.wire()
+    naps = rig.plane.io_threads.info(0).sleeps
+    for k in range(50):
+        asleep = rig.apps[0].index(rig.apps[0].j2a, rig.apps[0].at[0].io_sleeping)
+        until(lambda: asleep[0] == 1, "the I/O thread asleep")
+        rig.apps[0].send(rig.packet(sport=40000 + k))
+        rig.completed(0)
+        wire.send(rig.frame(sport=1000 + k))
+        (got,) = rig.received(0)
+        rig.apps[0].give_back(got.slot, got.generation)
+    assert rig.plane.io_threads.info(0).sleeps > naps
     rig.close()
 
 
