@@ -166,7 +166,11 @@ uint32_t janus_rows(const struct janus_thread *t)
     return t->config.conn_max;
 }
 
-bool janus_attached(const struct janus_thread *t)
+bool janus_attached(const struct janus_thread *t, struct janus_error *error)
 {
-    return !t->session || t->session->phase == SESSION_UP;
+    if (!t->session || t->session->phase == SESSION_UP)
+        return true;
+    if (error)
+        *error = t->session->last_error;
+    return false;
 }

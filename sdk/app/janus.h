@@ -122,7 +122,7 @@ void janus_get_stats(const struct janus_thread *t, struct janus_stats *stats);
 uint16_t janus_tid(const struct janus_thread *t);
 uint32_t janus_addresses(const struct janus_thread *t, struct ip_addr *addresses, uint32_t count);
 uint32_t janus_rows(const struct janus_thread *t);
-/* False while janusd is away. */
-bool janus_attached(const struct janus_thread *t);
+/* False while janusd is away; error (null is allowed) then says what the last attempt to attach again met, code 0: nothing yet. */
+bool janus_attached(const struct janus_thread *t, struct janus_error *error);
 
 #endif

@@ -159,6 +159,7 @@ static enum session_news lose(struct session *s, uint64_t now_us)
 {
     attach_stop(&s->attach);
     env_rings_down(&s->rings);
+    s->last_error = (struct janus_error){0};
     back_off(s, now_us);
     return SESSION_NEWS_LOST;
 }

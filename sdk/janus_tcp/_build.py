@@ -37,7 +37,7 @@ ffi.cdef(
     void janus_get_stats(const struct janus_thread *t, struct janus_stats *stats);
     uint16_t janus_tid(const struct janus_thread *t);
     uint32_t janus_addresses(const struct janus_thread *t, struct ip_addr *addresses, uint32_t count);
-    bool janus_attached(const struct janus_thread *t);
+    bool janus_attached(const struct janus_thread *t, struct janus_error *error);
     const char *tcp_drop_name(int drop);
     int face_install(void);
     int face_end_with_parent(void);

@@ -523,6 +523,8 @@ static PyObject *loop_number(PyObject *self, void *which)
     case 4:
         return PyLong_FromUnsignedLongLong(loop->failed);
     case 5:
+        return PyBool_FromLong(loop->thread && janus_attached(loop->thread, NULL));
+    case 6:
         return PyLong_FromUnsignedLongLong(loop->thread ? janus_clock_us(loop->thread) : 0);
     default:
         return PyLong_FromVoidPtr(loop->thread);
@@ -549,8 +551,9 @@ static PyGetSetDef loop_attributes[] = {
     {"tasks", loop_number, NULL, "Spawned tasks that run, and handlers whose connection is closed already.", (void *)2},
     {"accepted", loop_number, NULL, "Connections given to handlers so far.", (void *)3},
     {"failed", loop_number, NULL, "Handlers that ended with an exception.", (void *)4},
-    {"clock_us", loop_number, NULL, "The loop's time now.", (void *)5},
-    {"thread", loop_number, NULL, "The struct janus_thread, 0 when closed.", (void *)6},
+    {"attached", loop_number, NULL, "False while janusd is away.", (void *)5},
+    {"clock_us", loop_number, NULL, "The loop's time now.", (void *)6},
+    {"thread", loop_number, NULL, "The struct janus_thread, 0 when closed.", (void *)7},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

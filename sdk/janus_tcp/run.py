@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from janus_tcp._native import Loop
-from janus_tcp.scheduler import Handler, drain, listen_on, logger, open_loop, run_until_complete, turn
+from janus_tcp.scheduler import Handler, Watch, drain, listen_on, open_loop, run_until_complete, turn
 from janus_tcp.workers import Report, supervise
 
 DRAIN_S = 5.0
@@ -21,9 +21,11 @@ class Stop:
 
     def __init__(self) -> None:
         self.requested = False
+        self.at_once = False
 
     def request(self, *_: object) -> None:
-        """A signal handler."""
+        """A signal handler; the second signal wants no waiting."""
+        self.at_once = self.requested
         self.requested = True
 
 
@@ -90,12 +92,14 @@ def _serve(
                 report.online()
             listeners = [listen_on(loop, handle, port, host) for handle, port, host in services]
             tune_gc()
+            watch = Watch(loop)
             while not stop.requested:
                 turn(loop)
+                watch.look()
             for listener in listeners:
                 with suppress(OSError):  # janusd went away just now: then nobody comes anyway
                     listener.close()
-            drain(loop, drain_s)
+            drain(loop, drain_s, lambda: stop.at_once)
         finally:
             loop.close()
 
@@ -166,4 +170,4 @@ def _run_coroutine(open_: Callable[[], Loop], coro: Coroutine[Any, Any, Any], dr
         loop.close()
 
 
-__all__ = ["drop_privileges", "logger", "run", "tune_gc"]
+__all__ = ["drop_privileges", "run", "tune_gc"]

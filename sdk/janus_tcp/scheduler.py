@@ -123,10 +123,37 @@ def local_addresses(loop: Loop) -> list[str]:
     return [unpack(bytes(ffi.buffer(found[i]))) for i in range(min(count, 16))]
 
 
-def drain(loop: Loop, seconds: float) -> None:
-    """Let handlers end by themselves, cancel those that have not after seconds, close after the last FIN."""
+class Watch:
+    """Says in the log when janusd goes and comes back, and what keeps it away."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._attached = True
+        self._said = ""
+
+    def look(self) -> None:
+        """Compare with the last look; cheap."""
+        if self._loop.attached:
+            if not self._attached:
+                logger.warning("attached to janusd again")
+            self._attached = True
+            return
+        if self._attached:
+            self._attached, self._said = False, ""
+            logger.warning("janusd is away; connections go on, attaching again")
+        error = ffi.new("struct janus_error *")
+        lib.janus_attached(ffi.cast("struct janus_thread *", self._loop.thread), error)
+        text = ffi.string(error.text).decode(errors="replace")
+        if text and text != self._said:
+            self._said = text
+            logger.warning("%s", text)
+
+
+def drain(loop: Loop, seconds: float, hurry: Callable[[], bool] = lambda: False) -> None:
+    """Let handlers end by themselves, cancel those that have not after seconds, close after the last FIN; hurry() ends
+    the first wait."""
     end_us = loop.clock_us + int(seconds * 1e6)
-    while (loop.handlers or loop.tasks) and loop.clock_us < end_us:
+    while (loop.handlers or loop.tasks) and loop.clock_us < end_us and not hurry():
         turn(loop, min(TURN_US, max(end_us - loop.clock_us, 0)))
     if loop.handlers or loop.tasks:
         logger.info(

@@ -248,7 +248,7 @@ def test_attach_says_who_we_are(plain_janusd: FakeJanusd) -> None:
     assert (hello.abi_major, hello.resume, hello.rows) == (lib.SHM_ABI_MAJOR, 0, 0)
     assert 64 <= hello.row.stride <= 1024
     assert lib.janus_tid(thread) == 0
-    assert lib.janus_attached(thread)
+    assert lib.janus_attached(thread, ffi.NULL)
     assert stats(thread).attached == 1
     lib.janus_close(thread)
 
@@ -289,10 +289,10 @@ def test_janusd_dies_and_comes_back_and_connections_go_on(janusd: FakeJanusd, wh
         assert stats(transfer.client).usage.rx_slots_held > 0
     janusd.stop()
     transfer.fakes = None
-    transfer.run(lambda: not any(lib.janus_attached(t) for t in (transfer.server, transfer.client)))
+    transfer.run(lambda: not any(lib.janus_attached(t, ffi.NULL) for t in (transfer.server, transfer.client)))
     janusd.requests.clear()
     janusd.start()
-    transfer.run(lambda: all(lib.janus_attached(t) for t in (transfer.server, transfer.client)))
+    transfer.run(lambda: all(lib.janus_attached(t, ffi.NULL) for t in (transfer.server, transfer.client)))
     assert [h.resume for h in janusd.hellos] == [0, 0, 1, 1]
     by_tid = {h.token[0]: s for h, s in zip(janusd.hellos[2:], janusd.sessions[2:], strict=True)}
     transfer.fakes = by_tid[0], by_tid[1]
@@ -413,7 +413,11 @@ def test_the_death_of_janusd_ends_a_sleep(plain_janusd: FakeJanusd) -> None:
     plain_janusd.stop()
     lib.janus_wait(thread, 2**64 - 1)
     lib.janus_poll(thread)
-    assert not lib.janus_attached(thread)
+    error = ffi.new("struct janus_error *")
+    while not (found := ffi.string(error.text)):
+        lib.janus_poll(thread)
+        assert not lib.janus_attached(thread, error)
+    assert found.startswith(b"no janusd: ")
     plain_janusd.start()
     lib.janus_close(thread)
 
