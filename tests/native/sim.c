@@ -56,7 +56,7 @@ struct sim {
     struct wire *wire;
     struct sim_rng rng;
     uint64_t now_us, wake_us[2];
-    bool trace, clean_wire, first_syn_only;
+    bool trace, clean_wire, ample, first_syn_only;
     uint32_t first_isn;
 };
 
@@ -473,6 +473,19 @@ static void finish(struct sim *sim)
     sim_until(sim, sim->now_us + LINGER_US, NULL);
     for (uint32_t host = 0; host < 2; host++)
         host_check_empty(&sim->hosts[host]);
+    if (sim->clean_wire && sim->ample && quiet) {
+        for (uint32_t host = 0; host < 2; host++) {
+            const struct tcp_counters *c = tcp_counters(sim->hosts[host].s);
+
+            if (c->retransmitted_segments + c->retransmission_timeouts + c->duplicate_acks + c->challenge_acks > 0)
+                sim_fail(&sim->failure,
+                         "host %u: %llu segments sent again, %llu timeouts, %llu duplicate ACKs, %llu challenges on a "
+                         "wire without faults",
+                         host, (unsigned long long)c->retransmitted_segments,
+                         (unsigned long long)c->retransmission_timeouts, (unsigned long long)c->duplicate_acks,
+                         (unsigned long long)c->challenge_acks);
+        }
+    }
     if (sim->clean_wire && quiet && !u->tolerant &&
         tcp_counters(sim->hosts[0].s)->resets_sent + tcp_counters(sim->hosts[1].s)->resets_sent > 0)
         sim_fail(&sim->failure, "RST on a wire without faults, between users who close in order");
@@ -512,6 +525,8 @@ static void sim_life(struct sim *sim)
     uint64_t faults_end_us = k->start_us + k->faults_end_us;
 
     sim->clean_wire = memcmp(&none, &k->faults, sizeof none) == 0 && none.bytes_per_ms == 0;
+    sim->ample = !k->tight && !k->slow_readers && k->pairs <= 4 && k->rx_slots >= 1024 && k->tx_slots >= 1024 &&
+                 k->sleep_max_us == 0 && k->refuse == 0;
     sim->wire->faults = k->faults;
     sim_until(sim, faults_end_us, users_done);
     sim->wire->faults = none;
