@@ -16,8 +16,11 @@ static enum shm_drop route_and_stage(struct io_thread *io, const struct routes *
 {
     static const struct ether_addr unknown = {{0}};
     struct route_hop hop;
-    enum route_verdict verdict = routes_lookup(routes, &packet->dst, &hop);
+    const struct services *services = atomic_load_explicit(&io->glue->services, memory_order_acquire);
 
+    if (services_address(services, &packet->dst) != SERVICES_NO_ADDRESS) /* nothing loops back inside janusd */
+        return SHM_DROP_TX_NO_ROUTE;
+    enum route_verdict verdict = routes_lookup(routes, &packet->dst, &hop);
     if (verdict == ROUTE_NONE || hop.port >= atomic_load_explicit(&io->glue->port_count, memory_order_acquire))
         return SHM_DROP_TX_NO_ROUTE;
     struct port *port = &io->glue->ports[hop.port];

@@ -90,12 +90,15 @@ def bad_options_are_refused() -> None:
     plane.close()
 
 
-def a_looped_port_carries_an_apps_packet_back() -> None:
+def what_has_no_route_is_dropped_without_blame() -> None:
     rig = Rig(device=RING)
-    loop = rig.packet(dst=str(OURS), src=str(OURS))
-    assert rig.apps[0].send(loop) >= 0
-    rig.completed(0)
-    assert rig.sessions[0].slots().held == 0, "our own address as source is dropped on arrival"
+    rig.apps[0].send(rig.packet())
+    rig.apps[0].send(rig.packet(dst="192.0.2.1"))
+    rig.apps[0].send(rig.packet(dst=str(OURS)))
+    assert [flags for _, flags in rig.completed(0, 3)] == [0, 2, 2], "no route, and no way back to ourselves"
+    until(lambda: rig.plane.ports.stats(0).rx_packets == 1, "the packet, looped")
+    assert rig.sessions[0].info().violations == 0
+    assert rig.sessions[0].slots().held == 0, "it is for the peer, so it is dropped on arrival"
     rig.close()
 
 

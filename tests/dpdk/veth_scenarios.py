@@ -231,9 +231,9 @@ def a_sleeping_io_thread_wakes_for_a_doorbell_and_for_a_frame() -> None:
     """Sleeps last 10 ms at most, so a lost wake-up would show as time: fifty in a row would take half a second."""
     rig = Rig()
     wire = rig.wire()
+    asleep = rig.apps[0].index(rig.apps[0].j2a, rig.apps[0].at[0].io_sleeping)
     naps = rig.plane.io_threads.info(0).sleeps
     for k in range(50):
-        asleep = rig.apps[0].index(rig.apps[0].j2a, rig.apps[0].at[0].io_sleeping)
         until(lambda: asleep[0] == 1, "the I/O thread asleep")
         rig.apps[0].send(rig.packet(sport=40000 + k))
         rig.completed(0)
