@@ -17,8 +17,8 @@ SECONDS = 10
 
 def dropped(rig: Janusd) -> int:
     """All frames that janusd and the app's TCP have counted as dropped."""
-    by_port = sum(sum(row["drops"].values()) for row in rig.rows("ports"))
-    by_thread = sum(
+    by_port: int = sum(sum(row["drops"].values()) for row in rig.rows("ports"))
+    by_thread: int = sum(
         value
         for row in rig.rows("threads")
         for name, value in row["counters"].items()

@@ -108,7 +108,12 @@ def test_many_small_messages_keep_their_order(rig: Janusd) -> None:
     with rig.network.connect(8000) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         lines = [b"line %d\n" % number for number in range(2000)]
-        feeder = threading.Thread(target=lambda: [sock.sendall(line) for line in lines])
+
+        def feed() -> None:
+            for line in lines:
+                sock.sendall(line)
+
+        feeder = threading.Thread(target=feed)
         feeder.start()
         answers = sock.makefile("rb")
         assert [answers.readline() for _ in lines] == lines
