@@ -150,8 +150,10 @@ class Watch:
 
 
 def drain(loop: Loop, seconds: float, hurry: Callable[[], bool] = lambda: False) -> None:
-    """Let handlers end by themselves, cancel those that have not after seconds, close after the last FIN; hurry() ends
-    the first wait."""
+    """Let handlers end by themselves, cancel those that have not after seconds, close after the last FIN.
+
+    hurry() ends the first wait.
+    """
     end_us = loop.clock_us + int(seconds * 1e6)
     while (loop.handlers or loop.tasks) and loop.clock_us < end_us and not hurry():
         turn(loop, min(TURN_US, max(end_us - loop.clock_us, 0)))
