@@ -12,19 +12,22 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import functools
 import logging
 import os
 import select
 import socket
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from dpdk_glue.values import GlueError
 from janusd import messages
 from janusd.log_format import fields
 from janusd.messages import AttachStatus, AttachType, Listen, Plain
 from janusd.policy import Credentials, Refusal
 from janusd.runtime_sockets import bind_for_group
-from janusd.sessions import Attached, Sessions
+from janusd.sessions import Attached, Sessions, refusal_of
 
 log = logging.getLogger("janusd.attach")
 
@@ -119,6 +122,8 @@ class AttachServer:
         self.loop = loop
         self.bad_messages = 0
         self.refusals = 0
+        # Populating large regions takes its time, which the control thread has not.
+        self.sealer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="seal")
         self._listener = listener
         self._peers: set[Peer] = set()
 
@@ -132,6 +137,7 @@ class AttachServer:
         self._listener.close()
         for peer in list(self._peers):
             peer.close()
+        self.sealer.shutdown(wait=True)
 
     def end(self, attached: Attached, reason: str) -> None:
         """End a session from this side."""
@@ -178,10 +184,11 @@ class AttachServer:
 
 
 class State(enum.Enum):
-    """What a peer has to say next."""
+    """What a peer has to say next; SEALING: nothing, until READY."""
 
     HELLO = enum.auto()
     MAPPED = enum.auto()
+    SEALING = enum.auto()
     OPEN = enum.auto()
     CLOSED = enum.auto()
 
@@ -200,6 +207,7 @@ class Peer:
         self._allowed_at = server.loop.time()
         self._deadline = server.loop.call_later(HELLO_TIMEOUT_S, self.end, "no HELLO in time")
         self._pause: asyncio.TimerHandle | None = None
+        self._reason = ""  # why it has ended while its regions were being sealed
         server.loop.add_reader(sock, self._readable)
         server.loop.add_reader(pidfd, self.end, "process has ended")
 
@@ -207,8 +215,11 @@ class Peer:
         """End the session, if there is one, and the connection. Idempotent."""
         if self.state is State.CLOSED:
             return
+        sealing = self.state is State.SEALING
         self.close()
-        if self.attached is not None:
+        if sealing:
+            self._reason = reason
+        elif self.attached is not None:
             self._server.sessions.end(self.attached, reason)
         else:
             log.debug("attach ended early", extra=fields(pid=self._who.pid, uid=self._who.uid, reason=reason))
@@ -264,7 +275,7 @@ class Peer:
             return
         message = messages.decode_control(data)
         attached = self.attached
-        if message is None or attached is None:
+        if message is None or attached is None or self.state is State.SEALING:
             self._bad("no message that may come here")
         elif self.state is State.MAPPED:
             self._mapped(attached, message)
@@ -309,11 +320,29 @@ class Peer:
             self._bad("MAPPED is due")
         elif message.generation != attached.session.generation:
             self._bad("generation is not this session's")
-        elif refusal := self._server.sessions.mapped(attached):
+        else:
+            self.state = State.SEALING
+            self._deadline.cancel()
+            sealing = self._server.loop.run_in_executor(self._server.sealer, attached.plane.seal)
+            sealing.add_done_callback(functools.partial(self._sealed, attached))
+
+    def _sealed(self, attached: Attached, sealing: asyncio.Future[None]) -> None:
+        if sealing.cancelled():
+            return
+        error = sealing.exception()
+        if self.state is State.CLOSED:
+            if self._reason:
+                self._server.sessions.end(attached, self._reason)
+        elif isinstance(error, GlueError):
+            self.state = State.MAPPED
+            self._refuse(refusal_of(error), app=attached.session.app)
+        elif error is not None:
+            raise error
+        elif refusal := self._server.sessions.sealed(attached):
+            self.state = State.MAPPED
             self._refuse(refusal, app=attached.session.app)
         else:
             self.state = State.OPEN
-            self._deadline.cancel()
             self._send(messages.encode_ready(attached.session.generation))
 
     def _control(self, attached: Attached, message: Plain | Listen) -> None:

@@ -22,7 +22,7 @@ from typing import IO
 from dpdk_glue.data_plane import DataPlane
 from dpdk_glue.eal import eal_words, free_huge_pages, start_eal
 from dpdk_glue.values import EventKind, GlueError, PortConfig, PortInfo, Route
-from janusd import checks, state, stats_page
+from janusd import checks, state, stats_page, thread_counters
 from janusd.api import ApiServer
 from janusd.attach import AttachServer, open_listener
 from janusd.balancer import Balancer
@@ -393,10 +393,13 @@ class Daemon:
                 "rx_no_mbuf": own.rx_no_mbuf,
                 "tx_errors": own.tx_errors,
             }
+        tcp = {(a.session.app, a.session.tid): tuple(a.plane.counters()) for a in attached}
+        rows = {(a.session.app, a.session.tid): a.welcome.sizes.rows for a in attached}
         return Snapshot(
             release=release(),
             recovering=self.sessions.recovering,
-            tcp={(a.session.app, a.session.tid): tuple(a.plane.counters()) for a in attached},
+            tcp=tcp,
+            connections={key: thread_counters.connections(values, rows[key]) for key, values in tcp.items()},
             threads={app.name: sum(a.session.app == app.name for a in attached) for app in self.config.apps},
             small_page_threads=sum(not a.plane.info().huge for a in attached),
             control={

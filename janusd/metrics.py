@@ -34,6 +34,7 @@ class Snapshot:
     release: str = ""
     recovering: bool = False
     tcp: Mapping[tuple[str, int], tuple[int, ...]] = field(default_factory=dict)
+    connections: Mapping[tuple[str, int], int] = field(default_factory=dict)
     threads: Mapping[str, int] = field(default_factory=dict)
     small_page_threads: int = 0
     control: Mapping[str, int] = field(default_factory=dict)
@@ -147,8 +148,9 @@ def _tcp(snapshot: Snapshot) -> Iterator[Metric]:
         )
         for name in thread_counters.NAMES
     }
+    for (app, tid), count in snapshot.connections.items():
+        connections.add_metric([app, str(tid)], count)
     for (app, tid), values in snapshot.tcp.items():
-        connections.add_metric([app, str(tid)], thread_counters.connections(values))
         for name, count in thread_counters.by_name(values).items():
             if name.startswith("drop."):
                 if count:

@@ -1,6 +1,6 @@
 """A session's life, done: registry, circle, data plane and saved state are kept in step here.
 
-    admit --> mapped --> listen, online ... --> end --> RST to its peers --> freed
+    admit --> sealed --> listen, online ... --> end --> RST to its peers --> freed
 
 The decisions are those of policy, registry and balancer; this module does what they say, in an order that
 leaves nothing behind when a step fails. One thread calls it.
@@ -143,7 +143,7 @@ class Sessions:
                 session.attached = False
             else:
                 self._forget(session)
-            return _refusal_of(error)
+            return refusal_of(error)
         welcome = self._welcome(session, grant)
         attached = Attached(session, plane, welcome)
         self._attached[session.app, session.tid, session.generation] = attached
@@ -151,13 +151,12 @@ class Sessions:
         log.info("app attached", extra=_fields(session, resumed=resumed, huge_pages=plane.info().huge))
         return attached
 
-    def mapped(self, attached: Attached) -> Refusal | None:
-        """The app has mapped its regions: seal them and let the I/O threads serve it."""
+    def sealed(self, attached: Attached) -> Refusal | None:
+        """The app has mapped its regions and they are sealed: let the I/O threads serve it."""
         try:
-            attached.plane.seal()
             attached.plane.start()
         except GlueError as error:
-            return _refusal_of(error)
+            return refusal_of(error)
         attached.sealed = True
         return None
 
@@ -311,7 +310,8 @@ def _ranges(app: AppConfig) -> tuple[tuple[int, int], ...]:
     return tuple((range_.first, range_.last) for range_ in ranges)
 
 
-def _refusal_of(error: GlueError) -> Refusal:
+def refusal_of(error: GlueError) -> Refusal:
+    """What an app hears when the data plane refuses."""
     status = AttachStatus.NO_MEMORY if error.errno == errno.ENOMEM else AttachStatus.BAD_MESSAGE
     return Refusal(status, error.strerror or str(error))
 

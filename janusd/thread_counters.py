@@ -59,8 +59,8 @@ def by_name(values: Sequence[int]) -> dict[str, int]:
     return {name: value for name, value in zip(names, values, strict=False) if name != "drop.none"}
 
 
-def connections(values: Sequence[int]) -> int:
-    """How many connections are open, as far as the counters tell."""
+def connections(values: Sequence[int], rows: int) -> int:
+    """How many connections are open, as far as the counters of a thread with so many rows can be right."""
     counters = by_name(values)
     opened = counters.get("connections_accepted", 0) + counters.get("connections_opened", 0)
-    return max(0, opened - counters.get("connections_closed", 0))
+    return min(rows, max(0, opened - counters.get("connections_closed", 0)))

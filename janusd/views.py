@@ -309,7 +309,9 @@ def _counters(attached: Attached) -> dict[str, int]:
 
 
 def _connections(attached: Attached) -> int:
-    return thread_counters.connections(attached.plane.counters()) if attached.sealed else 0
+    if not attached.sealed:
+        return 0
+    return thread_counters.connections(attached.plane.counters(), attached.welcome.sizes.rows)
 
 
 def group_id(name: str) -> int | None:

@@ -82,7 +82,7 @@ class House:
         attached = self.sessions.admit(who, hello)
         assert isinstance(attached, Attached)
         attached.plane.connections = [a_row(n) for n in range(connections)]
-        self.sessions.mapped(attached)
+        self.sessions.sealed(attached)
         self.sessions.listen(attached, None, 80)
         self.sessions.online(attached)
         return attached
@@ -435,6 +435,15 @@ def test_page_under_a_name(tmp_path: Path) -> None:
         stats_page.open_page(name)
 
 
+def test_connections_are_never_more_than_rows() -> None:
+    counters = [0] * 4 + [7, 3, 4] + [0] * 33
+    assert thread_counters.connections(counters, 100) == 6
+    assert thread_counters.connections(counters, 5) == 5
+    assert thread_counters.connections([2**64 - 1] * 6 + [0], 5) == 5
+    assert thread_counters.connections([0] * 6 + [9], 5) == 0
+    assert thread_counters.connections([], 5) == 0
+
+
 def test_counter_names_are_those_of_the_core() -> None:
     header = (ROOT / "sdk/tcp/counters.h").read_text()
     body = header.split("struct tcp_counters {")[1].split("};")[0]
@@ -456,6 +465,7 @@ def scraped() -> Iterator[MetricsServer]:
     collector.snapshot = Snapshot(
         release="1.2",
         tcp={("web", 2): tuple(range(40))},
+        connections={("web", 2): 3},
         threads={"web": 1, "api": 0},
         control={"attach_refused": 3},
         devices={"p0": {"rx_missed": 4}},
@@ -487,7 +497,7 @@ def test_metrics_have_conventional_names_and_few_labels(scraped: MetricsServer) 
     assert samples["janus_drops_total", (("app", ""), ("port", "p0"), ("reason", "runt"))] == 3
     assert samples["janus_drops_total", (("app", "web"), ("port", ""), ("reason", "ring_full"))] == 4
     assert samples["janus_thread_rx_packets_total", (("app", "web"), ("tid", "2"))] == 5
-    assert samples["janus_connections", (("app", "web"), ("tid", "2"))] == 4 + 5 - 6
+    assert samples["janus_connections", (("app", "web"), ("tid", "2"))] == 3
     assert samples["janus_tcp_segments_sent_total", (("app", "web"), ("tid", "2"))] == 1
     assert samples["janus_io_turns_total", (("io", "0"),)] == 100
     assert samples["janus_threads", (("app", "api"),)] == 0

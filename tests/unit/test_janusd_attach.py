@@ -10,6 +10,7 @@ import secrets
 import socket
 import struct
 import subprocess
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -431,6 +432,31 @@ def test_before_mapped_nothing_else_may_come(tmp_path: Path, data: bytes) -> Non
         client.send(data)
         assert await client.hung_up()
         assert made.plane.created[0].calls == ["stop", "reset_peers"]
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("how", ["hang-up", "message"])
+def test_a_session_that_ends_while_it_is_sealed_is_not_torn_down_before(tmp_path: Path, how: str) -> None:
+    async def scenario(made: House) -> None:
+        client = await made.connect()
+        client.send(hello())
+        await client.welcome()
+        session = made.plane.created[0]
+        may_go_on = threading.Event()
+        session.seal = lambda: (may_go_on.wait(5), session.calls.append("seal"))
+        client.send(PLAIN.pack(4, 1, client.generation, 0))
+        if how == "message":
+            client.send(PLAIN.pack(8, 2, client.generation, 0))
+        else:
+            client.sock.close()
+        while made.server.half_open():
+            await asyncio.sleep(0)
+        assert session.calls == []
+        may_go_on.set()
+        while made.sessions.attached():
+            await asyncio.sleep(0)
+        assert session.calls == ["seal", "stop", "reset_peers"]
 
     run(tmp_path, scenario)
 
