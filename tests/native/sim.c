@@ -40,7 +40,7 @@ struct sim_result {
     bool failed;
     char text[256];
     uint64_t trace_hash, packets, virtual_us, steps;
-    uint64_t lost, doubled, damaged, overtaken, queue_full;
+    uint64_t lost, doubled, damaged, overtaken, queue_full, recut;
     uint64_t bytes_received, pairs_done, errors;
     uint64_t resets_sent, retransmitted, timeouts, fast_retransmits, out_of_order, cookies;
     uint64_t dropped[32];
@@ -256,6 +256,7 @@ static void draw_faults(struct sim_rng *r, struct wire_faults *f)
         f->corruption = PICK(r, 0, 0, 10000, 100000);
         f->truncation = PICK(r, 0, 0, 10000);
         f->reordering = PICK(r, 0, 0, 10000, 100000, 500000);
+        f->recut = PICK(r, 0, 0, 50000, 500000);
         f->jitter_us = PICK(r, 0, 0, 0, 10, 1000, 20000);
         f->reorder_us = PICK(r, 10, 1000, 20000, 300000);
     }
@@ -515,6 +516,7 @@ static void gather(struct sim *sim)
     r->damaged = w->damaged;
     r->overtaken = w->overtaken;
     r->queue_full = w->queue_full;
+    r->recut = w->recut;
 }
 
 static void sim_life(struct sim *sim)

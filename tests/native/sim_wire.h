@@ -1,17 +1,20 @@
 /*
- * sim_wire.h: a wire between two simulated hosts that loses, doubles, corrupts, cuts, delays and overtakes, with a rate and a
+ * sim_wire.h: a wire between two simulated hosts that loses, doubles, corrupts, truncates, cuts up, delays and overtakes, with a rate and a
  * finite queue in each direction.  Packets arrive in the order of (time, number).
  */
 #ifndef SIM_WIRE_H
 #define SIM_WIRE_H
 
 #include "sim_host.h"
+#include "wire/bytes.h"
+#include "wire/checksum.h"
+#include "wire/tcp_header.h"
 
 enum { WIRE_PACKETS = 2048, WIRE_BYTES = 2000 };
 
 /* Chances are per million packets. */
 struct wire_faults {
-    uint32_t loss, duplication, corruption, truncation, reordering;
+    uint32_t loss, duplication, corruption, truncation, reordering, recut;
     uint32_t delay_us, jitter_us; /* jitter alone reorders too */
     uint32_t reorder_us;          /* how much later a reordered packet comes at most */
     uint32_t burst;               /* packets lost in a row after a loss, at most */
@@ -35,7 +38,7 @@ struct wire {
     uint32_t free[WIRE_PACKETS];
     uint64_t order, busy_until_us[2];
     uint32_t burst_left[2];
-    uint64_t lost, doubled, damaged, overtaken, queue_full;
+    uint64_t lost, doubled, damaged, overtaken, queue_full, recut;
     uint8_t bytes[WIRE_PACKETS][WIRE_BYTES];
 };
 
@@ -124,6 +127,61 @@ static void wire_put(struct wire *w, const uint8_t *bytes, uint32_t len, uint8_t
     wire_push(w, packet);
 }
 
+/* Makes the packet of payload bytes [from, to) of a TCP packet, as a middlebox would; returns its length. */
+static uint32_t wire_piece(uint8_t *out, const uint8_t *in, uint32_t len, uint32_t from, uint32_t to)
+{
+    bool v6 = in[0] >> 4 == 6;
+    uint32_t ip = v6 ? 40 : 20, header = ip + (in[ip + 12] >> 4) * 4u;
+    uint32_t payload = len - header, l4;
+    struct ip_addr src, dst;
+    uint16_t sum;
+
+    memcpy(out, in, header);
+    memcpy(out + header, in + header + from, to - from);
+    l4 = header - ip + to - from;
+    put_be32(out + ip + 4, get_be32(in + ip + 4) + from);
+    if (to < payload)
+        out[ip + 13] &= (uint8_t) ~(TCP_FIN | TCP_PSH);
+    if (v6) {
+        memcpy(&src, in + 8, 16);
+        memcpy(&dst, in + 24, 16);
+        put_be16(out + 4, (uint16_t)l4);
+    } else {
+        src = ip_addr_from_ipv4(in + 12);
+        dst = ip_addr_from_ipv4(in + 16);
+        put_be16(out + 2, (uint16_t)(20 + l4));
+        memset(out + 10, 0, 2);
+        sum = checksum_finish(checksum_add(0, out, 20));
+        memcpy(out + 10, &sum, 2);
+    }
+    memset(out + ip + 16, 0, 2);
+    sum = checksum_finish(checksum_add(checksum_pseudo(&src, &dst, 6, l4), out + ip, l4));
+    memcpy(out + ip + 16, &sum, 2);
+    return ip + l4;
+}
+
+/* The packet in two pieces that may overlap, in any order. */
+static void wire_put_pieces(struct wire *w, const uint8_t *bytes, uint32_t len, uint8_t to, uint64_t at_us)
+{
+    uint32_t ip = bytes[0] >> 4 == 6 ? 40 : 20, header = ip + (bytes[ip + 12] >> 4) * 4u;
+    uint32_t payload = len - header, cut, overlap, first;
+    uint8_t piece[WIRE_BYTES];
+
+    if (payload < 2 || (bytes[ip + 13] & (TCP_SYN | TCP_RST))) {
+        wire_put(w, bytes, len, to, at_us);
+        return;
+    }
+    cut = rng_between(&w->rng, 1, payload);
+    overlap = rng_below(&w->rng, 2) ? rng_below(&w->rng, cut) : 0;
+    first = wire_piece(piece, bytes, len, 0, cut);
+    wire_put(w, piece, first, to, at_us + rng_below(&w->rng, w->faults.reorder_us + 1));
+    if (cut == payload && overlap == 0)
+        return;
+    first = wire_piece(piece, bytes, len, cut - overlap, payload);
+    wire_put(w, piece, first, to, at_us + rng_below(&w->rng, w->faults.reorder_us + 1));
+    w->recut++;
+}
+
 static bool wire_loses(struct wire *w, uint8_t to)
 {
     if (w->burst_left[to] > 0) {
@@ -161,7 +219,10 @@ static void wire_send(struct wire *w, const uint8_t *bytes, uint32_t len, uint8_
         at += rng_below(&w->rng, w->faults.reorder_us + 1);
         w->overtaken++;
     }
-    wire_put(w, bytes, len, to, at);
+    if (rng_chance(&w->rng, w->faults.recut))
+        wire_put_pieces(w, bytes, len, to, at);
+    else
+        wire_put(w, bytes, len, to, at);
     if (rng_chance(&w->rng, w->faults.duplication)) {
         wire_put(w, bytes, len, to, at + rng_below(&w->rng, w->faults.reorder_us + 1));
         w->doubled++;

@@ -12,7 +12,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 COUNTS = (
-    "packets", "virtual_us", "steps", "lost", "doubled", "damaged", "overtaken", "queue_full",
+    "packets", "virtual_us", "steps", "lost", "doubled", "damaged", "overtaken", "queue_full", "recut",
     "bytes_received", "pairs_done", "errors", "resets_sent", "retransmitted", "timeouts",
     "fast_retransmits", "out_of_order", "cookies",
 )  # fmt: skip
