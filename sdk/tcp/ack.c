@@ -149,7 +149,7 @@ enum tcp_drop ack_process(struct tcp_stack *s, struct tcb *t, const struct input
         ack_new(s, t, e, in, sacked);
     } else if (e != NULL && (sacked != 0 || is_duplicate(t, seg))) {
         s->counters.duplicate_acks++;
-        if (e->dupacks < (t->snd_nxt - t->snd_una) / t->smss + 3 && e->dupacks < UINT16_MAX)
+        if (!(t->flags & TCB_LOSS) && e->dupacks < (t->snd_nxt - t->snd_una) / t->smss + 3 && e->dupacks < UINT16_MAX)
             e->dupacks++;
         recovery_on_duplicate(s, t, e, in->now_us);
     }

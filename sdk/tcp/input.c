@@ -18,7 +18,10 @@
 
 #include <errno.h>
 
-enum { TS_RECENT_AGE_MAX_MS = 24 * 24 * 3600 * 1000 }; /* RFC 7323 5.5 */
+enum {
+    TS_RECENT_AGE_MAX_MS = 24 * 24 * 3600 * 1000, /* RFC 7323 5.5 */
+    MORE_ACKS_MAX = 15,
+};
 
 static bool is_old_timestamp(const struct tcb *t, const struct input *in)
 {
@@ -104,11 +107,15 @@ static void note_timestamp(struct tcb *t, const struct input *in)
     }
 }
 
-/* The ACK that a received text deserves (RFC 9293 3.8.6.3, RFC 5681 4.2). */
+/* The ACK that a received text deserves (RFC 9293 3.8.6.3, RFC 5681 4.2).  Without SACK the peer counts duplicate ACKs, so
+ * each segment out of order in a batch has its own. */
 static void owe_ack_of_text(struct tcp_stack *s, struct tcb *t, const struct input *in, bool in_order)
 {
     struct tcb_ext *e = stack_ext(s, t);
 
+    if (e != NULL && (t->owe & OWE_ACK) && !(t->flags & TCB_SACK) && seq_gt(in->seg.seq, t->rcv_nxt) &&
+        e->more_acks < MORE_ACKS_MAX)
+        e->more_acks++;
     if (e == NULL || !in_order || !reasm_is_empty(&e->reasm) || t->rcv_nxt - t->last_ack_sent >= 2u * e->rmss)
         tcb_owe(s, t, OWE_ACK);
     else if (e->ack_deadline == 0)
@@ -156,8 +163,18 @@ static enum tcp_drop process_text(struct tcp_stack *s, struct tcb *t, struct inp
 /* Eighth: FIN. */
 static enum tcp_drop process_fin(struct tcp_stack *s, struct tcb *t, const struct input *in)
 {
-    if (!(in->seg.flags & TCP_FIN) || in->seg.seq + in->seg.payload_len != t->rcv_nxt || (t->flags & TCB_FIN_RECEIVED))
+    uint32_t fin_seq = in->seg.seq + in->seg.payload_len;
+    bool fin = (in->seg.flags & TCP_FIN) != 0;
+    struct tcb_ext *e = stack_ext(s, t);
+
+    if (fin && seq_gt(fin_seq, t->rcv_nxt) && (e = tcb_borrow_ext(s, t)) != NULL) {
+        t->flags |= TCB_FIN_AHEAD;
+        e->fin_seq = fin_seq;
+        tcb_owe(s, t, OWE_ACK);
+    }
+    if (!(fin && fin_seq == t->rcv_nxt) && !((t->flags & TCB_FIN_AHEAD) && e->fin_seq == t->rcv_nxt))
         return TCP_DROP_NONE;
+    t->flags &= ~(uint32_t)TCB_FIN_AHEAD;
     t->rcv_nxt++;
     t->rcv_adv = seq_max(t->rcv_adv, t->rcv_nxt);
     t->flags |= TCB_FIN_RECEIVED;

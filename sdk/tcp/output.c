@@ -77,10 +77,12 @@ static enum sent output_tcb(struct tcp_stack *s, struct tcb *t, uint64_t now_us,
         result = transmit_data(s, t, now_us, sent, limit);
     if (result == SENT && (t->owe & (OWE_PROBE | OWE_KEEPALIVE)))
         result = transmit_probe(s, t, now_us, sent);
-    if (result != SENT_FULL && (t->owe & OWE_ACK)) {
+    while (result != SENT_FULL && (t->owe & OWE_ACK)) {
         enum sent ack = transmit_ack(s, t, now_us, sent);
 
         result = ack != SENT ? ack : result;
+        if (ack != SENT)
+            break;
     }
     if (result == SENT && (t->owe & OWE_WRITABLE))
         result = output_writable(s, t);

@@ -41,6 +41,7 @@ enum tcb_flag {
     TCB_SYN_LOST = 0x00040000,  /* SYN or SYN-ACK was sent again */
     TCB_ACTIVE = 0x00080000,    /* by tcp_connect() */
     TCB_FORCE_RTX = 0x00100000, /* the first lost segment goes out whatever cwnd says */
+    TCB_FIN_AHEAD = 0x00200000, /* FIN has arrived before its turn, at fin_seq */
 };
 
 /* What tcp_output() is to send; marked by everyone, cleared by output alone. */
@@ -107,6 +108,8 @@ struct tcb_ext {
     uint16_t rmss;               /* largest payload received */
     uint16_t tx_slots, rx_slots; /* rx_slots without those in reasm */
     uint16_t dupacks;
+    uint32_t fin_seq;
+    uint32_t more_acks; /* duplicate ACKs owed beyond the one that OWE_ACK stands for */
     struct reasm reasm;
     struct cc_state cc;
 };

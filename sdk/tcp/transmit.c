@@ -39,8 +39,13 @@ static void ack_is_told(struct tcp_stack *s, struct tcb *t, const struct tcp_opt
 
     if (e != NULL)
         e->ack_deadline = 0;
-    if (e == NULL || reasm_is_empty(&e->reasm) || (options->present & TCP_OPTION_SACK) || !(t->flags & TCB_SACK))
+    if (e == NULL) {
         t->owe &= (uint8_t)~OWE_ACK;
+    } else if (reasm_is_empty(&e->reasm) || (options->present & TCP_OPTION_SACK) ||
+               (!(t->flags & TCB_SACK) && e->more_acks == 0)) {
+        t->owe &= (uint8_t)~OWE_ACK;
+        e->more_acks = 0;
+    }
 }
 
 enum sent transmit_syn(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint32_t *sent)
@@ -77,18 +82,22 @@ enum sent transmit_syn(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint
 
 enum sent transmit_ack(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint32_t *sent)
 {
+    struct tcb_ext *e = stack_ext(s, t);
     struct tcp_options options;
     struct build b;
     enum sent result;
 
     start(s, t, now_us, &b, &options);
     b.wnd = window_advertise(s, t);
-    sack_report(s, t, stack_ext(s, t), &options, (t->flags & TCB_TIMESTAMPS) ? 3 : 4);
+    sack_report(s, t, e, &options, (t->flags & TCB_TIMESTAMPS) ? 3 : 4);
     result = output_control(s, &b);
     if (result != SENT)
         return result;
     ++*sent;
-    ack_is_told(s, t, &options);
+    if (e != NULL && e->more_acks != 0)
+        e->more_acks--;
+    else
+        ack_is_told(s, t, &options);
     return SENT;
 }
 
@@ -116,7 +125,7 @@ static void mark_sent(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uin
             e->rtx_deadline = 0;
             t->backoff = 0;
         }
-        m->flags |= TX_SENT;
+        m->flags = TX_SENT;
         e->tx_unsent = m->next;
         t->snd_nxt = m->seq + m->len;
     }

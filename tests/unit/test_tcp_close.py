@@ -106,10 +106,21 @@ def test_data_then_fin_out_of_order() -> None:
     stack, peer = established()
     peer.send("FA", b"world", seq=6)
     assert stack.state(peer.conn) == "ESTABLISHED"
+    peer.expect("A", ack=1)
     peer.send("A", b"hello", seq=1)
     assert peer.read() == b"helloworld"
-    peer.expect("A", ack=11)
-    peer.send("FA", seq=11)
+    assert stack.eof(peer.conn)  # FIN was not forgotten
+    peer.expect("A", ack=12)
+    assert stack.state(peer.conn) == "CLOSE_WAIT"
+
+
+def test_fin_before_all_data() -> None:
+    stack, peer = established()
+    peer.send("FA", seq=4)
+    assert stack.state(peer.conn) == "ESTABLISHED"
+    peer.expect("A", ack=1)
+    peer.send("A", b"one", seq=1)
+    assert peer.read() == b"one"
     assert stack.eof(peer.conn)
 
 

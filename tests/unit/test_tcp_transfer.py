@@ -479,3 +479,16 @@ def test_a_bad_configuration_is_refused() -> None:
     ):
         with pytest.raises(AssertionError, match="refused"):
             Stack(**bad)
+
+
+@pytest.mark.parametrize("sack_ok", [False, True])
+def test_a_peer_without_sack_gets_a_duplicate_ack_for_each_segment_of_a_batch(sack_ok: bool) -> None:
+    _, peer = established(options=Options(mss=1460, sack_ok=sack_ok))
+    for i in range(5):
+        peer.send("A", b"x" * 10, seq=11 + 10 * i)
+    for _ in range(1 if sack_ok else 5):
+        peer.expect("A", ack=1)
+    peer.silent()
+    peer.send("A", b"y" * 10, seq=1)
+    peer.expect("A", ack=61)
+    peer.silent()
