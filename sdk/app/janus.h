@@ -71,7 +71,7 @@ void janus_wait(struct janus_thread *t, uint64_t timeout_us);
 int janus_fd(const struct janus_thread *t);
 /* True when janus_poll() would find something now. */
 bool janus_pending(const struct janus_thread *t);
-/* Asks for the doorbell.  False: something is there already, do not sleep. */
+/* Asks for the doorbell.  False: something is there already or the last turn may have left news, do not sleep. */
 bool janus_arm(struct janus_thread *t);
 void janus_disarm(struct janus_thread *t);
 /* When the stack wants janus_poll() at the latest; UINT64_MAX: never.  In the time of janus_now_us(). */

@@ -203,8 +203,11 @@ uint32_t janus_poll(struct janus_thread *t)
     done = t->driver.collect(t->driver.context);
     if (done > 0)
         tcp_tx_completed(t->stack);
-    if (t->now_us >= tcp_next_deadline(t->stack))
+    t->busy = n + done > 0;
+    if (t->now_us >= tcp_next_deadline(t->stack)) {
         tcp_advance(t->stack, t->now_us);
+        t->busy = true;
+    }
     return n + done;
 }
 
@@ -212,6 +215,7 @@ bool janus_next_event(struct janus_thread *t, struct tcp_event *event)
 {
     if (!tcp_next_event(t->stack, event))
         return false;
+    t->busy = true;
     thread_note_row(t, event->conn);
     return true;
 }
@@ -240,6 +244,8 @@ bool janus_pending(const struct janus_thread *t)
 
 bool janus_arm(struct janus_thread *t)
 {
+    if (t->busy)
+        return false;
     t->driver.set_sleeping(t->driver.context, true);
     if (!t->driver.pending(t->driver.context))
         return true;

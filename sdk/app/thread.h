@@ -24,6 +24,8 @@ struct janus_thread {
     struct ip_addr addresses[TCP_ADDRESSES_MAX];
     uint32_t address_count;
     uint32_t rows_used;
+    bool
+        busy; /* the last turn changed something: the output after it may have made news, look once more before sleeping */
     uint64_t turns, sleeps, commit_us;
 };
 

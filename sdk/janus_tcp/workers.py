@@ -81,6 +81,8 @@ class Supervisor:
         pid = os.fork()
         if pid == 0:
             ours.close()
+            for end in [w.channel for w in self.workers if w.channel is not None] + self.wake:
+                end.close()  # a pair must break when the parent dies
             _worker_main(self.target, Report(theirs), parent)
         theirs.close()
         worker.pid, worker.channel, worker.online, worker.released = pid, ours, False, False

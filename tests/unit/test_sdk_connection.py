@@ -545,3 +545,56 @@ def test_a_forked_child_cannot_drive_its_parents_stack(pair: Pair) -> None:
         return data
 
     assert pair.run(client()) == b"parent"
+
+
+def test_a_handler_may_end_the_connection_of_a_later_event(pair: Pair) -> None:
+    """Both have data in the same batch; whoever comes first aborts the other one."""
+    met: list[janus_tcp.Connection] = []
+    outcomes: list[str] = []
+
+    async def handle(conn: janus_tcp.Connection) -> None:
+        met.append(conn)
+        try:
+            await conn.recv()
+        except ConnectionAbortedError:
+            outcomes.append("aborted")
+            return
+        outcomes.append("data")
+        for other in met:
+            if other is not conn:
+                other.abort()
+
+    async def client() -> None:
+        both = [await dial(pair), await dial(pair)]
+        await janus_tcp.sleep(1)
+        for conn in both:
+            await conn.send(b"x")
+        await janus_tcp.sleep(1)
+        for conn in both:
+            conn.abort()
+
+    pair.serve(handle, PORT)
+    pair.run(client())
+    assert outcomes == ["data", "aborted"]
+    pair.settle()
+
+
+def test_a_handler_that_goes_on_after_its_connection_is_closed(pair: Pair) -> None:
+    ended: list[float] = []
+
+    async def handle(conn: janus_tcp.Connection) -> None:
+        conn.close()
+        await janus_tcp.sleep(5)
+        ended.append(pair.now_s)
+
+    async def client() -> bytes:
+        conn = await dial(pair)
+        data = await conn.recv()
+        conn.close()
+        return data
+
+    pair.serve(handle, PORT)
+    assert pair.run(client()) == b""
+    assert pair.server.tasks == 1
+    pair.settle()
+    assert len(ended) == 1

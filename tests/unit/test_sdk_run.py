@@ -13,6 +13,7 @@ import janus_tcp
 import pytest
 from janus_tcp.__main__ import load, main
 from janus_tcp.addresses import pack, resolve, unpack
+from janus_tcp.run import drop_privileges
 from janus_tcp.workers import Report, supervise
 
 
@@ -84,6 +85,22 @@ def test_a_host_that_names_nobody() -> None:
     with pytest.raises(ValueError, match="names no host"):
         resolve("0.0.0.0", 80)
     assert resolve("localhost", 80) in (pack("127.0.0.1"), pack("::1"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has privileges to drop")
+def test_privileges_are_dropped_for_good() -> None:
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            drop_privileges("nobody", None)
+            dropped = 0 not in (*os.getresuid(), *os.getresgid()) and 0 not in os.getgroups()
+            with pytest.raises(PermissionError):
+                os.setuid(0)
+            code = 0 if dropped else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 # --- workers ---
