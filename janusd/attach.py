@@ -1,6 +1,6 @@
 """The attach server: a Unix SEQPACKET socket on which apps ask for TCP threads (sdk/shm/attach.h).
 
-    accept --> HELLO within 1 s --> WELCOME + fds --> MAPPED within 5 s --> READY --> LISTEN, ONLINE ... -->
+    accept --> HELLO within 1 s --> WELCOME + fds --> MAPPED within 10 s --> READY --> LISTEN, ONLINE ... -->
     the end
 
 Everything that comes in is hostile: messages are received without a control buffer, so that a file
@@ -33,7 +33,7 @@ log = logging.getLogger("janusd.attach")
 
 HALF_OPEN_MAX = 64
 HELLO_TIMEOUT_S = 1.0
-MAPPED_TIMEOUT_S = 5.0
+MAPPED_TIMEOUT_S = 10.0
 ACCEPTS_PER_TURN = 16
 MESSAGES_PER_TURN = 16
 MESSAGES_PER_S = 1000
@@ -123,7 +123,7 @@ class AttachServer:
         self.bad_messages = 0
         self.refusals = 0
         # Populating large regions takes its time, which the control thread has not.
-        self.sealer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="seal")
+        self.sealer = ThreadPoolExecutor(max_workers=4, thread_name_prefix="seal")
         self._listener = listener
         self._peers: set[Peer] = set()
 

@@ -209,6 +209,9 @@ class Sessions:
             "app detached", extra=_fields(session, reason=reason, slots=slots.total, slots_held=slots.held)
         )
         key = (self.app_ids[session.app], session.tid, session.generation)
+        if not attached.sealed:  # its pages may still be pulled away: nothing of it is read
+            attached.plane.free()
+            return
         try:
             attached.plane.reset_peers(RESETS_PER_S)
         except GlueError as error:

@@ -431,7 +431,7 @@ def test_before_mapped_nothing_else_may_come(tmp_path: Path, data: bytes) -> Non
         await client.welcome()
         client.send(data)
         assert await client.hung_up()
-        assert made.plane.created[0].calls == ["stop", "reset_peers"]
+        assert made.plane.created[0].calls == ["stop", "free"]
 
     run(tmp_path, scenario)
 
@@ -456,7 +456,7 @@ def test_a_session_that_ends_while_it_is_sealed_is_not_torn_down_before(tmp_path
         may_go_on.set()
         while made.sessions.attached():
             await asyncio.sleep(0)
-        assert session.calls == ["seal", "stop", "reset_peers"]
+        assert session.calls == ["seal", "stop", "free"]
 
     run(tmp_path, scenario)
 
