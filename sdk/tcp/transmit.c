@@ -136,7 +136,8 @@ static void mark_sent(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uin
 static enum sent send_slot(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint32_t slot, uint64_t now_us)
 {
     struct tx_slot *m = &s->tx[slot];
-    bool with_fin = (t->flags & (TCB_FIN_QUEUED | TCB_FIN_SENT)) == TCB_FIN_QUEUED && slot == e->tx_last;
+    bool with_fin = slot == e->tx_last && (t->flags & TCB_FIN_QUEUED) &&
+                    (t->flags & (TCB_FIN_SENT | TCB_FIN_LOST)) != TCB_FIN_SENT;
     uint32_t spare = t->smss > m->len ? (uint32_t)t->smss - m->len : 0;
     struct tcp_options options;
     uint32_t offset, len;
@@ -161,8 +162,8 @@ static enum sent send_slot(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e
     mark_sent(s, t, e, slot, now_us);
     ack_is_told(s, t, &options);
     if (with_fin) {
-        t->flags |= TCB_FIN_SENT;
-        t->snd_nxt++;
+        t->snd_nxt += (t->flags & TCB_FIN_SENT) == 0;
+        t->flags = (t->flags | TCB_FIN_SENT) & ~(uint32_t)TCB_FIN_LOST;
     }
     return SENT;
 }

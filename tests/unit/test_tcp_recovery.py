@@ -279,9 +279,10 @@ def test_data_and_fin_are_both_lost() -> None:
     stack.shutdown(peer.conn)
     seqs(peer)
     stack.advance(300 * MS)
-    peer.expect("A", SMSS, seq=1)
-    peer.send("A", ack=1 + SMSS)
-    peer.expect("FA", seq=1 + SMSS)
+    peer.expect("FA", SMSS, seq=1)
+    peer.silent()
+    peer.send("A", ack=2 + SMSS)
+    assert stack.state(peer.conn) == "FIN_WAIT_2"
 
 
 def test_idle_restart() -> None:
