@@ -16,13 +16,14 @@ CFLAGS_CHECK ?= -O1 -g -fno-omit-frame-pointer -fsanitize=undefined -fno-sanitiz
 DPDK_CFLAGS = $(shell pkg-config --cflags libdpdk)
 
 SDK_SRC    := $(wildcard sdk/wire/*.c sdk/shm/*.c sdk/csb/*.c sdk/tcp/*.c sdk/coro/*.c sdk/app/*.c)
+CORO_ASM   := $(wildcard sdk/coro/switch_$(shell uname -m).S)
 GLUE_PURE  := $(wildcard $(addprefix dpdk_glue/,$(addsuffix .c,classify ledger txcheck services routes reset rows refuse stats)))
 GLUE_SRC   := $(wildcard dpdk_glue/*.c)
 NATIVE     ?= $(patsubst tests/native/%.cdef,%,$(wildcard tests/native/*.cdef))
 
-SDK_OBJ    := $(SDK_SRC:%.c=$(BUILD)/%.o)
+SDK_OBJ    := $(SDK_SRC:%.c=$(BUILD)/%.o) $(CORO_ASM:%.S=$(BUILD)/%.o)
 GLUE_OBJ   := $(GLUE_SRC:%.c=$(BUILD)/%.o)
-CHECK_OBJ  := $(SDK_SRC:%.c=$(BUILD_CHECK)/%.o) $(GLUE_PURE:%.c=$(BUILD_CHECK)/%.o)
+CHECK_OBJ  := $(SDK_SRC:%.c=$(BUILD_CHECK)/%.o) $(CORO_ASM:%.S=$(BUILD_CHECK)/%.o) $(GLUE_PURE:%.c=$(BUILD_CHECK)/%.o)
 
 LIBS       := $(BUILD)/libjanus.a
 ifneq ($(JANUS_WITHOUT_DPDK),1)
@@ -53,6 +54,12 @@ $(BUILD)/%.o: %.c
 
 $(BUILD_CHECK)/%.o: %.c
 	@mkdir -p $(@D) && echo "  cc $< (check)" && $(CC) $(BASE) $(CFLAGS_CHECK) -c $< -o $@
+
+$(BUILD)/%.o: %.S
+	@mkdir -p $(@D) && echo "  as $<" && $(CC) -Isdk -g -MMD -MP -c $< -o $@
+
+$(BUILD_CHECK)/%.o: %.S
+	@mkdir -p $(@D) && echo "  as $< (check)" && $(CC) -Isdk -g -MMD -MP -c $< -o $@
 
 -include $(SDK_OBJ:.o=.d) $(GLUE_OBJ:.o=.d) $(CHECK_OBJ:.o=.d)
 

@@ -1,0 +1,171 @@
+/* images.c: runs and slots. */
+#include "coro/images.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static void *map_zero(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    return p == MAP_FAILED ? NULL : p;
+}
+
+int images_init(struct coro_images *m, size_t bytes_max)
+{
+    size_t chunks = (bytes_max + IMAGE_CHUNK_BYTES - 1) / IMAGE_CHUNK_BYTES;
+
+    *m = (struct coro_images){.runs_max = (uint32_t)(chunks * IMAGE_CHUNK_RUNS)};
+    m->reserved_bytes = (chunks + 1) * IMAGE_CHUNK_BYTES;
+    m->reserved = mmap(NULL, m->reserved_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (m->reserved == MAP_FAILED) {
+        m->reserved = NULL;
+        return -ENOMEM;
+    }
+    m->base = (uint8_t *)(((uintptr_t)m->reserved + IMAGE_CHUNK_BYTES - 1) & ~(uintptr_t)(IMAGE_CHUNK_BYTES - 1));
+    m->runs = map_zero(m->runs_max * sizeof *m->runs);
+    m->chunk_touched = map_zero(chunks);
+    if (m->runs == NULL || m->chunk_touched == NULL) {
+        images_finish(m);
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+void images_finish(struct coro_images *m)
+{
+    if (m->reserved != NULL)
+        munmap(m->reserved, m->reserved_bytes);
+    if (m->runs != NULL)
+        munmap(m->runs, m->runs_max * sizeof *m->runs);
+    if (m->chunk_touched != NULL)
+        munmap(m->chunk_touched, m->runs_max / IMAGE_CHUNK_RUNS);
+    *m = (struct coro_images){0};
+}
+
+/* The first run of a chunk makes the chunk's memory usable. */
+static bool open_chunk(struct coro_images *m, uint32_t run)
+{
+    uint8_t *chunk = m->base + (size_t)run * IMAGE_RUN_BYTES;
+
+    if (mprotect(chunk, IMAGE_CHUNK_BYTES, PROT_READ | PROT_WRITE) != 0)
+        return false;
+    madvise(chunk, IMAGE_CHUNK_BYTES, MADV_HUGEPAGE);
+    return true;
+}
+
+static void list_run(struct coro_images *m, uint32_t run)
+{
+    struct image_run *r = &m->runs[run];
+
+    r->prev = 0;
+    r->next = m->partial[r->units];
+    if (r->next != 0)
+        m->runs[r->next - 1].prev = run + 1;
+    m->partial[r->units] = run + 1;
+}
+
+static void unlist_run(struct coro_images *m, uint32_t run)
+{
+    struct image_run *r = &m->runs[run];
+
+    if (r->prev != 0)
+        m->runs[r->prev - 1].next = r->next;
+    else
+        m->partial[r->units] = r->next;
+    if (r->next != 0)
+        m->runs[r->next - 1].prev = r->prev;
+}
+
+/* A free run becomes one of slots of this class. */
+static bool add_run(struct coro_images *m, uint32_t units)
+{
+    uint32_t run;
+
+    if (m->free_runs != 0) {
+        run = m->free_runs - 1;
+        m->free_runs = m->runs[run].next;
+    } else if (m->runs_fresh < m->runs_max) {
+        run = m->runs_fresh;
+        if (run % IMAGE_CHUNK_RUNS == 0 && !open_chunk(m, run))
+            return false;
+        m->runs_fresh++;
+    } else {
+        return false;
+    }
+    m->runs[run] = (struct image_run){.units = (uint16_t)units};
+    m->chunk_touched[run / IMAGE_CHUNK_RUNS] = 1;
+    list_run(m, run);
+    return true;
+}
+
+uint32_t images_take(struct coro_images *m, uint32_t units)
+{
+    struct image_run *r;
+    uint32_t run, slot;
+
+    assert(units >= 1 && units <= IMAGE_RUN_UNITS);
+    if (m->partial[units] == 0 && !add_run(m, units))
+        return IMAGE_NONE;
+    run = m->partial[units] - 1;
+    r = &m->runs[run];
+    if (r->free != 0) {
+        slot = r->free - 1u;
+        memcpy(&r->free, images_at(m, run * IMAGE_RUN_UNITS + slot * units), sizeof r->free);
+    } else {
+        slot = r->fresh++;
+    }
+    r->live++;
+    if (r->free == 0 && r->fresh == IMAGE_RUN_UNITS / units)
+        unlist_run(m, run);
+    m->live++;
+    m->live_units += units;
+    return run * IMAGE_RUN_UNITS + slot * units;
+}
+
+void images_give(struct coro_images *m, uint32_t image)
+{
+    uint32_t run = image / IMAGE_RUN_UNITS;
+    struct image_run *r = &m->runs[run];
+    bool was_full = r->free == 0 && r->fresh == IMAGE_RUN_UNITS / r->units;
+
+    assert(r->units != 0 && r->live > 0 && image % IMAGE_RUN_UNITS % r->units == 0);
+    m->live--;
+    m->live_units -= r->units;
+    memcpy(images_at(m, image), &r->free, sizeof r->free);
+    r->free = (uint16_t)(image % IMAGE_RUN_UNITS / r->units + 1);
+    r->live--;
+    if (was_full)
+        list_run(m, run);
+    if (r->live == 0) {
+        unlist_run(m, run);
+        r->units = 0;
+        r->next = m->free_runs;
+        m->free_runs = run + 1;
+    }
+}
+
+void images_trim(struct coro_images *m)
+{
+    for (uint32_t first = 0; first < m->runs_fresh; first += IMAGE_CHUNK_RUNS) {
+        bool used = false;
+
+        for (uint32_t run = first; run < first + IMAGE_CHUNK_RUNS && run < m->runs_fresh; run++)
+            used |= m->runs[run].units != 0;
+        if (used || !m->chunk_touched[first / IMAGE_CHUNK_RUNS])
+            continue;
+        madvise(m->base + (size_t)first * IMAGE_RUN_BYTES, IMAGE_CHUNK_BYTES, MADV_DONTNEED);
+        m->chunk_touched[first / IMAGE_CHUNK_RUNS] = 0;
+    }
+}
+
+uint64_t images_held_bytes(const struct coro_images *m)
+{
+    uint64_t chunks = 0;
+
+    for (uint32_t chunk = 0; chunk * IMAGE_CHUNK_RUNS < m->runs_fresh; chunk++)
+        chunks += m->chunk_touched[chunk];
+    return chunks * IMAGE_CHUNK_BYTES;
+}

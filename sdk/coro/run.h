@@ -1,0 +1,147 @@
+/*
+ * run.h: the calls that a loop makes for every event, inlined into it.
+ *
+ *   for each event:  coro_prefetch_image() of one about 10 ahead
+ *                    request = coro_load(s, co, owner);      the stack is in place: the request can be served into it
+ *                    outcome = coro_run(s, result);          the handler goes on until it waits again or ends
+ *
+ * Between load and run the scheduler must not be used otherwise.  A handler cannot run another coroutine of its own scheduler.
+ */
+#ifndef CORO_RUN_H
+#define CORO_RUN_H
+
+#include "coro/coro.h"
+#include "coro/enter.h"
+#include "coro/images.h"
+#include "coro/offsets.h"
+#include "coro/stacks.h"
+
+#include <assert.h>
+
+/* Private but for the inlined functions below. */
+struct coro_sched {
+    void *sp; /* of the coroutine that is to run, or was left last; null when its handler returned */
+    void *host_sp, *host_fp, *host_pc;
+    char *top;   /* of the stack in use */
+    void *owner; /* of the current coroutine */
+    struct coro *current;
+    bool direct; /* images are just copied: shared stack, no templates, no poison */
+    struct coro_images images;
+    struct coro_templates *templates;
+    struct coro_stack run_stack;
+    struct coro_stacks stacks;
+    struct coro_options options;
+    size_t run_guard_bytes;
+    uint64_t started, ended, dropped, too_deep, no_memory;
+};
+_Static_assert(offsetof(struct coro_sched, sp) == CORO_OFFSET_SP, "switch_*.S");
+_Static_assert(offsetof(struct coro_sched, host_sp) == CORO_OFFSET_HOST_SP, "switch_*.S");
+_Static_assert(offsetof(struct coro_sched, host_fp) == CORO_OFFSET_HOST_FP, "switch_*.S");
+_Static_assert(offsetof(struct coro_sched, host_pc) == CORO_OFFSET_HOST_PC, "switch_*.S");
+
+/* The general forms, out of line. */
+void coro_load_(struct coro_sched *s, struct coro *co);
+enum coro_outcome coro_park_(struct coro_sched *s, struct coro *co);
+bool coro_prepare_(struct coro_sched *s, struct coro *co, void (*fn)(void *owner), void *owner);
+
+/* Two machine words at once: SSE2 and NEON are part of the base architectures. */
+typedef uint64_t coro_pair __attribute__((vector_size(16), may_alias));
+
+/* Whole units from end to end: the bytes below the stack pointer that come along are dead. */
+static inline __attribute__((always_inline, no_sanitize("address"))) void
+coro_copy_units(char *to_end, const char *from_end, size_t units)
+{
+    coro_pair *to = (coro_pair *)to_end;
+    const coro_pair *from = (const coro_pair *)from_end;
+
+    for (size_t i = 0; i < units; i++) {
+        coro_pair high = from[-1], low = from[-2];
+
+        to[-1] = high;
+        to[-2] = low;
+        to -= 2;
+        from -= 2;
+    }
+}
+
+static inline size_t coro_units(size_t words)
+{
+    return (words + 3) / 4;
+}
+
+/* Its image is on the way into the cache: for the coroutine that comes about ten events later.  struct coro itself is the owner's
+ * to fetch before. */
+static inline void coro_prefetch_image(const struct coro_sched *s, const struct coro *co)
+{
+    const char *p;
+
+    if (co->state == CORO_KEPT) {
+        p = images_at(&s->images, co->image);
+        __builtin_prefetch(p, 1);
+        if (co->words > 4)
+            __builtin_prefetch(p + 64, 1);
+        for (size_t line = 2; line * 8 <= co->words && line < 24; line++)
+            __builtin_prefetch(p + line * 64, 1);
+    } else if (co->state == CORO_PATCHED) {
+        __builtin_prefetch(images_at(&s->images, co->image), 1);
+    } else if (co->state == CORO_SEPARATE) {
+        __builtin_prefetch(s->stacks.at[co->image].sp, 1);
+        __builtin_prefetch((char *)s->stacks.at[co->image].sp + 64, 1);
+    }
+}
+
+/* Puts a waiting coroutine's stack in place; returns the request it waits with.  owner is what it was started with, at the same
+ * address or moved together with what it contains. */
+static inline __attribute__((always_inline)) uint64_t coro_load(struct coro_sched *s, struct coro *co, void *owner)
+{
+    assert(s->current == NULL && co->state != CORO_NEW);
+    s->current = co;
+    s->owner = owner;
+    if (__builtin_expect(co->state == CORO_KEPT, 1)) {
+        size_t units = coro_units(co->words);
+
+        s->sp = s->top - (size_t)co->words * 8;
+        coro_copy_units(s->top, (const char *)images_at(&s->images, co->image) + units * IMAGE_UNIT, units);
+    } else {
+        coro_load_(s, co);
+    }
+    return *(const uint64_t *)s->sp;
+}
+
+/* Lets the loaded coroutine go on: its coro_wait() returns result.  Afterwards its stack is stored again. */
+static inline __attribute__((always_inline)) enum coro_outcome coro_run(struct coro_sched *s, struct coro_result result)
+{
+    struct coro *co;
+    size_t bytes;
+
+    coro_enter(s, result);
+    co = s->current;
+    s->current = NULL;
+    bytes = (size_t)((uintptr_t)s->top - (uintptr_t)s->sp);
+    if (__builtin_expect(s->direct && co->state == CORO_KEPT && coro_units(bytes / 8) == coro_units(co->words), 1)) {
+        size_t units = coro_units(bytes / 8);
+
+        co->words = (uint16_t)(bytes / 8);
+        coro_copy_units((char *)images_at(&s->images, co->image) + units * IMAGE_UNIT, s->top, units);
+        return CORO_WAITS;
+    }
+    return coro_park_(s, co);
+}
+
+/* Begins fn(owner) in a new coroutine and runs it until it waits or ends. */
+static inline __attribute__((always_inline)) enum coro_outcome coro_start(struct coro_sched *s, struct coro *co,
+                                                                          void (*fn)(void *owner), void *owner)
+{
+    assert(s->current == NULL && co->state == CORO_NEW);
+    if (!coro_prepare_(s, co, fn, owner))
+        return CORO_NO_MEMORY;
+    return coro_run(s, (struct coro_result){0, 0});
+}
+
+/* True inside a coroutine of s. */
+static inline bool coro_inside(const struct coro_sched *s)
+{
+    return s->current != NULL;
+}
+
+#endif
