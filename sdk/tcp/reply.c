@@ -5,14 +5,24 @@
 
 #include "tcp/build.h"
 
+/* A batch that asks twice in a row for the same is answered once. */
+static bool is_same(const struct reply *r, const struct flow *flow, uint8_t laddr_index, uint8_t flags, uint32_t seq,
+                    uint32_t ack)
+{
+    return r->seq == seq && r->ack == ack && r->flags == flags && r->laddr_index == laddr_index &&
+           r->rport == flow->rport && r->lport == flow->lport && ip_addr_equal(&r->raddr, &flow->raddr);
+}
+
 struct reply *reply_add(struct tcp_stack *s, const struct flow *flow, uint8_t laddr_index, uint8_t flags, uint32_t seq,
                         uint32_t ack)
 {
-    struct reply *r;
+    struct reply *r = &s->replies[(s->reply_first + s->reply_count - 1) % REPLIES_MAX];
 
-    if (s->reply_count == REPLIES_MAX)
-        return NULL;
-    r = &s->replies[(s->reply_first + s->reply_count++) % REPLIES_MAX];
+    if (s->reply_count == 0 || !is_same(r, flow, laddr_index, flags, seq, ack)) {
+        if (s->reply_count == REPLIES_MAX)
+            return NULL;
+        r = &s->replies[(s->reply_first + s->reply_count++) % REPLIES_MAX];
+    }
     *r = (struct reply){
         .raddr = flow->raddr,
         .rport = flow->rport,
