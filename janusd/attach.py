@@ -36,7 +36,8 @@ HELLO_TIMEOUT_S = 1.0
 MAPPED_TIMEOUT_S = 10.0
 ACCEPTS_PER_TURN = 16
 MESSAGES_PER_TURN = 16
-MESSAGES_PER_S = 1000
+MESSAGES_PER_S = 200
+MESSAGES_BURST = 512
 BACKLOG = 128
 SO_PEERPIDFD = 77  # Linux 6.5
 SO_PEERGROUPS = getattr(socket, "SO_PEERGROUPS", 59)
@@ -203,7 +204,7 @@ class Peer:
         self._sock = sock
         self._pidfd = pidfd
         self._who = who
-        self._allowance = float(MESSAGES_PER_S)
+        self._allowance = float(MESSAGES_BURST)
         self._allowed_at = server.loop.time()
         self._deadline = server.loop.call_later(HELLO_TIMEOUT_S, self.end, "no HELLO in time")
         self._pause: asyncio.TimerHandle | None = None
@@ -257,7 +258,7 @@ class Peer:
         loop = self._server.loop
         now = loop.time()
         refill = (now - self._allowed_at) * MESSAGES_PER_S
-        self._allowance = min(float(MESSAGES_PER_S), self._allowance + refill)
+        self._allowance = min(float(MESSAGES_BURST), self._allowance + refill)
         self._allowed_at = now
         if self._allowance < 1:
             loop.remove_reader(self._sock)

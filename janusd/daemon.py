@@ -365,6 +365,7 @@ class Daemon:
     def _tick(self) -> None:
         self._timer = self.loop.call_later(TICK_S, self._tick)
         self.slow_path.tick()
+        self.sessions.save_if_needed()
         if self._ticks % SNAPSHOT_EVERY_TICKS == 0:
             self.collector.snapshot = self._snapshot()
         self._ticks += 1

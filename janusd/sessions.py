@@ -78,6 +78,7 @@ class Sessions:
         self._resetting: dict[tuple[int, int, int], PlaneSession] = {}
         self.app_ids = {app.name: number for number, app in enumerate(config.apps, 1)}
         self.recovering = False
+        self._unsaved = False
 
     # --- start and end of it all ---
 
@@ -147,7 +148,7 @@ class Sessions:
         welcome = self._welcome(session, grant)
         attached = Attached(session, plane, welcome)
         self._attached[session.app, session.tid, session.generation] = attached
-        self._save()
+        self._save_now()
         log.info("app attached", extra=_fields(session, resumed=resumed, huge_pages=plane.info().huge))
         return attached
 
@@ -181,8 +182,17 @@ class Sessions:
         if session.listens != before:
             if session.online:
                 self._publish_services()
-            self._save()
+            self._unsaved = True  # an app that resumes repeats its listens: this can wait
         return None
+
+    def save_if_needed(self) -> None:
+        """Save what could wait, now and then."""
+        if self._unsaved:
+            self._save_now()
+
+    def _save_now(self) -> None:
+        self._unsaved = False
+        self._save()
 
     def online(self, attached: Attached) -> None:
         """The thread joins its app's circle."""
@@ -193,7 +203,7 @@ class Sessions:
             self._publish_circle(session.app)
         if changed:
             self._publish_services()
-            self._save()
+            self._save_now()
             log.info("thread online", extra=_fields(session, listens=len(session.listens)))
         if self.recovering and self._registry.waiting() == 0:
             self.end_recovery()
@@ -245,7 +255,7 @@ class Sessions:
             log.warning("session was not resumed", extra=_fields(session))
         if expired:
             self._publish_services()
-            self._save()
+            self._save_now()
         self._publish_policy()
 
     # --- its parts ---
@@ -259,7 +269,7 @@ class Sessions:
         self._leave(session)
         if session.online:
             self._publish_services()
-        self._save()
+        self._save_now()
 
     def _leave(self, session: Session) -> None:
         if self._balancer.leave(session.app, session.tid):
