@@ -6,6 +6,14 @@
 #include "tcp/rxq.h"
 #include "tcp/seq.h"
 
+/* The largest window: of the buffer, and of what the field can say. */
+static uint32_t largest(const struct tcp_stack *s, const struct tcb *t)
+{
+    uint32_t field = (uint32_t)UINT16_MAX << t->rcv_wind_shift;
+
+    return s->config.rcv_buf_bytes < field ? s->config.rcv_buf_bytes : field;
+}
+
 /* Bytes from RCV.NXT that there is room for. */
 static uint32_t room(const struct tcp_stack *s, const struct tcb *t)
 {
@@ -14,6 +22,7 @@ static uint32_t room(const struct tcp_stack *s, const struct tcb *t)
     uint32_t bytes = s->config.rcv_buf_bytes > unread ? s->config.rcv_buf_bytes - unread : 0;
     uint64_t slots = (uint64_t)rxq_slots_left(s, e) * t->smss;
 
+    bytes = bytes < largest(s, t) ? bytes : largest(s, t);
     return slots < bytes ? (uint32_t)slots : bytes;
 }
 
@@ -47,7 +56,7 @@ bool window_is_worth_telling(const struct tcp_stack *s, const struct tcb *t)
 
     if (offered < t->smss)
         return opened != 0;
-    return opened >= 2u * t->smss && offered < s->config.rcv_buf_bytes / 2;
+    return opened >= 2u * t->smss && offered < largest(s, t) / 2;
 }
 
 uint8_t window_shift(uint32_t rcv_buf_bytes)
