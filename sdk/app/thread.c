@@ -149,6 +149,7 @@ static void move_in(struct janus_thread *t)
     tcp_rebase(t->stack, &t->env, region_rows(&s->region), env_rings_move_tx, env_rings_move_rx, t->now_us,
                RESEND_SPREAD_US);
     env_rings_rebase_end(&s->rings);
+    region_a2j(&s->region)->rows_used.value = t->rows_used;
     session_moved(s);
     tcp_tx_completed(t->stack);
 }

@@ -296,6 +296,7 @@ def test_janusd_dies_and_comes_back_and_connections_go_on(janusd: FakeJanusd, wh
     assert [h.resume for h in janusd.hellos] == [0, 0, 1, 1]
     by_tid = {h.token[0]: s for h, s in zip(janusd.hellos[2:], janusd.sessions[2:], strict=True)}
     transfer.fakes = by_tid[0], by_tid[1]
+    assert [lib.fake_rows_used(s) for s in transfer.fakes] == [1, 1]
     transfer.run(transfer.is_complete)
     assert transfer.received == transfer.data
     assert sorted(janusd.requests) == [(LISTEN, PORT), (ONLINE, 0), (ONLINE, 0)]
