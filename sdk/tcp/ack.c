@@ -41,24 +41,31 @@ void ack_update_window(struct tcp_stack *s, struct tcb *t, const struct tcp_segm
     t->snd_wnd = wnd;
 }
 
-/* One measurement from an ACK of new data: by the segment's own time, or by the echoed timestamp when one was sent twice. */
-static void sample_rtt(const struct tcp_stack *s, struct tcb *t, const struct tcb_ext *e, const struct input *in,
-                       const struct rtxq_acked *acked)
+/* One measurement from an ACK of new data: by the segment's own time, or by the echoed timestamp when one was sent twice.  False:
+ * there was none (RFC 6298 3).  An echo from before the last transmission may come from a copy whose first ACK was lost: such a
+ * "round trip" contains the timeout itself and would double RTO each time.  Only an ACK that comes too soon to be one of the
+ * last transmission proves that the round trip is that long. */
+static bool sample_rtt(struct tcb *t, const struct tcb_ext *e, const struct input *in, const struct rtxq_acked *acked)
 {
     uint32_t flight = t->snd_nxt - t->snd_una + acked->bytes;
     uint32_t samples = (flight + 2u * t->smss - 1) / (2u * t->smss);
+    uint32_t since_us = (uint32_t)in->now_us - acked->sent_us;
     uint32_t elapsed_ms;
 
-    (void)s;
+    if (acked->bytes == 0)
+        return false;
     if (acked->sample) {
-        rtt_sample(&t->rtt, (uint32_t)in->now_us - acked->sent_us, samples);
-        return;
+        rtt_sample(&t->rtt, since_us, samples);
+        return true;
     }
     if (!(t->flags & TCB_TIMESTAMPS) || !(in->seg.options.present & TCP_OPTION_TIMESTAMPS))
-        return;
+        return false;
     elapsed_ms = stack_now_ms(in->now_us) + e->ts_base - in->seg.options.tsecr;
-    if (elapsed_ms < RTT_SAMPLE_MAX_US / 1000)
-        rtt_sample(&t->rtt, (elapsed_ms + (elapsed_ms == 0)) * 1000, samples);
+    if (elapsed_ms >= RTT_SAMPLE_MAX_US / 1000 ||
+        (elapsed_ms > since_us / 1000 + 1 && since_us >= rtt_srtt_us(&t->rtt)))
+        return false;
+    rtt_sample(&t->rtt, (elapsed_ms + (elapsed_ms == 0)) * 1000, samples);
+    return true;
 }
 
 static void grow_cwnd(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct input *in, uint32_t flight,
@@ -96,9 +103,10 @@ static void ack_new(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const
 
     rtxq_ack(s, e, ack, &acked);
     t->snd_una = ack;
-    t->backoff = 0;
-    if (acked.bytes != 0)
-        sample_rtt(s, t, e, in, &acked);
+    if (sample_rtt(t, e, in, &acked))
+        t->backoff = 0; /* not before: RFC 6298 5.7, and Karn's algorithm would never learn a long round trip */
+    else if (t->backoff > BACKOFF_KEPT)
+        t->backoff = BACKOFF_KEPT;
     if ((t->flags & TCB_FIN_SENT) && ack == t->snd_nxt)
         ack_fin(s, t, e, in->now_us);
     if (recovery_on_ack(s, t, e, acked.bytes))
