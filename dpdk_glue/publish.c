@@ -33,7 +33,8 @@ int glue_addresses_set(struct glue *g, const struct glue_address *list, uint32_t
             rc = refuse(why, ENODEV, "address number %u names port number %u, which is not open", i, list[i].port);
     }
     if (rc == 0) {
-        memcpy(g->addresses, list, count * sizeof *list);
+        if (count != 0)
+            memcpy(g->addresses, list, count * sizeof *list);
         g->address_count = count;
         swap_services(g, fresh);
     } else {
@@ -57,7 +58,8 @@ int glue_services_set(struct glue *g, const struct glue_service *list, uint32_t 
     if (rc == 0 && fresh == NULL)
         rc = -why->code;
     if (rc == 0) {
-        memcpy(copy, list, count * sizeof *list);
+        if (count != 0)
+            memcpy(copy, list, count * sizeof *list);
         free(g->service_list);
         g->service_list = copy;
         g->service_count = count;
