@@ -136,8 +136,8 @@ static void mark_sent(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uin
 static enum sent send_slot(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint32_t slot, uint64_t now_us)
 {
     struct tx_slot *m = &s->tx[slot];
-    bool with_fin = slot == e->tx_last && (t->flags & TCB_FIN_QUEUED) &&
-                    (t->flags & (TCB_FIN_SENT | TCB_FIN_LOST)) != TCB_FIN_SENT;
+    bool with_fin =
+        slot == e->tx_last && (t->flags & TCB_FIN_QUEUED) && (t->flags & (TCB_FIN_SENT | TCB_FIN_LOST)) != TCB_FIN_SENT;
     uint32_t spare = t->smss > m->len ? (uint32_t)t->smss - m->len : 0;
     struct tcp_options options;
     uint32_t offset, len;

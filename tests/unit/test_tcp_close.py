@@ -254,6 +254,7 @@ def test_paws_forgets_after_24_days() -> None:
     peer.ts = 500
     assert peer.send("A", b"late") == "none"
     assert peer.read() == b"late"
+    stack.advance(40 * MS)
     peer.expect("A")
     assert peer.send("A", b"next") == "none"
 
