@@ -105,7 +105,10 @@ def test_an_index_read_back_from_shared_memory_is_never_used() -> None:
 
 
 def test_doorbell_flag_is_set_for_any_value_but_zero() -> None:
-    flag = ffi.new("uint32_t[16]")
+    memory = ffi.new("uint8_t[128]")
+    flag = ffi.cast(
+        "uint32_t *", memory + -int(ffi.cast("uintptr_t", memory)) % 64
+    )  # a cache line of its own
     assert not lib.test_doorbell_wanted(flag)
     lib.test_doorbell_arm(flag)
     assert lib.test_doorbell_wanted(flag)
