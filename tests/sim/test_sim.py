@@ -22,7 +22,16 @@ def test_drawn_seeds() -> None:
     assert not failed, "\n".join(failed)
     assert len(outcomes) == count
     if count >= 100:  # the faults and the ways out of them were there
-        for name in ("lost", "doubled", "damaged", "overtaken", "recut", "timeouts", "fast_retransmits", "cookies"):
+        for name in (
+            "lost",
+            "doubled",
+            "damaged",
+            "overtaken",
+            "recut",
+            "timeouts",
+            "fast_retransmits",
+            "cookies",
+        ):
             assert sum(o.counts[name] for o in outcomes) > 0, name
 
 
