@@ -54,7 +54,9 @@ def values_of(sockets: Sockets) -> dict[str, Any]:
         "tcpi_rttvar": info.rttvar_us,
         "tcpi_snd_mss": info.smss,
         "tcpi_snd_cwnd": info.cwnd_bytes // segment,
-        "tcpi_snd_ssthresh": SSTHRESH_NONE if info.ssthresh_bytes == 2**32 - 1 else info.ssthresh_bytes // segment,
+        "tcpi_snd_ssthresh": SSTHRESH_NONE
+        if info.ssthresh_bytes == 2**32 - 1
+        else info.ssthresh_bytes // segment,
         "tcpi_unacked": -(-info.flight_bytes // segment),
         "tcpi_notsent_bytes": info.unsent_bytes,
         "tcpi_snd_wnd": info.snd_wnd,

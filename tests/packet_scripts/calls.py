@@ -317,5 +317,3 @@ def bits(value: Value) -> int:
     if unknown:
         raise Unsupported(f"poll events {sorted(unknown)}")
     return sum(POLL[n] for n in names(value))
-
-

@@ -9,11 +9,14 @@ def options_match(want: tuple[Option, ...], got: tuple[Option, ...]) -> bool:
     """The same options in the same order; TSval and TSecr are judged apart."""
     if [o.kind for o in want] != [o.kind for o in got]:
         return False
-    return all(
-        w.kind == "TS" or all(a in (None, b) for a, b in zip(w.numbers, g.numbers, strict=False))
-        and len(w.numbers) == len(g.numbers)
-        for w, g in zip(want, got, strict=True)
-    )
+    for w, g in zip(want, got, strict=True):
+        if w.kind == "TS":
+            continue
+        if len(w.numbers) != len(g.numbers):
+            return False
+        if any(a not in (None, b) for a, b in zip(w.numbers, g.numbers, strict=True)):
+            return False
+    return True
 
 
 def of_kind(options: tuple[Option, ...] | None, kind: str) -> Option | None:

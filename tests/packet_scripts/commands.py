@@ -15,7 +15,16 @@ ADDRESSES = {
     "ipv4-mapped-ipv6": ("192.168.0.1", "192.0.2.1"),
 }
 # Options of the program that say how to run, not what to show.
-PASSED_OVER = {"verbose", "debug", "dry_run", "gateway_ip", "netmask_ip", "non_fatal", "so_filename", "init_scripts"}
+PASSED_OVER = {
+    "verbose",
+    "debug",
+    "dry_run",
+    "gateway_ip",
+    "netmask_ip",
+    "non_fatal",
+    "so_filename",
+    "init_scripts",
+}
 # What a sysctl asks for, and the value with which it asks for what the core does anyway; "" for any.
 SYSCTLS = {
     "tcp_timestamps": "1",
@@ -102,7 +111,7 @@ def apply_command(text: str, machine: Machine) -> None:
     """A shell command: sysctls are settings, defaults.sh sets what is the default here; anything else is a skip."""
     for line in filter(None, (part.strip() for part in re.split(r"[\n;]|&&", text))):
         words = shlex.split(line, comments=True)
-        if not words or words[0].endswith(("defaults.sh", "set_sysctls.py")) and len(words) == 1:
+        if not words or (words[0].endswith(("defaults.sh", "set_sysctls.py")) and len(words) == 1):
             continue
         if words[0] == "sysctl" or words[0].endswith("set_sysctls.py"):
             for word in (w for w in words[1:] if not w.startswith("-")):

@@ -1,8 +1,9 @@
 """One 4-tuple of a script: the map between its small numbers and those on the wire.
 
-Sequence numbers count from the initial ones of both ends.  The peer's is ours to choose, and lies shortly before the wrap; the stack's is
-seen in its SYN, and taken as 0 until then.  A TSval of the stack is known by the name that the script gave it when it was sent.
-Payload is a function of its place in the stream, so that what arrives in the wrong place is noticed.
+Sequence numbers count from the initial ones of both ends.  The peer's is ours to choose, and lies shortly before the
+wrap; the stack's is seen in its SYN, and taken as 0 until then.  A TSval of the stack is known by the name that the
+script gave it when it was sent.  Payload is a function of its place in the stream, so that what arrives in the wrong
+place is noticed.
 """
 
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ class Flow:
     local_isn: int | None = None
     remote_syn: int = 0  # the script's number of the peer's SYN
     local_syn: int = 0
+    offered_syn: int | None = None  # of a SYN on a 4-tuple in use: the stack may begin anew, or not
     tsvals: dict[int, int] = field(default_factory=dict)  # of the stack: the script's -> the wire's
     ts_shift: int | None = None  # wire minus script of the last one, in ticks
 
@@ -38,9 +40,10 @@ class Flow:
         """A packet of the script that the stack is to receive."""
         flags = flags_to_bits(p.flags)
         if flags & 2 and not flags & 4:
-            if p.seq != self.remote_syn:  # another connection on the same 4-tuple
-                self.local_isn = None
-            self.remote_syn = p.seq
+            if self.local_isn is None:
+                self.remote_syn = p.seq
+            elif p.seq != self.remote_syn:
+                self.offered_syn = p.seq
         isn = self.local_isn or 0
         options = []
         for o in p.options or ():
@@ -51,7 +54,7 @@ class Flow:
                 options.append(Option("sack", tuple((n or 0) + isn for n in o.numbers)))
             else:
                 options.append(o)
-        place = p.seq - self.remote_syn - (0 if "S" in p.flags else 1)
+        place = 0 if "S" in p.flags else p.seq - self.remote_syn - 1
         return Segment(
             self.remote_ip,
             self.local_ip,
@@ -70,9 +73,11 @@ class Flow:
 
     def learn(self, segment: Segment, script_seq: int) -> None:
         """The stack's SYN tells its initial number."""
-        if segment.flags & 2 and self.local_isn is None:
+        if segment.flags & 2 and (self.local_isn is None or self.offered_syn is not None):
             self.local_isn = (segment.seq - script_seq) % 2**32
             self.local_syn = script_seq
+            self.remote_syn = self.remote_syn if self.offered_syn is None else self.offered_syn
+            self.offered_syn = None
 
     def to_script(self, segment: Segment) -> Packet:
         """What the stack sent, in the script's numbers.  TSval stays the wire's."""

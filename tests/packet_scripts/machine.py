@@ -128,10 +128,10 @@ class Machine:
         lib.tcp_check(self.tcp)
         self.step()
 
-    def is_empty(self) -> bool:
-        """After everything was closed: the core holds no slot."""
+    def is_tidy(self) -> bool:
+        """When no connection is left: the core holds no slot either."""
         if self.tcp is None:
             return True
         usage = ffi.new("struct tcp_usage *")
         lib.tcp_usage(self.tcp, usage)
-        return not (usage.rx_slots_held or usage.tx_slots_held or usage.conns)
+        return bool(usage.conns) or not (usage.rx_slots_held or usage.tx_slots_held)

@@ -104,7 +104,9 @@ class Runner:
         elif isinstance(body, Command):
             apply_command(body.text, self.machine)
         elif isinstance(body, Icmp):
-            raise Unsupported(f"{'inbound' if body.inbound else 'outbound'} ICMP {body.kind} {body.code}".rstrip())
+            raise Unsupported(
+                f"{'inbound' if body.inbound else 'outbound'} ICMP {body.kind} {body.code}".rstrip()
+            )
 
     def assertion(self, event: Event, body: Code) -> None:
         try:
@@ -152,7 +154,11 @@ class Runner:
             if index is None:
                 break
             more = sent[index]
-            if more.seq != (first.seq + len(first.data)) % 2**32 or not more.data or more.at_us != first.at_us:
+            if (
+                more.seq != (first.seq + len(first.data)) % 2**32
+                or not more.data
+                or more.at_us != first.at_us
+            ):
                 break
             sent.pop(index)
             first = replace(first, data=first.data + more.data, flags=first.flags | more.flags)
@@ -236,7 +242,9 @@ class Runner:
             return
         slack = self.settings.tolerance_us
         if w.result is None and w.problem is None:
-            self.machine.advance_to(w.until_us + slack, until=lambda: w.result is not None or w.problem is not None)
+            self.machine.advance_to(
+                w.until_us + slack, until=lambda: w.result is not None or w.problem is not None
+            )
         self.waiting = None
         if isinstance(w.problem, Unsupported):
             raise w.problem
@@ -268,12 +276,14 @@ class Runner:
             return
         self.machine.step()
         if self.strict_end and self.machine.sent:
-            raise self.fail(last, f"a packet that no line expects\n    actual:   {self.show(self.machine.sent[0])}")
+            raise self.fail(
+                last, f"a packet that no line expects\n    actual:   {self.show(self.machine.sent[0])}"
+            )
         for s in list(self.sockets.table.values()):
             s.reset_on_close = True
             self.sockets.close(s)
         self.machine.step()
-        assert self.machine.is_empty() or not self.strict_end, "the core holds slots of closed connections"
+        assert self.machine.is_tidy(), "the core holds slots of closed connections"
 
 
 def run_file(path: Path, *, strict_end: bool = True) -> Script:

@@ -114,7 +114,16 @@ class Sockets:
             m.start()
             conn = ffi.new("uint32_t *")
             got = lib.tcp_connect(
-                m.tcp, m.ip(self.local_ip), s.port, m.ip(self.remote_ip), port, ffi.NULL, ffi.NULL, 0, m.core_us, conn
+                m.tcp,
+                m.ip(self.local_ip),
+                s.port,
+                m.ip(self.remote_ip),
+                port,
+                ffi.NULL,
+                ffi.NULL,
+                0,
+                m.core_us,
+                conn,
             )
             if got:
                 return fail(errno.errorcode[-int(got)])
@@ -160,7 +169,9 @@ class Sockets:
             s.read_place += got
         return got
 
-    def read(self, s: Socket, count: int, *, peek: bool = False, dont_wait: bool = False, whole: bool = False) -> Blocking:
+    def read(
+        self, s: Socket, count: int, *, peek: bool = False, dont_wait: bool = False, whole: bool = False
+    ) -> Blocking:
         if s.conn is None:
             return fail("ENOTCONN")
         done = 0

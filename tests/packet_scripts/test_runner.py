@@ -21,10 +21,16 @@ WRONG = {
     "flags": ("+0 write(4, ..., 100) = 100\n+0 > . 1:101(100) ack 1", "flags differ"),
     "sequence number": ("+0 write(4, ..., 100) = 100\n+0 > P. 2:102(100) ack 1", "sequence numbers differ"),
     "length": ("+0 write(4, ..., 100) = 100\n+0 > P. 1:100(99) ack 1", "lengths differ"),
-    "acknowledgment": ("+0 write(4, ..., 100) = 100\n+0 > P. 1:101(100) ack 2", "acknowledgment numbers differ"),
+    "acknowledgment": (
+        "+0 write(4, ..., 100) = 100\n+0 > P. 1:101(100) ack 2",
+        "acknowledgment numbers differ",
+    ),
     "window": ("+0 write(4, ..., 100) = 100\n+0 > P. 1:101(100) ack 1 win 5", "windows differ"),
     "option too many": ("+0 write(4, ..., 100) = 100\n+0 > P. 1:101(100) ack 1 <mss 1460>", "options differ"),
-    "urgent pointer": ("+0 write(4, ..., 100) = 100\n+0 > P. 1:101(100) ack 1 urg 1", "urgent pointers differ"),
+    "urgent pointer": (
+        "+0 write(4, ..., 100) = 100\n+0 > P. 1:101(100) ack 1 urg 1",
+        "urgent pointers differ",
+    ),
     "ECN": ("+0 write(4, ..., 100) = 100\n+0 > [ect0] P. 1:101(100) ack 1", "ECN fields differ"),
     "too early": ("+0 write(4, ..., 100) = 100\n+.1 > P. 1:101(100) ack 1", "expected at 0.2"),
     "too late": ("+0 < P. 1:101(100) ack 1 win 65535\n+.02 > . 1:1(0) ack 101", "no packet was sent"),
@@ -33,11 +39,17 @@ WRONG = {
     "nobody expects it": ("+0 write(4, ..., 100) = 100", "a packet that no line expects"),
     "return value": ("+0 read(4, ..., 10) = 10", "read() waits"),
     "result": ("+0 < P. 1:11(10) ack 1 win 65535\n+0 read(4, ..., 100) = 100", "read() returned 10"),
-    "errno": ("+0 fcntl(4, F_SETFL, O_RDWR|O_NONBLOCK) = 0\n+0 read(4, ..., 9) = -1 EPIPE", "returned -1 EAGAIN"),
+    "errno": (
+        "+0 fcntl(4, F_SETFL, O_RDWR|O_NONBLOCK) = 0\n+0 read(4, ..., 9) = -1 EPIPE",
+        "returned -1 EAGAIN",
+    ),
     "success for an error": ("+0 close(4) = -1 EBADF", "close() returned 0"),
     "closed descriptor": ("+0 read(7, ..., 10) = 0", "descriptor 7 is not open"),
     "descriptor twice": ("+0 socket(..., SOCK_STREAM, 0) = 4", "descriptor 4 is open already"),
-    "blocked too long": ("+0...0.1 read(4, ..., 10) = 10\n+.2 < P. 1:11(10) ack 1 win 100", "read() returned at 0.3"),
+    "blocked too long": (
+        "+0...0.1 read(4, ..., 10) = 10\n+.2 < P. 1:11(10) ack 1 win 100",
+        "read() returned at 0.3",
+    ),
     "blocked too short": (
         "+0...0.2 read(4, ..., 10) = 10\n+.1 < P. 1:11(10) ack 1 win 100\n+.04 > . 1:1(0) ack 11",
         "read() returned at 0.2",

@@ -1,4 +1,4 @@
-"""Every packet script is a test; a script in pending/ must still fail, so that one whose subject was mended is moved."""
+"""Every packet script is a test; one in pending/ must still fail, so that it is moved when its subject is mended."""
 
 import re
 from pathlib import Path
@@ -40,7 +40,9 @@ def test_pending_script_is_listed_and_still_fails(path: Path) -> None:
 @pytest.mark.parametrize("path", SCRIPTS + PENDING, ids=name)
 def test_script_names_what_it_shows(path: Path) -> None:
     comment = parse(str(path), path.read_text()).first_comment
-    assert re.search(r"RFC \d{3,4}\b", comment), "the first comment names the RFC and section that the script shows"
+    assert re.search(r"RFC \d{3,4}\b", comment), (
+        "the first comment names the RFC and section that the script shows"
+    )
 
 
 def test_the_table_of_pending_scripts_has_no_dead_lines() -> None:

@@ -21,10 +21,10 @@ def address(text: str) -> bytes:
 def checksum(data: bytes) -> int:
     """The Internet checksum of data."""
     data += b"\0" * (len(data) % 2)
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    return 0xFFFF - total
 
 
 def flags_to_bits(flags: str) -> int:
@@ -119,8 +119,15 @@ class Segment:
         total = checksum(src + dst + struct.pack("!II", len(tcp), PROTOCOL_TCP) + tcp)
         tcp[16:18] = struct.pack("!H", total ^ self.bad_checksum)
         if len(src) == 16:
-            return struct.pack("!IHBB", 6 << 28 | self.ecn << 20, len(tcp), PROTOCOL_TCP, 64) + src + dst + bytes(tcp)
-        ip = bytearray(struct.pack("!BBHHHBBH", 0x45, self.ecn, 20 + len(tcp), 0, 0x4000, 64, PROTOCOL_TCP, 0))
+            return (
+                struct.pack("!IHBB", 6 << 28 | self.ecn << 20, len(tcp), PROTOCOL_TCP, 64)
+                + src
+                + dst
+                + bytes(tcp)
+            )
+        ip = bytearray(
+            struct.pack("!BBHHHBBH", 0x45, self.ecn, 20 + len(tcp), 0, 0x4000, 64, PROTOCOL_TCP, 0)
+        )
         ip += src + dst
         ip[10:12] = struct.pack("!H", checksum(bytes(ip)))
         return bytes(ip + tcp)
