@@ -121,7 +121,7 @@ static void mark_sent(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uin
         t->flags &= ~(uint32_t)TCB_FORCE_RTX;
     } else {
         s->counters.bytes_sent += m->len;
-        if (t->snd_una == t->snd_nxt) { /* what runs is the persist timer, if any */
+        if (t->snd_una == t->snd_nxt && e->rtx_deadline != 0) { /* of the persist timer */
             e->rtx_deadline = 0;
             t->backoff = 0;
         }

@@ -9,8 +9,11 @@ import pytest
 
 from tests.sim import runner
 
+# Failed before the mend that the name tells of.  A seed means what sim_draw() makes of it: whoever changes the
+# drawing looks for new ones by undoing the mend.
 KNOWN_BAD = {
-    "the first seed": 1,
+    "what waits behind a hole kept out what fills it": 374,
+    "hole, many connections, few slots": 116,
 }
 
 

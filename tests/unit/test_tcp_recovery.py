@@ -58,6 +58,52 @@ def test_timeout_backs_off_and_resumes() -> None:
     assert stack.info(peer.conn).srtt_us == 50 * MS  # Karn: no sample of what was sent twice
 
 
+@pytest.mark.parametrize(
+    ("late_ms", "echo_first", "sampled"),
+    [
+        pytest.param(60, False, True, id="echo of the last copy"),
+        pytest.param(200, True, False, id="echo of the first copy, whose ACK was lost"),
+        pytest.param(20, True, True, id="echo of the first copy, too soon to be of the last"),
+    ],
+)
+def test_what_an_echo_of_a_segment_sent_twice_tells(late_ms: int, echo_first: bool, sampled: bool) -> None:
+    stack, peer = established(options=Options(mss=SMSS, ts=(1000, 0)))
+    stack.send(peer.conn, b"x")
+    peer.expect("A", b"x")
+    stack.now_us += 50 * MS
+    peer.send("A")
+    srtt_us = stack.info(peer.conn).srtt_us
+    stack.send(peer.conn, b"hello")
+    first = peer.expect("A", b"hello").options.ts
+    stack.advance(300 * MS)  # beyond RTO: a second copy
+    peer.collect()
+    last = peer.queue[-1].options.ts
+    peer.queue.clear()
+    assert first is not None
+    assert last is not None
+    stack.now_us += late_ms * MS
+    peer.tsecr = first[0] if echo_first else last[0]
+    peer.send("A")
+    info = stack.info(peer.conn)
+    assert (info.srtt_us != srtt_us) == sampled
+    assert (info.rto_us == info.srtt_us + max(4 * info.rttvar_us, 200 * MS)) == sampled  # else backed off
+
+
+def test_a_round_trip_longer_than_rto_is_learned_without_timestamps() -> None:
+    stack, peer = flight(1)  # RTO is 250 ms
+    copies = []
+    for number in range(4):
+        copies.append(0)
+        for _ in range(900):
+            stack.advance(1 * MS)
+            copies[-1] += len(seqs(peer))
+        peer.send("A", ack=1 + (number + 1) * SMSS)
+        stack.send(peer.conn, pattern(SMSS))
+    assert copies[0] > 1
+    assert copies[-1] == 1  # RFC 6298 5.7: backoff lasts until a segment is sent but once, and is measured
+    assert stack.info(peer.conn).srtt_us > 100 * MS
+
+
 def test_a_peer_that_is_gone_times_out() -> None:
     stack, peer = flight(1)
     stack.output()
