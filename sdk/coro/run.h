@@ -15,8 +15,10 @@
 #include "coro/images.h"
 #include "coro/offsets.h"
 #include "coro/stacks.h"
+#include "coro/templates.h"
 
 #include <assert.h>
+#include <string.h>
 
 /* Private but for the inlined functions below. */
 struct coro_sched {
@@ -25,7 +27,8 @@ struct coro_sched {
     char *top;   /* of the stack in use */
     void *owner; /* of the current coroutine */
     struct coro *current;
-    bool direct; /* images are just copied: shared stack, no templates, no poison */
+    bool quick;  /* shared stack, no poison */
+    bool direct; /* quick, and no templates: images are just copied */
     struct coro_images images;
     struct coro_templates *templates;
     struct coro_stack run_stack;
@@ -44,16 +47,23 @@ void coro_load_(struct coro_sched *s, struct coro *co);
 enum coro_outcome coro_park_(struct coro_sched *s, struct coro *co);
 bool coro_prepare_(struct coro_sched *s, struct coro *co, void (*fn)(void *owner), void *owner);
 
+enum { CORO_COPIED_HERE = 8 }; /* units */
+
 /* Two machine words at once: SSE2 and NEON are part of the base architectures. */
 typedef uint64_t coro_pair __attribute__((vector_size(16), may_alias));
 
-/* Whole units from end to end: the bytes below the stack pointer that come along are dead. */
+/* Whole units from end to end: the bytes below the stack pointer that come along are dead.  Small images are copied here, for
+ * the call and the dispatch of memcpy take longer than they. */
 static inline __attribute__((always_inline, no_sanitize("address"))) void
 coro_copy_units(char *to_end, const char *from_end, size_t units)
 {
-    coro_pair *to = (coro_pair *)to_end;
-    const coro_pair *from = (const coro_pair *)from_end;
+    coro_pair *to = (coro_pair *)(void *)to_end;
+    const coro_pair *from = (const coro_pair *)(const void *)from_end;
 
+    if (__builtin_expect(units > CORO_COPIED_HERE, 0)) {
+        memcpy(to_end - units * IMAGE_UNIT, from_end - units * IMAGE_UNIT, units * IMAGE_UNIT);
+        return;
+    }
     for (size_t i = 0; i < units; i++) {
         coro_pair high = from[-1], low = from[-2];
 
@@ -64,14 +74,28 @@ coro_copy_units(char *to_end, const char *from_end, size_t units)
     }
 }
 
+/* True when the words from sp to top are the template's, which is turned to their owner.  Word by word, for a load that
+ * spans two words just pushed has to wait until both are in the cache. */
+static inline bool coro_is_template(const struct coro_template *m, const void *sp, const void *top)
+{
+    const uint64_t *own = top, *same = m->image + TEMPLATE_WORDS_MAX;
+    uint64_t differs = 0;
+
+    if ((size_t)((uintptr_t)top - (uintptr_t)sp) != (size_t)m->words * 8)
+        return false;
+    for (int i = -(int)m->words; i < 0; i++)
+        differs |= own[i] ^ same[i];
+    return differs == 0;
+}
+
 static inline size_t coro_units(size_t words)
 {
     return (words + 3) / 4;
 }
 
 /* Its image is on the way into the cache: for the coroutine that comes about ten events later.  struct coro itself is the owner's
- * to fetch before. */
-static inline void coro_prefetch_image(const struct coro_sched *s, const struct coro *co)
+ * to fetch before.  always_inline, or gcc takes it for a function without effect and leaves the call out. */
+static inline __attribute__((always_inline)) void coro_prefetch_image(const struct coro_sched *s, const struct coro *co)
 {
     const char *p;
 
@@ -90,6 +114,23 @@ static inline void coro_prefetch_image(const struct coro_sched *s, const struct 
     }
 }
 
+/* The template's image, turned to the current owner.  The words that move are stored after the copy, not before it, for the same
+ * reason. */
+static inline void coro_load_template_(struct coro_sched *s, struct coro *co)
+{
+    struct coro_template *m = s->templates->at[co->words];
+    uint64_t *end = (uint64_t *)(void *)s->top, delta = (uintptr_t)s->owner - m->owner;
+
+    s->sp = s->top - (size_t)m->words * 8;
+    coro_copy_units(s->top, (const char *)(m->image + TEMPLATE_WORDS_MAX), coro_units(m->words));
+    m->owner = (uintptr_t)s->owner;
+    for (uint64_t moves = m->moves; moves != 0; moves &= moves - 1) {
+        int i = __builtin_ctzll(moves);
+
+        end[i - TEMPLATE_WORDS_MAX] = m->image[i] += delta;
+    }
+}
+
 /* Puts a waiting coroutine's stack in place; returns the request it waits with.  owner is what it was started with, at the same
  * address or moved together with what it contains. */
 static inline __attribute__((always_inline)) uint64_t coro_load(struct coro_sched *s, struct coro *co, void *owner)
@@ -97,7 +138,9 @@ static inline __attribute__((always_inline)) uint64_t coro_load(struct coro_sche
     assert(s->current == NULL && co->state != CORO_NEW);
     s->current = co;
     s->owner = owner;
-    if (__builtin_expect(co->state == CORO_KEPT, 1)) {
+    if (co->state == CORO_TEMPLATED) {
+        coro_load_template_(s, co);
+    } else if (co->state == CORO_KEPT) {
         size_t units = coro_units(co->words);
 
         s->sp = s->top - (size_t)co->words * 8;
@@ -112,17 +155,21 @@ static inline __attribute__((always_inline)) uint64_t coro_load(struct coro_sche
 static inline __attribute__((always_inline)) enum coro_outcome coro_run(struct coro_sched *s, struct coro_result result)
 {
     struct coro *co;
-    size_t bytes;
 
     coro_enter(s, result);
     co = s->current;
     s->current = NULL;
-    bytes = (size_t)((uintptr_t)s->top - (uintptr_t)s->sp);
-    if (__builtin_expect(s->direct && co->state == CORO_KEPT && coro_units(bytes / 8) == coro_units(co->words), 1)) {
-        size_t units = coro_units(bytes / 8);
+    if (s->direct && co->state == CORO_KEPT) {
+        size_t words = (size_t)((uintptr_t)s->top - (uintptr_t)s->sp) / 8, units = coro_units(words);
 
-        co->words = (uint16_t)(bytes / 8);
+        if (units != coro_units(co->words))
+            return coro_park_(s, co);
+        co->words = (uint16_t)words;
         coro_copy_units((char *)images_at(&s->images, co->image) + units * IMAGE_UNIT, s->top, units);
+        return CORO_WAITS;
+    }
+    if (s->quick && co->state == CORO_TEMPLATED && coro_is_template(s->templates->at[co->words], s->sp, s->top)) {
+        s->templates->at[co->words]->hits++;
         return CORO_WAITS;
     }
     return coro_park_(s, co);

@@ -56,7 +56,7 @@ static int make_stacks(struct coro_sched *s)
         return 0;
     }
     s->run_guard_bytes = RUN_GUARD_BYTES;
-    if (!stack_map(&s->run_stack, s->options.stack_bytes, s->run_guard_bytes, s))
+    if (!stack_map(&s->run_stack, s->options.stack_bytes, s->run_guard_bytes, 0, s))
         return -ENOMEM;
     s->top = s->run_stack.top;
     error = images_init(&s->images, s->options.image_bytes_max);
@@ -77,7 +77,8 @@ int coro_sched_new(const struct coro_options *options, struct coro_sched **out)
     if (s == NULL)
         return -ENOMEM;
     s->options = o;
-    s->direct = o.backend == CORO_SHARED && !o.templates && !o.poison;
+    s->quick = o.backend == CORO_SHARED && !o.poison;
+    s->direct = s->quick && !o.templates;
     error = make_stacks(s);
     if (error == 0)
         error = overflow_watch(s);
@@ -128,13 +129,18 @@ bool coro_prepare_(struct coro_sched *s, struct coro *co, void (*fn)(void *owner
     return true;
 }
 
-/* A template's image, and the words in which this coroutine differs: a bitmap, then the words in order. */
-static void load_patched(struct coro_sched *s, const struct coro *co, uint64_t *image)
+/* Puts the words in place in which this coroutine differs: a bitmap, then the words in order. */
+static void apply_patch(const uint64_t *patch, uint64_t *end)
 {
-    const uint64_t *patch = images_at(&s->images, co->image);
-
     for (uint64_t differs = *patch++; differs != 0; differs &= differs - 1)
-        image[__builtin_ctzll(differs)] = *patch++;
+        end[__builtin_ctzll(differs) - TEMPLATE_WORDS_MAX] = *patch++;
+}
+
+static void make_patch(uint64_t *patch, const uint64_t *end, uint64_t differs)
+{
+    *patch++ = differs;
+    for (; differs != 0; differs &= differs - 1)
+        *patch++ = end[__builtin_ctzll(differs) - TEMPLATE_WORDS_MAX];
 }
 
 void coro_load_(struct coro_sched *s, struct coro *co)
@@ -144,10 +150,9 @@ void coro_load_(struct coro_sched *s, struct coro *co)
         s->sp = s->stacks.at[co->image].sp;
         return;
     }
-    templates_write(s->templates, co->words, (uintptr_t)s->owner, s->top);
-    s->sp = s->top - (size_t)s->templates->at[co->words]->words * 8;
+    coro_load_template_(s, co);
     if (co->state == CORO_PATCHED)
-        load_patched(s, co, s->sp);
+        apply_patch(images_at(&s->images, co->image), (uint64_t *)(void *)s->top);
 }
 
 static void release(struct coro_sched *s, struct coro *co)
@@ -195,9 +200,6 @@ static bool store_whole(struct coro_sched *s, struct coro *co, size_t words)
 
 static bool store_patched(struct coro_sched *s, struct coro *co, uint16_t id, uint64_t differs, uint32_t units)
 {
-    const uint64_t *image = s->sp;
-    uint64_t *patch;
-
     templates_use(s->templates, id);
     if (!take_slot(s, co, units)) {
         templates_leave(s->templates, id);
@@ -205,10 +207,7 @@ static bool store_patched(struct coro_sched *s, struct coro *co, uint16_t id, ui
     }
     co->state = CORO_PATCHED;
     co->words = id;
-    patch = images_at(&s->images, co->image);
-    *patch++ = differs;
-    for (; differs != 0; differs &= differs - 1)
-        *patch++ = image[__builtin_ctzll(differs)];
+    make_patch(images_at(&s->images, co->image), (const uint64_t *)(const void *)s->top, differs);
     return true;
 }
 
@@ -216,7 +215,7 @@ static bool store_patched(struct coro_sched *s, struct coro *co, uint16_t id, ui
 static bool store_by_template(struct coro_sched *s, struct coro *co, size_t words)
 {
     uint64_t differs = 0;
-    uint16_t id = templates_match(s->templates, s->sp, (uint32_t)words, (uintptr_t)s->owner, &differs);
+    uint16_t id = templates_match(s->templates, s->top, (uint32_t)words, (uintptr_t)s->owner, &differs);
     size_t units = coro_units(1 + (size_t)__builtin_popcountll(differs));
 
     if (id == TEMPLATE_NONE)

@@ -30,8 +30,8 @@ struct coro_stacks {
     size_t bytes, guard_bytes;
 };
 
-/* Maps one; false when there is no memory or the process has too many mappings. */
-bool stack_map(struct coro_stack *stack, size_t bytes, size_t guard_bytes, struct coro_sched *s);
+/* Maps one whose top is color lines below its end; false when there is no memory or the process has too many mappings. */
+bool stack_map(struct coro_stack *stack, size_t bytes, size_t guard_bytes, uint32_t color, struct coro_sched *s);
 void stack_unmap(struct coro_stack *stack, size_t bytes, size_t guard_bytes);
 
 /* A stack's number; UINT32_MAX: there is none. */

@@ -7,8 +7,8 @@
 
 enum {
     CREDIT_START = 16,
-    CREDIT_MAX = 256,
-    REMADE_MAX = 8,
+    CREDIT_MAX = 1 << 16,
+    REMADE_MAX = 6,
     PROBES = 8,
 };
 
@@ -55,9 +55,9 @@ static void free_template(struct coro_templates *t, uint16_t id)
     t->count--;
 }
 
-static bool make(struct coro_templates *t, struct template_place *p, const uint64_t *image, uintptr_t owner)
+static bool make(struct coro_templates *t, struct template_place *p, const uint64_t *end, uintptr_t owner)
 {
-    struct template *m = calloc(1, sizeof *m);
+    struct coro_template *m = aligned_alloc(_Alignof(struct coro_template), sizeof *m);
     uint16_t id = 0;
 
     while (id < TEMPLATE_COUNT_MAX && t->at[id] != NULL)
@@ -67,55 +67,67 @@ static bool make(struct coro_templates *t, struct template_place *p, const uint6
         p->off = true;
         return false;
     }
-    *m = (struct template){.pc = p->pc, .words = p->words, .place = (uint16_t)(p - t->places), .owner = owner};
-    for (uint32_t i = 0; i < p->words; i++) {
-        m->word[i] = image[i];
-        m->moves[i] = image[i] - owner < t->owner_bytes ? UINT64_MAX : 0;
+    *m = (struct coro_template){.words = p->words, .place = (uint16_t)(p - t->places), .owner = owner};
+    for (uint32_t i = TEMPLATE_WORDS_MAX - p->words; i < TEMPLATE_WORDS_MAX; i++) {
+        m->image[i] = end[(int)i - TEMPLATE_WORDS_MAX];
+        m->moves |= (uint64_t)(m->image[i] - owner < t->owner_bytes) << i;
     }
     t->at[id] = m;
     t->count++;
     p->template_id = id;
-    p->credit = (int16_t)(CREDIT_START << (p->remade < 4 ? p->remade : 4));
+    p->credit = CREDIT_START << p->remade;
     return true;
 }
 
-static bool remake(struct coro_templates *t, struct template_place *p, const uint64_t *image, uintptr_t owner)
+static bool remake(struct coro_templates *t, struct template_place *p, const uint64_t *end, uintptr_t owner)
 {
-    struct template *old = t->at[p->template_id];
+    struct coro_template *old = t->at[p->template_id];
 
     p->remade++;
     old->retired = true;
     if (old->users == 0)
         free_template(t, p->template_id);
-    return make(t, p, image, owner);
+    return make(t, p, end, owner);
 }
 
-static uint64_t compare(const struct template *m, const uint64_t *image, uintptr_t owner)
+/* Mismatches outweigh the hits since the template was made, so that it is time for another. */
+static bool is_unlucky(struct template_place *p, struct coro_template *m)
 {
-    uint64_t delta = owner - m->owner, any = 0, differs = 0;
+    int64_t credit = (int64_t)p->credit + m->hits - 1;
 
-    for (uint32_t i = 0; i < m->words; i++)
-        any |= (m->word[i] + (m->moves[i] & delta)) ^ image[i];
-    if (any != 0)
-        for (uint32_t i = 0; i < m->words; i++)
-            differs |= (uint64_t)(m->word[i] + (m->moves[i] & delta) != image[i]) << i;
-    return differs;
+    m->hits = 0;
+    p->credit = credit < CREDIT_MAX ? (int32_t)credit : CREDIT_MAX;
+    return p->credit <= 0 && p->remade < REMADE_MAX;
 }
 
-uint16_t templates_match(struct coro_templates *t, const uint64_t *image, uint32_t words, uintptr_t owner,
-                         uint64_t *differs)
+static void turn(struct coro_template *m, uintptr_t owner)
 {
-    struct template_place *p = find_place(t, image[CORO_WORD_PC], words);
+    uint64_t delta = owner - m->owner;
+
+    m->owner = owner;
+    for (uint64_t moves = m->moves; moves != 0; moves &= moves - 1)
+        m->image[__builtin_ctzll(moves)] += delta;
+}
+
+uint16_t templates_match(struct coro_templates *t, const void *top, uint32_t words, uintptr_t owner, uint64_t *differs)
+{
+    const uint64_t *end = top;
+    struct template_place *p = find_place(t, end[(int)CORO_WORD_PC - (int)words], words);
+    struct coro_template *m;
 
     if (p == NULL || p->off)
         return TEMPLATE_NONE;
-    if (p->template_id == TEMPLATE_NONE && !make(t, p, image, owner))
+    if (p->template_id == TEMPLATE_NONE && !make(t, p, end, owner))
         return TEMPLATE_NONE;
-    *differs = compare(t->at[p->template_id], image, owner);
+    m = t->at[p->template_id];
+    turn(m, owner);
+    *differs = 0;
+    for (uint32_t i = TEMPLATE_WORDS_MAX - words; i < TEMPLATE_WORDS_MAX; i++)
+        *differs |= (uint64_t)(m->image[i] != end[(int)i - TEMPLATE_WORDS_MAX]) << i;
     if (*differs == 0) {
-        p->credit += p->credit < CREDIT_MAX;
-    } else if (p->remade < REMADE_MAX && --p->credit <= 0) {
-        if (!remake(t, p, image, owner))
+        m->hits++;
+    } else if (is_unlucky(p, m)) {
+        if (!remake(t, p, end, owner))
             return TEMPLATE_NONE;
         *differs = 0;
     }
@@ -126,18 +138,8 @@ void templates_refuse(struct coro_templates *t, uint16_t id)
 {
     struct template_place *p = &t->places[t->at[id]->place];
 
-    if (p->remade >= REMADE_MAX)
+    if (p->remade >= REMADE_MAX && p->credit <= 0)
         p->off = true;
-}
-
-void templates_write(const struct coro_templates *t, uint16_t id, uintptr_t owner, void *top)
-{
-    const struct template *m = t->at[id];
-    uint64_t *image = (uint64_t *)top - m->words;
-    uint64_t delta = owner - m->owner;
-
-    for (uint32_t i = 0; i < m->words; i++)
-        image[i] = m->word[i] + (m->moves[i] & delta);
 }
 
 void templates_use(struct coro_templates *t, uint16_t id)
@@ -148,7 +150,7 @@ void templates_use(struct coro_templates *t, uint16_t id)
 
 void templates_leave(struct coro_templates *t, uint16_t id)
 {
-    struct template *m = t->at[id];
+    struct coro_template *m = t->at[id];
 
     assert(m->users > 0);
     t->users--;
