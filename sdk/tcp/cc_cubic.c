@@ -161,12 +161,20 @@ static void on_rto(struct cc_window *window, struct cc_state *state, uint32_t fl
     window->cwnd = smss;
 }
 
+/* Congestion avoidance begins anew, with the window that recovery leaves (RFC 9438 4.2). */
+static void on_recovery_exit(struct cc_window *window, struct cc_state *state, uint32_t flight, uint32_t smss)
+{
+    cc_recovery_exit(window, state, flight, smss);
+    state->epoch_start_us = 0;
+    state->acked = 0;
+}
+
 const struct tcp_cc_ops cc_cubic = {
     .name = "cubic",
     .start = start,
     .on_ack = on_ack,
     .on_congestion = on_congestion,
     .on_rto = on_rto,
-    .on_recovery_exit = cc_recovery_exit,
+    .on_recovery_exit = on_recovery_exit,
     .on_spurious = cc_undo,
 };

@@ -2,7 +2,7 @@
 
 import pytest
 from _leaf import ffi, lib
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 CUBIC, NEWRENO = 0, 1
@@ -184,6 +184,11 @@ EVENTS = st.lists(
 
 @BOTH
 @given(smss=st.integers(64, 9000), cwnd=st.integers(1, 2**30), events=EVENTS)
+@example(
+    smss=64,
+    cwnd=1,
+    events=[("congestion", 0, 0, False), ("ack", 387, 0, True), ("exit", 0, 0, False), ("ack", 1, 0, True)],
+)
 def test_no_event_takes_cwnd_out_of_bounds(
     cc: int, smss: int, cwnd: int, events: list[tuple[str, int, int, bool]]
 ) -> None:
