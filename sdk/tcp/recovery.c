@@ -45,11 +45,13 @@ bool recovery_on_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint
         return true;
     }
     if (seq_geq(t->snd_una, e->recovery_point)) {
-        if (t->flags & TCB_RECOVERY)
+        bool fast = (t->flags & TCB_RECOVERY) != 0;
+
+        if (fast)
             s->cc->on_recovery_exit(&t->cc, &e->cc, t->snd_nxt - t->snd_una, t->smss);
         t->flags &= ~(uint32_t)(TCB_RECOVERY | TCB_LOSS | TCB_FORCE_RTX);
         e->dupacks = 0;
-        return true;
+        return !fast; /* the window after fast recovery is said by RFC 6582 3.2, step 3 */
     }
     if (t->flags & TCB_SACK) {
         sack_mark_lost(s, t, e);
