@@ -4,8 +4,7 @@
  * Faults stop at faults_end_us; from then on all that clean users sent must arrive within a bound, and in the end nothing may be left:
  * no connection, no block, no slot.
  */
-#include "sim_users.h"
-#include "sim_wire.h"
+#include "sim_draw.h"
 #include "wire/bytes.h"
 
 #include <assert.h>
@@ -14,25 +13,8 @@ enum {
     LIVENESS_US = 200000000, /* after the faults, for all bytes of clean pairs */
     GIVE_UP_US = 150000000,  /* after the faults, for who may fail */
     LINGER_US = 900000000,   /* for orphans and TIME-WAIT, after all users are done */
+    REBASES_MAX = 3,         /* per host: each costs a retransmission timeout */
     SPIN_MAX = 200000,       /* steps without progress of time */
-};
-
-struct sim_knobs {
-    uint64_t seed;
-    struct wire_faults faults;
-    uint64_t start_us;      /* of the clock */
-    uint32_t faults_end_us; /* after the start */
-    uint32_t pairs, open_spread_us;
-    uint32_t send_max; /* bytes, of one side */
-    uint32_t conn_max, half_open_max, time_wait_max, extension_max;
-    uint32_t rx_slots, tx_slots, rcv_buf_bytes, snd_buf_bytes;
-    uint32_t mtu[2];
-    uint32_t msl_ms;
-    uint32_t batch_max, busy_max_us, refuse,
-        sleep_max_us; /* packets per step; chance of a full way out; late wake-ups */
-    uint8_t congestion_control;
-    bool ipv6, offload, hashes, slow_readers, dirty, tight, both_open, reset_unknown, wrap;
-    uint32_t check_every; /* steps */
 };
 
 struct sim_result {
@@ -57,7 +39,7 @@ struct sim {
     struct sim_rng rng;
     uint64_t now_us, wake_us[2];
     bool trace, clean_wire, ample, first_syn_only;
-    uint32_t first_isn;
+    uint32_t first_isn, rebases[2];
 };
 
 /* --- trace --- */
@@ -180,6 +162,11 @@ static void host_step(struct sim *sim, uint32_t host)
     if (sim->k->check_every && sim->r->steps % sim->k->check_every == 0)
         host_check(h);
 
+    if (sim->now_us < sim->k->start_us + sim->k->faults_end_us && sim->rebases[host] < REBASES_MAX &&
+        rng_chance(&sim->rng, sim->k->rebase)) {
+        sim->rebases[host]++;
+        host_rebase(h, rng_below(&sim->rng, 100000));
+    }
     deadline = tcp_next_deadline(h->s);
     if (deadline != UINT64_MAX && deadline < sim->now_us + 100)
         deadline = sim->now_us + 100;
@@ -234,137 +221,6 @@ static void sim_until(struct sim *sim, uint64_t end_us, bool (*done)(const struc
     }
     if (sim->now_us < end_us && done == NULL)
         sim->now_us = end_us;
-}
-
-/* --- what the seed decides --- */
-
-static uint32_t pick(struct sim_rng *r, const uint32_t *values, uint32_t count)
-{
-    return values[rng_below(r, count)];
-}
-
-#define PICK(r, ...)                                                                                                   \
-    pick(r, (const uint32_t[]){__VA_ARGS__}, sizeof((const uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t))
-
-static void draw_faults(struct sim_rng *r, struct wire_faults *f)
-{
-    f->delay_us = PICK(r, 10, 100, 1000, 1000, 10000, 50000, 200000);
-    if (rng_below(r, 4) > 0) {
-        f->loss = PICK(r, 0, 0, 1000, 10000, 50000, 100000, 100000, 300000);
-        f->burst = PICK(r, 0, 0, 3, 10);
-        f->duplication = PICK(r, 0, 0, 10000, 100000, 300000);
-        f->corruption = PICK(r, 0, 0, 10000, 100000);
-        f->truncation = PICK(r, 0, 0, 10000);
-        f->reordering = PICK(r, 0, 0, 10000, 100000, 500000);
-        f->recut = PICK(r, 0, 0, 50000, 500000);
-        f->jitter_us = PICK(r, 0, 0, 0, 10, 1000, 20000);
-        f->reorder_us = PICK(r, 10, 1000, 20000, 300000);
-    }
-    if (rng_below(r, 3) == 0) {
-        f->bytes_per_ms = PICK(r, 100, 1000, 10000, 125000);
-        f->queue_us = PICK(r, 5000, 50000, 500000);
-    }
-}
-
-static void draw_limits(struct sim_rng *r, struct sim_knobs *k)
-{
-    k->conn_max = k->pairs * 2 + 8;
-    k->half_open_max = k->pairs * 2 + 8;
-    k->time_wait_max = 1024;
-    k->extension_max = k->conn_max;
-    k->rx_slots = PICK(r, 64, 256, 1024);
-    k->tx_slots = PICK(r, 64, 256, 1024);
-    k->rcv_buf_bytes = PICK(r, 0, 4096, 8000, 60000);
-    k->snd_buf_bytes = PICK(r, 0, 4096, 20000);
-    if (k->tight) {
-        k->conn_max = rng_between(r, 1, k->pairs + 1);
-        k->half_open_max = PICK(r, 1, 2, 4);
-        k->extension_max = rng_between(r, 1, k->conn_max);
-        k->time_wait_max = PICK(r, 1, 4);
-        k->rx_slots = PICK(r, 8, 16, 64);
-        k->tx_slots = PICK(r, 8, 16, 64);
-    }
-}
-
-static void sim_draw(uint64_t seed, struct sim_knobs *k)
-{
-    struct sim_rng rng = {seed * 0x2545f4914f6cdd1dull + 1};
-    struct sim_rng *r = &rng;
-
-    memset(k, 0, sizeof *k);
-    k->seed = seed;
-    draw_faults(r, &k->faults);
-    k->start_us = rng_below(r, 3) ? rng_next(r) >> 20 : rng_below(r, 2) ? 0 : 4294967296000ull - rng_below(r, 4000000);
-    k->faults_end_us = PICK(r, 100000, 1000000, 5000000, 20000000);
-    k->pairs = rng_below(r, 4) ? rng_between(r, 1, 4) : rng_between(r, 5, 40);
-    k->open_spread_us = PICK(r, 0, 1000, 100000, 3000000);
-    k->send_max = PICK(r, 0, 1, 100, 3000, 30000, 100000, 100000, 400000);
-    if (k->pairs > 4 && k->send_max > 30000)
-        k->send_max = 30000;
-    if (k->faults.bytes_per_ms == 100 && k->send_max > 30000)
-        k->send_max = 30000;
-    k->dirty = rng_below(r, 3) == 0;
-    k->tight = rng_below(r, 6) == 0;
-    draw_limits(r, k);
-    k->mtu[0] = PICK(r, 1500, 1500, 1500, 576, 1280, 1920);
-    k->mtu[1] = rng_below(r, 2) ? k->mtu[0] : PICK(r, 1500, 576, 1900);
-    k->ipv6 = rng_below(r, 2);
-    k->msl_ms = PICK(r, 100, 1000, 30000);
-    if (k->faults.loss + k->faults.corruption + k->faults.truncation + k->faults.bytes_per_ms > 0)
-        k->msl_ms = 30000; /* a FIN sent again must still find TIME-WAIT */
-    k->batch_max = PICK(r, 1, 8, 64);
-    k->busy_max_us = PICK(r, 0, 10, 500, 5000);
-    k->refuse = PICK(r, 0, 0, 10000, 300000);
-    k->sleep_max_us = PICK(r, 0, 0, 0, 100, 5000);
-    k->congestion_control = (uint8_t)rng_below(r, 2);
-    k->offload = rng_below(r, 4) == 0;
-    k->hashes = rng_below(r, 2);
-    k->slow_readers = rng_below(r, 4) == 0;
-    if (k->slow_readers && k->send_max > 30000)
-        k->send_max = 30000;
-    k->both_open = rng_below(r, 6) == 0;
-    k->reset_unknown = rng_below(r, 4) > 0;
-    k->wrap = rng_below(r, 3) == 0;
-    k->check_every = 64;
-}
-
-static void draw_side(struct sim_rng *r, const struct sim_knobs *k, struct side *side)
-{
-    uint64_t longest = k->start_us + k->faults_end_us;
-
-    side->ending = (uint8_t)(k->dirty && rng_below(r, 2) ? rng_between(r, END_CLOSE_EARLY, END_ABORT)
-                                                         : rng_between(r, END_SHUTDOWN, END_CLOSE));
-    side->send_total = rng_below(r, 4) ? rng_below(r, k->send_max + 1) : 0;
-    side->write_max = PICK(r, 1, 100, 1460, 4096, 65536);
-    if (side->write_max < side->send_total / 2000)
-        side->write_max = 4096;
-    side->read_max = PICK(r, 100, 1460, 65536);
-    if (k->slow_readers) {
-        side->read_every_us = PICK(r, 0, 1000, 50000, 1000000);
-        if (side->read_every_us > 0 && side->read_max < k->send_max / 20)
-            side->read_max = k->send_max / 20 + 1;
-    }
-    side->use_views = rng_below(r, 2);
-    side->abort_after_bytes = rng_below(r, 2) ? rng_below(r, k->send_max + 1) : UINT64_MAX;
-    side->abort_at_us = k->start_us + rng_below(r, 2 * k->faults_end_us);
-    if (side->abort_at_us > longest + 1000000)
-        side->abort_at_us = longest;
-}
-
-static void draw_pair(struct sim_rng *r, const struct sim_knobs *k, struct pair *p, uint32_t index)
-{
-    p->open_at_us = k->start_us + rng_below(r, k->open_spread_us + 1);
-    p->opener = (uint8_t)rng_below(r, 2);
-    p->ipv6 = k->ipv6 && rng_below(r, 4);
-    p->both_open = k->both_open && rng_below(r, 2);
-    p->nodelay = rng_below(r, 2);
-    p->keepalive_ms = rng_below(r, 4) ? 0 : PICK(r, 1000, 60000);
-    p->lport = p->both_open || k->wrap || rng_below(r, 3) == 0 ? (uint16_t)(1024 + index) : 0;
-    p->rport = p->both_open ? (uint16_t)(3000 + index) : rng_below(r, 2) ? 80 : 8080;
-    for (uint32_t host = 0; host < 2; host++)
-        draw_side(r, k, &p->side[host]);
-    if (p->both_open && rng_below(r, 4)) /* else one may come first and be refused */
-        p->open_at_us = k->start_us;
 }
 
 /* --- a run --- */
@@ -426,7 +282,7 @@ static void users_open(struct sim *sim)
     u->pairs = calloc(k->pairs, sizeof *u->pairs);
     u->pattern = (uint32_t)rng_next(&sim->rng);
     u->tolerant = k->tight || gone > 200000 || (gone > 50000 && !k->reset_unknown);
-    u->lossy = gone > 0 || k->faults.bytes_per_ms > 0;
+    u->lossy = gone > 0 || k->rebase > 0 || k->faults.bytes_per_ms > 0;
     u->give_up_us = k->start_us + k->faults_end_us + GIVE_UP_US;
     for (uint32_t host = 0; host < 2; host++) {
         u->owner[host] = calloc(k->conn_max, sizeof *u->owner[host]);
@@ -526,9 +382,9 @@ static void sim_life(struct sim *sim)
         .delay_us = k->faults.delay_us, .bytes_per_ms = k->faults.bytes_per_ms, .queue_us = k->faults.queue_us};
     uint64_t faults_end_us = k->start_us + k->faults_end_us;
 
-    sim->clean_wire = memcmp(&none, &k->faults, sizeof none) == 0 && none.bytes_per_ms == 0;
+    sim->clean_wire = k->rebase == 0 && memcmp(&none, &k->faults, sizeof none) == 0 && none.bytes_per_ms == 0;
     sim->ample = !k->tight && !k->slow_readers && k->pairs <= 4 && k->rx_slots >= 1024 && k->tx_slots >= 1024 &&
-                 k->sleep_max_us == 0 && k->refuse == 0;
+                 k->sleep_max_us == 0 && k->refuse == 0 && k->rebase == 0;
     sim->wire->faults = k->faults;
     sim_until(sim, faults_end_us, users_done);
     sim->wire->faults = none;

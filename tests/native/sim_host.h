@@ -2,6 +2,8 @@
  * sim_host.h: what a simulated machine gives its TCP core: slots with one owner each, a transmit queue that keeps slots
  * busy for a while and is full at times, random bytes from a seed.
  *
+ * The regions may be replaced under the core, as when the daemon restarts: host_rebase().
+ *
  * Everything that the core may not do with a slot ends the run: to send, free or release what it does not own, to send what
  * is busy, to write into a packet that is still being sent.
  */
@@ -109,7 +111,8 @@ struct sim_host {
     bool *rx_held;
     uint32_t *tx_free, *rx_free;
     uint32_t tx_free_count, rx_free_count, busy_first;
-    bool refused; /* transmit said no since it was last asked */
+    struct sim_host *old; /* while the regions are being replaced */
+    bool refused;         /* transmit said no since it was last asked */
 };
 
 static uint32_t host_tx_alloc(void *context)
@@ -280,9 +283,8 @@ static bool host_receive(struct sim_host *h, const uint8_t *data, uint32_t len, 
     return true;
 }
 
-static void host_close(struct sim_host *h)
+static void host_free_slots(struct sim_host *h)
 {
-    free(h->memory);
     free(h->rows);
     free(h->tx_bytes);
     free(h->rx_bytes);
@@ -292,10 +294,15 @@ static void host_close(struct sim_host *h)
     free(h->rx_free);
 }
 
-/* With failure, transmit, world, index, rng, busy_max_us and config set. */
-static void host_open(struct sim_host *h, uint64_t now_us)
+static void host_close(struct sim_host *h)
 {
-    const struct tcp_env env = {
+    free(h->memory);
+    host_free_slots(h);
+}
+
+static struct tcp_env host_env(struct sim_host *h)
+{
+    return (struct tcp_env){
         .context = h,
         .tx_alloc = host_tx_alloc,
         .tx_free = host_tx_free,
@@ -307,28 +314,92 @@ static void host_open(struct sim_host *h, uint64_t now_us)
         .rx_release = host_rx_release,
         .random = host_random,
     };
-    size_t memory = (tcp_memory_bytes(&h->config) + 127) & ~(size_t)127;
-    size_t rows = (tcp_rows_bytes(&h->config) + 127) & ~(size_t)127;
+}
 
-    if (memory == 0 || rows == 0)
+static size_t host_rows_bytes(const struct sim_host *h)
+{
+    return (tcp_rows_bytes(&h->config) + 127) & ~(size_t)127;
+}
+
+/* Fresh rows and pools, all slots free, given out from high numbers down when backwards. */
+static void host_make_slots(struct sim_host *h, bool backwards)
+{
+    uint32_t tx = h->config.tx_slots, rx = h->config.rx_slots;
+
+    h->rows = memset(aligned_alloc(128, host_rows_bytes(h)), 0, host_rows_bytes(h));
+    h->tx_bytes = malloc((size_t)tx * TCP_SLOT_BYTES);
+    h->rx_bytes = malloc((size_t)rx * TCP_SLOT_BYTES);
+    h->tx = calloc(tx, sizeof *h->tx);
+    h->rx_held = calloc(rx, sizeof *h->rx_held);
+    h->tx_free = calloc(tx, sizeof *h->tx_free);
+    h->rx_free = calloc(rx, sizeof *h->rx_free);
+    h->busy_first = TCP_NO_SLOT;
+    for (h->tx_free_count = 0; h->tx_free_count < tx; h->tx_free_count++)
+        h->tx_free[h->tx_free_count] = backwards ? h->tx_free_count : tx - 1 - h->tx_free_count;
+    for (h->rx_free_count = 0; h->rx_free_count < rx; h->rx_free_count++)
+        h->rx_free[h->rx_free_count] = backwards ? h->rx_free_count : rx - 1 - h->rx_free_count;
+}
+
+/* With failure, transmit, world, index, rng, busy_max_us and config set. */
+static void host_open(struct sim_host *h, uint64_t now_us)
+{
+    const struct tcp_env env = host_env(h);
+    size_t memory = (tcp_memory_bytes(&h->config) + 127) & ~(size_t)127;
+
+    if (memory == 0 || host_rows_bytes(h) == 0)
         sim_fail(h->failure, "host %u: configuration refused", h->index);
     h->now_us = now_us;
     h->memory = memset(aligned_alloc(128, memory), 0, memory);
-    h->rows = memset(aligned_alloc(128, rows), 0, rows);
-    h->tx_bytes = malloc((size_t)h->config.tx_slots * TCP_SLOT_BYTES);
-    h->rx_bytes = malloc((size_t)h->config.rx_slots * TCP_SLOT_BYTES);
-    h->tx = calloc(h->config.tx_slots, sizeof *h->tx);
-    h->rx_held = calloc(h->config.rx_slots, sizeof *h->rx_held);
-    h->tx_free = calloc(h->config.tx_slots, sizeof *h->tx_free);
-    h->rx_free = calloc(h->config.rx_slots, sizeof *h->rx_free);
-    h->busy_first = TCP_NO_SLOT;
-    for (uint32_t i = h->config.tx_slots; i-- > 0;)
-        h->tx_free[h->tx_free_count++] = i;
-    for (uint32_t i = h->config.rx_slots; i-- > 0;)
-        h->rx_free[h->rx_free_count++] = i;
+    host_make_slots(h, false);
     h->s = tcp_init(&h->config, &env, h->memory, h->rows, now_us);
     if (h->s == NULL)
         sim_fail(h->failure, "host %u: tcp_init() refused", h->index);
+}
+
+static uint32_t host_move_tx(void *context, uint32_t slot)
+{
+    struct sim_host *h = context;
+    uint32_t fresh = host_tx_alloc(h);
+
+    host_own_tx(h->old, slot, "move");
+    h->old->tx[slot].owner = TX_FREE;
+    memcpy(h->tx_bytes + (size_t)fresh * TCP_SLOT_BYTES, h->old->tx_bytes + (size_t)slot * TCP_SLOT_BYTES,
+           TCP_SLOT_BYTES);
+    return fresh;
+}
+
+static uint32_t host_move_rx(void *context, uint32_t slot)
+{
+    struct sim_host *h = context;
+    uint32_t fresh = h->rx_free[--h->rx_free_count];
+
+    host_own_rx(h->old, slot, "move");
+    h->old->rx_held[slot] = false;
+    h->rx_held[fresh] = true;
+    memcpy(h->rx_bytes + (size_t)fresh * TCP_SLOT_BYTES, h->old->rx_bytes + (size_t)slot * TCP_SLOT_BYTES,
+           TCP_SLOT_BYTES);
+    return fresh;
+}
+
+/* All slots and rows are elsewhere and have other numbers; what was being sent is gone. */
+static void host_rebase(struct sim_host *h, uint32_t spread_us)
+{
+    const struct tcp_env env = host_env(h);
+    struct sim_host old = *h;
+    bool left = false;
+
+    host_make_slots(h, rng_below(&h->rng, 2));
+    memcpy(h->rows, old.rows, host_rows_bytes(h));
+    h->old = &old;
+    tcp_rebase(h->s, &env, h->rows, host_move_tx, host_move_rx, h->now_us, spread_us);
+    h->old = NULL;
+    for (uint32_t i = 0; i < h->config.tx_slots; i++)
+        left |= old.tx[i].owner == TX_OWNED;
+    for (uint32_t i = 0; i < h->config.rx_slots; i++)
+        left |= old.rx_held[i];
+    host_free_slots(&old);
+    if (left)
+        sim_fail(h->failure, "host %u: tcp_rebase() left a slot behind", h->index);
 }
 
 /* Held and free slots of pool and core agree; for between the core's functions. */
