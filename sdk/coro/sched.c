@@ -211,7 +211,7 @@ static bool store_patched(struct coro_sched *s, struct coro *co, uint16_t id, ui
     return true;
 }
 
-/* Stores nothing if a template says it all, a few words if it says nearly all, else the image. */
+/* Stores nothing if a template says it all, a few words if that takes at most half the image's room, else the image. */
 static bool store_by_template(struct coro_sched *s, struct coro *co, size_t words)
 {
     uint64_t differs = 0;
@@ -221,7 +221,7 @@ static bool store_by_template(struct coro_sched *s, struct coro *co, size_t word
     if (id == TEMPLATE_NONE)
         return store_whole(s, co, words);
     if (differs != 0) {
-        if (units < coro_units(words))
+        if (units * 2 <= coro_units(words))
             return store_patched(s, co, id, differs, (uint32_t)units);
         templates_refuse(s->templates, id);
         return store_whole(s, co, words);

@@ -246,12 +246,14 @@ static uint64_t id_of(const void *owner)
     return ((const struct owner *)owner)->id;
 }
 
-static __attribute__((noinline)) uint64_t recurse_for_ever(struct owner *o, volatile char *above)
+static __attribute__((noinline)) uint64_t recurse_without_end(struct owner *o, volatile char *above)
 {
     volatile char block[512];
 
     block[0] = above[0];
-    return recurse_for_ever(o, block) + (uint64_t)block[0];
+    if (block[0] == 0)
+        return o->id;
+    return recurse_without_end(o, block) + (uint64_t)block[0];
 }
 
 static void overflow(struct owner *o)
@@ -259,7 +261,7 @@ static void overflow(struct owner *o)
     volatile char first[1] = {1};
 
     wait_for(o, 1);
-    o->seen = recurse_for_ever(o, first);
+    o->seen = recurse_without_end(o, first);
 }
 
 static void touch_null(struct owner *o)
