@@ -1,0 +1,187 @@
+"""Facts of the build: sizes of images as released, another architecture, debuggers, overflow, the binary's flags."""
+
+import os
+import platform
+import random
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from _coro import lib
+
+ROOT = Path(__file__).resolve().parents[2]
+RELEASE = [
+    "-std=c11",
+    "-D_GNU_SOURCE",
+    "-O2",
+    "-g",
+    "-DNDEBUG",
+    "-fPIC",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-pthread",
+]
+CROSS, QEMU = "aarch64-linux-gnu-gcc", "qemu-aarch64-static"
+ASAN = lib.built_with_asan()
+HERE = platform.machine()
+pytestmark = pytest.mark.skipif(ASAN, reason="programs of their own, not under AddressSanitizer's preload")
+
+
+def need(*tools: str) -> None:
+    if missing := [tool for tool in tools if shutil.which(tool) is None]:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+
+
+def compile_program(
+    source: str, to: Path, *, compiler: str = "gcc", machine: str = HERE, flags: Sequence[str] = ()
+) -> Path:
+    """A program of tests/native with sdk/coro compiled in."""
+    sources = [ROOT / "tests" / "native" / source, *sorted((ROOT / "sdk" / "coro").glob("*.c"))]
+    sources.append(ROOT / "sdk" / "coro" / f"switch_{machine}.S")
+    program = to / Path(source).stem
+    words = [compiler, *RELEASE, *flags, "-Isdk", "-I.", *map(str, sources), "-o", str(program)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return program
+
+
+def output(*words: str | Path) -> str:
+    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, f"{words}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+# Live bytes at the wait; stored without and with templates.
+SIZES = {
+    "x86_64": {
+        "echo_by_copy": (96, 96, 0),
+        "echo_by_view": (80, 96, 0),
+        "http": (144, 160, 0),
+        "array_in_the_frame": (608, 608, 608),
+    },
+    "aarch64": {
+        "echo_by_copy": (224, 224, 0),
+        "echo_by_view": (208, 224, 0),
+        "http": (288, 288, 0),
+        "array_in_the_frame": (720, 736, 736),
+    },
+}
+
+
+def sizes(text: str) -> dict[str, tuple[int, ...]]:
+    return {line.split()[0]: tuple(map(int, line.split()[1:])) for line in text.splitlines()}
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_usual_handlers_keep_and_store_few_bytes(tmp_path: Path, compiler: str) -> None:
+    """Other compilers may need a register more; nothing may outgrow its class of 32 bytes."""
+    need(compiler)
+    found = sizes(output(compile_program("coro_sizes.c", tmp_path, compiler=compiler)))
+    assert found.keys() == SIZES[HERE].keys()
+    for name, (live, stored, templated) in SIZES[HERE].items():
+        assert found[name][0] <= (live + 31) // 32 * 32, name
+        assert found[name][1:] == (stored, templated), name
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param(["-O0"], id="O0"),
+        pytest.param(["-O3", "-march=native"], id="O3, this CPU's vectors"),
+        pytest.param(
+            ["-fstack-protector-strong", "-D_FORTIFY_SOURCE=2", "-fcf-protection=full"], id="hardened"
+        ),
+        pytest.param(["-fno-omit-frame-pointer", "-fstack-clash-protection"], id="frame pointers"),
+    ],
+)
+def test_storm_with_other_flags(tmp_path: Path, flags: list[str]) -> None:
+    seed = random.randrange(2**32)
+    print(f"SEED={seed}")
+    text = output(compile_program("coro_main.c", tmp_path, flags=flags), str(seed))
+    assert len(set(re.findall(r"checksum (\w+)", text))) == 1, text
+
+
+@pytest.mark.parametrize("flags", [[], ["-mbranch-protection=standard"]], ids=["plain", "PAC and BTI"])
+def test_storm_and_sizes_on_aarch64(tmp_path: Path, flags: list[str]) -> None:
+    need(CROSS, QEMU)
+    seed = random.randrange(2**32)
+    print(f"SEED={seed}")
+
+    def built(source: str) -> Path:
+        return compile_program(source, tmp_path, compiler=CROSS, machine="aarch64", flags=["-static", *flags])
+
+    text = output(QEMU, "-cpu", "max,pauth-impdef=on", built("coro_main.c"), str(seed))
+    assert len(set(re.findall(r"checksum (\w+)", text))) == 1, text
+    assert "mismatches 0" in text
+    assert sizes(output(QEMU, "-cpu", "max,pauth-impdef=on", built("coro_sizes.c"))) == SIZES["aarch64"]
+
+
+def test_the_stack_is_not_executable(tmp_path: Path) -> None:
+    need("readelf")
+    program = compile_program("coro_sizes.c", tmp_path)
+    stack = next(line for line in output("readelf", "-lW", program).splitlines() if "GNU_STACK" in line)
+    assert "RWE" not in stack
+    assert "RW " in stack
+
+
+@pytest.mark.parametrize("break_at", ["reply", "read_request"])
+def test_gdb_sees_the_running_coroutine_to_its_end(tmp_path: Path, break_at: str) -> None:
+    need("gdb")
+    program = compile_program("coro_sizes.c", tmp_path)
+    commands = [f"break {break_at}", "run", "continue 3", "bt"]
+    words = ["gdb", "-nx", "-batch", *(w for c in commands for w in ("-ex", c)), str(program)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    if "ptrace" in done.stderr and "not permitted" in done.stderr:
+        pytest.skip("gdb may not trace here")
+    frames = re.findall(r"^#\d+ .*$", done.stdout, re.MULTILINE)
+    assert "coro_start_" in frames[-1], done.stdout + done.stderr
+    assert 2 <= len(frames) <= 5, frames
+    assert "corrupt" not in done.stdout
+
+
+def test_gdb_sees_the_scheduler_from_the_switch(tmp_path: Path) -> None:
+    need("gdb")
+    program = compile_program("coro_sizes.c", tmp_path)
+    words = ["gdb", "-nx", "-batch", "-ex", "break coro_wait", "-ex", "run", "-ex", "bt", str(program)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    if "ptrace" in done.stderr and "not permitted" in done.stderr:
+        pytest.skip("gdb may not trace here")
+    frames = re.findall(r"^#\d+ .*$", done.stdout, re.MULTILINE)
+    assert "coro_start_" in frames[-1], done.stdout + done.stderr
+
+
+def die(call: str) -> subprocess.CompletedProcess[str]:
+    paths = os.pathsep.join(sys.path)
+    code = f"import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); from _coro import lib; lib.{call}"
+    env = {**os.environ, "PYTHONPATH": paths}
+    words = [sys.executable, "-c", code]
+    return subprocess.run(words, capture_output=True, text=True, env=env, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("backend", ["CORO_SHARED", "CORO_SEPARATE_STACKS"])
+def test_an_overflow_names_the_connection_and_dies(backend: str) -> None:
+    done = die(f"die_of_overflow(lib.{backend}, 4711)")
+    assert done.returncode == -11
+    assert done.stderr.splitlines()[0] == (
+        "janus: stack overflow in the coroutine of connection 4711: its handler needs more than the stack of"
+        " 65536 bytes (deep recursion, or a large array on the stack)"
+    )
+
+
+@pytest.mark.parametrize("backend", ["CORO_SHARED", "CORO_SEPARATE_STACKS"])
+def test_other_faults_are_not_called_overflow(backend: str) -> None:
+    done = die(f"die_elsewhere(lib.{backend})")
+    assert done.returncode == -11
+    assert "overflow" not in done.stderr
+
+
+def test_a_handler_installed_before_gets_the_fault_after_the_message() -> None:
+    done = die("die_of_overflow(0, 1) if __import__('faulthandler').enable() is None else 0")
+    assert done.returncode == -11
+    assert "connection 1:" in done.stderr
+    assert "Fatal Python error: Segmentation fault" in done.stderr
