@@ -15,6 +15,12 @@ def in_use(rig: Janusd) -> dict[str, Any]:
     }
 
 
+def at_rest(rig: Janusd) -> dict[str, Any]:
+    """in_use(), once the connections that the rig itself asked with are gone."""
+    wait_until(lambda: not any(row[0] or row[1] for row in in_use(rig).values()), 10, "nothing in use")
+    return in_use(rig)
+
+
 def await_level(rig: Janusd, level: dict[str, Any], seconds: float = 60) -> None:
     """Wait until no more is in use than before; the error shows what is."""
     try:

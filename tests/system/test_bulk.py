@@ -8,7 +8,7 @@ import os
 import pytest
 
 from bench.rig import Impairment, Janusd
-from tests.system.census import await_level, in_use, logs_are_clean
+from tests.system.census import at_rest, await_level, logs_are_clean
 from tests.system.conftest import SERVED, StartRig
 from tests.system.stream import digest, echo_both_ways, get, put
 
@@ -23,7 +23,7 @@ TRANSFER = "tests.system.apps.transfer:handle"
 @pytest.mark.timeout(900)
 def test_one_gibibyte_each_way(rig: Janusd) -> None:
     app = rig.serve(TRANSFER, port=8000)
-    level = in_use(rig)
+    level = at_rest(rig)
     expected = digest(CLEAN)
     with rig.network.connect(8000, timeout=60) as sock:
         assert put(sock, CLEAN) == expected, "kernel to Janus"
@@ -37,7 +37,7 @@ def test_one_gibibyte_each_way(rig: Janusd) -> None:
 def test_each_way_over_a_wire_that_harms(start_rig: StartRig, seed: int) -> None:
     rig = start_rig(SERVED, Impairment(**{**HARM.__dict__, "seed": seed}))
     app = rig.serve(TRANSFER, port=8000)
-    level = in_use(rig)
+    level = at_rest(rig)
     expected = digest(HARMED)
     with rig.network.connect(8000, timeout=120) as sock:
         assert put(sock, HARMED) == expected, "kernel to Janus"

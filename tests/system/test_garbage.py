@@ -8,7 +8,7 @@ import pytest
 
 from bench.rig import REPO, Janusd, build_tool
 from bench.rig.network import SERVER_ADDRESS
-from tests.system.census import await_level, in_use, logs_are_clean
+from tests.system.census import at_rest, await_level, logs_are_clean
 from tests.system.stream import digest, echo_both_ways
 
 SOURCE = REPO / "tests" / "system" / "garbage.c"
@@ -31,7 +31,7 @@ def dropped(rig: Janusd) -> int:
 @pytest.mark.parametrize("seed", [1])
 def test_garbage_is_counted_and_service_goes_on(rig: Janusd, seed: int) -> None:
     app = rig.serve("examples.echo:handle", port=8000)
-    level = in_use(rig)
+    level = at_rest(rig)
     before = dropped(rig)
     target = ["v1", rig.network.server_mac(), SERVER_ADDRESS, "8000"]
     words = [str(build_tool(SOURCE)), *target, str(SECONDS), str(seed)]

@@ -14,7 +14,7 @@ from bench.rig import Janusd
 from bench.rig.network import CLIENT_ADDRESS, SERVER_ADDRESS, SERVER_ADDRESS_6
 from bench.rig.processes import wait_until
 from examples.http_server import PAGE
-from tests.system.census import await_level, in_use, logs_are_clean
+from tests.system.census import at_rest, await_level, logs_are_clean
 from tests.system.conftest import SERVED, StartRig
 from tests.system.stream import BLOCK, digest, echo_both_ways
 
@@ -49,7 +49,7 @@ def test_curl_gets_its_page(rig: Janusd, host: str) -> None:
 
 def test_wrk_with_two_workers_that_share_the_connections(rig: Janusd) -> None:
     app = rig.serve(HTTP, port=80, workers=2)
-    level = in_use(rig)
+    level = at_rest(rig)
     text = client(rig, "wrk", "-t1", "-c64", "-d3s", f"http://{SERVER_ADDRESS}/")
     match = re.search(r"(\d+) requests in", text)
     assert match is not None, text
@@ -62,7 +62,7 @@ def test_wrk_with_two_workers_that_share_the_connections(rig: Janusd) -> None:
 
 def test_ab_opens_a_connection_for_each_request(rig: Janusd) -> None:
     rig.serve(HTTP, port=80, workers=2)
-    level = in_use(rig)
+    level = at_rest(rig)
     text = client(rig, "ab", "-q", "-n", "2000", "-c", "20", f"http://{SERVER_ADDRESS}/")
     assert re.search(r"Complete requests:\s+2000\b", text), text
     assert re.search(r"Failed requests:\s+0\b", text), text
@@ -139,7 +139,7 @@ def test_active_open_to_a_kernel_listener(rig: Janusd) -> None:
                     accepted.sendall(data)
 
     app = rig.serve("examples.proxy:handle", port=8000, workers=2, env={"UPSTREAM": f"{CLIENT_ADDRESS}:9000"})
-    level = in_use(rig)
+    level = at_rest(rig)
     with upstream:
         server = threading.Thread(target=serve, args=(9,))
         server.start()
@@ -176,7 +176,7 @@ def test_active_open_to_a_port_that_nobody_serves_ends_the_client_too(rig: Janus
 )
 def test_the_http_example_gets_rid_of_bad_clients(rig: Janusd, sent: bytes, status: bytes) -> None:
     app = rig.serve(HTTP, port=80)
-    level = in_use(rig)
+    level = at_rest(rig)
     with rig.network.connect(80) as sock:
         sock.sendall(sent)
         assert sock.makefile("rb").readline().split()[1] == status
@@ -187,7 +187,7 @@ def test_the_http_example_gets_rid_of_bad_clients(rig: Janusd, sent: bytes, stat
 def test_two_io_threads_with_a_queue_each(start_rig: StartRig) -> None:
     rig = start_rig(replace(SERVED, io_threads=2).with_device("net_af_packet0,iface=v0,qpairs=2"))
     app = rig.serve(HTTP, port=80, workers=2)
-    level = in_use(rig)
+    level = at_rest(rig)
     text = client(rig, "wrk", "-t1", "-c64", "-d2s", f"http://{SERVER_ADDRESS}/")
     assert "Non-2xx" not in text, text
     assert "Socket errors" not in text, text

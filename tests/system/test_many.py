@@ -11,7 +11,7 @@ import pytest
 from bench.rig import REPO, Janusd, Process, build_tool
 from bench.rig.network import SERVER_ADDRESS
 from bench.rig.processes import wait_until
-from tests.system.census import await_level, in_use, logs_are_clean, workers_hold
+from tests.system.census import at_rest, await_level, in_use, logs_are_clean, workers_hold
 
 MANY = int(os.environ.get("JANUS_MANY", "20000"))
 CROWDS = 2  # processes, each within its 20,000 descriptors
@@ -51,7 +51,7 @@ def test_many_connections_echo_close_and_leave_nothing(rig: Janusd, workdir: Pat
     app = rig.serve("tests.system.apps.census:handle", port=8000, workers=2)
     held = workers_hold(rig, 8000, workers=2)
     assert all(worker["handlers"] == 1 and worker["conns"] == 1 for worker in held.values()), "the asking one"
-    level = in_use(rig)
+    level = at_rest(rig)
     with crowds(rig, workdir, 8000, MANY) as clients:
         assert order(clients, "open") == {"ok": MANY, "bad": 0}
         for number in range(ROUNDS):
