@@ -106,7 +106,13 @@ def test_storm_with_other_flags(tmp_path: Path, flags: list[str]) -> None:
     assert len(set(re.findall(r"checksum (\w+)", text))) == 1, text
 
 
-@pytest.mark.parametrize("flags", [[], ["-mbranch-protection=standard"]], ids=["plain", "PAC and BTI"])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param([], id="plain"),
+        pytest.param(["-mbranch-protection=standard"], id="PAC and BTI", marks=pytest.mark.slow),
+    ],
+)
 def test_storm_and_sizes_on_aarch64(tmp_path: Path, flags: list[str]) -> None:
     need(CROSS, QEMU)
     seed = random.randrange(2**32)
