@@ -15,6 +15,9 @@ DEFER_NATIVE = os.environ.get("JANUS_DEFER_NATIVE") == "1"
 NATIVE = ["sdk/janus_tcp/_build.py:ffi"]
 if WITH_DPDK:
     NATIVE.append("dpdk_glue/build.py:ffi")
+SCRIPTS = ["janus = janus_tcp.__main__:main"]
+if WITH_DPDK:
+    SCRIPTS += ["janusd = janusd.__main__:main", "janusctl = janusd.ctl:main"]
 
 
 class BuildExt(build_ext):
@@ -34,5 +37,6 @@ setup(
         "dpdk_glue": ["py.typed", "*.pyi"],
     },
     cffi_modules=[] if DEFER_NATIVE else NATIVE,
+    entry_points={"console_scripts": SCRIPTS},
     cmdclass={"build_ext": BuildExt},
 )
