@@ -1,6 +1,6 @@
 """The programs, each a module with a PROGRAM."""
 
 from bench.framework import Program
-from bench.programs import python_echo, tcp_instructions
+from bench.programs import coro_switch, python_echo, tcp_instructions
 
-PROGRAMS: tuple[Program, ...] = (python_echo.PROGRAM, tcp_instructions.PROGRAM)
+PROGRAMS: tuple[Program, ...] = (python_echo.PROGRAM, tcp_instructions.PROGRAM, coro_switch.PROGRAM)
