@@ -43,7 +43,7 @@ class Bloom(Container[Key]):
 
     def _positions(self, key: Key) -> Iterable[int]:
         data = key.to_bytes(4, "little")
-        return (mmh3.hash(data, seed, signed=False) % self.bit_count for seed in range(self.hash_count))
+        return (mmh3.hash(data, seed, signed=False) * self.bit_count >> 32 for seed in range(self.hash_count))
 
     def add(self, key: Key) -> None:
         for at in self._positions(key):
