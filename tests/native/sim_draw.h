@@ -23,7 +23,7 @@ struct sim_knobs {
     uint32_t sleep_max_us;           /* late wake-ups */
     uint32_t rebase;                 /* chance of new regions, per step */
     uint8_t congestion_control;
-    bool ipv6, offload, hashes, slow_readers, dirty, tight, both_open, reset_unknown, wrap;
+    bool ipv6, offload, hashes, slow_readers, dirty, tight, both_open, reset_unknown, wrap, reuse;
     uint32_t check_every; /* steps */
 };
 
@@ -51,7 +51,7 @@ static void draw_faults(struct sim_rng *r, struct wire_faults *f)
     }
     if (rng_below(r, 3) == 0) {
         f->bytes_per_ms = PICK(r, 100, 1000, 10000, 125000);
-        f->queue_us = PICK(r, 5000, 50000, 500000);
+        f->queue_us = f->bytes_per_ms < 1000 ? 100000 : PICK(r, 5000, 50000, 500000); /* room for some packets */
     }
 }
 
@@ -113,6 +113,7 @@ static void sim_draw(uint64_t seed, struct sim_knobs *k)
         k->send_max = 30000;
     k->both_open = rng_below(r, 6) == 0;
     k->reset_unknown = rng_below(r, 4) > 0;
+    k->reuse = rng_below(r, 3) == 0;
     k->wrap = rng_below(r, 3) == 0;
     k->rebase = rng_below(r, 8) ? 0 : PICK(r, 1000, 30000);
     if (k->rebase > 0) /* what was on its way out is lost */
@@ -155,6 +156,16 @@ static void draw_pair(struct sim_rng *r, const struct sim_knobs *k, struct pair 
     p->rport = p->both_open ? (uint16_t)(3000 + index) : rng_below(r, 2) ? 80 : 8080;
     for (uint32_t host = 0; host < 2; host++)
         draw_side(r, k, &p->side[host]);
+    if (k->reuse && index > 0 && rng_below(r, 2) && !p->both_open && !p[-1].both_open && p[-1].lport != 0 &&
+        pair_is_clean(&p[-1]) && /* after an abort there is no TIME-WAIT */
+
+        (p[-1].after == 0 || k->msl_ms <= 1000)) {
+        p->after = index; /* the one before, by its ports */
+        p->opener = p[-1].opener;
+        p->ipv6 = p[-1].ipv6;
+        p->lport = p[-1].lport;
+        p->rport = p[-1].rport;
+    }
     if (p->both_open && rng_below(r, 4)) /* else one may come first and be refused */
         p->open_at_us = k->start_us;
 }

@@ -37,6 +37,7 @@ struct pair {
     bool ipv6, both_open, nodelay, gave_up;
     uint16_t lport, rport; /* 0: the core chooses lport */
     uint32_t keepalive_ms;
+    uint32_t after;      /* pair + 1 that must have ended before, since it has the same ports; 0: none */
     struct side side[2]; /* by host */
 };
 
@@ -128,6 +129,10 @@ static void pair_open(struct users *u, uint32_t index, uint32_t host)
     int result = tcp_connect(h->s, NULL, lport, &host_addresses[!host][p->ipv6], rport, NULL, NULL, index, h->now_us,
                              &side->conn);
 
+    if (result == -EADDRINUSE && p->after != 0) { /* its own TIME-WAIT stands in the way */
+        p->open_at_us = h->now_us + 1000000;
+        return;
+    }
     if (result != 0) {
         if (result != -ENOBUFS && result != -EADDRINUSE)
             sim_fail(u->failure, "pair %u: tcp_connect() says %d", index, result);
@@ -346,13 +351,21 @@ static void side_end(struct users *u, uint32_t index, uint32_t host)
         side_close(u, side, host);
 }
 
+static bool pair_may_open(const struct users *u, const struct pair *p)
+{
+    const struct pair *before = &u->pairs[p->after - 1];
+
+    return p->after == 0 || (before->side[0].life == SIDE_DONE && before->side[1].life == SIDE_DONE);
+}
+
 static void side_step(struct users *u, uint32_t index, uint32_t host)
 {
     struct pair *p = &u->pairs[index];
     struct side *side = &p->side[host];
     struct sim_host *h = &u->hosts[host];
 
-    if (side->life == SIDE_WAITING && h->now_us >= p->open_at_us && (host == p->opener || p->both_open))
+    if (side->life == SIDE_WAITING && h->now_us >= p->open_at_us && pair_may_open(u, p) &&
+        (host == p->opener || p->both_open))
         pair_open(u, index, host);
     if (side->life == SIDE_OPENING || side->life == SIDE_OPEN) {
         if (pair_may_fail(u, p) && h->now_us >= u->give_up_us) {
@@ -386,7 +399,7 @@ static uint64_t users_next_us(const struct users *u, uint32_t host)
         if (side->life == SIDE_DONE)
             continue;
         if (side->life == SIDE_WAITING && (host == p->opener || p->both_open))
-            at = p->open_at_us;
+            at = pair_may_open(u, p) ? p->open_at_us : now_us + 10000;
         else if (side->life == SIDE_OPEN && side->can_read)
             at = side->next_read_us;
         if (side->life == SIDE_OPEN && side->ending == END_ABORT && side->abort_at_us < at)
