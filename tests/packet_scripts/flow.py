@@ -88,9 +88,12 @@ class Flow:
                 o = replace(o, numbers=tuple(((n or 0) - PEER_ISN) % 2**32 for n in o.numbers))
             options.append(o)
         ack = (segment.ack - PEER_ISN) % 2**32 if segment.flags & 16 else None
+        nobodys = (
+            segment.flags & 4 and segment.seq == 0
+        )  # <SEQ=0>, RFC 9293 3.10.7.1: a number of no connection
         return Packet(
             bits_to_flags(segment.flags),
-            (segment.seq - isn) % 2**32,
+            0 if nobodys else (segment.seq - isn) % 2**32,
             len(segment.data),
             ack,
             segment.wnd,

@@ -313,7 +313,7 @@ def parse(path: str, text: str) -> Script:
     """The script of a file; ScriptError when it is none, Unsupported when its language has no counterpart here."""
     script = Script(path)
     if m := re.match(r"\s*(?:((?://[^\n]*\n\s*)+)|/\*(.*?)\*/|((?:#[^\n]*\n\s*)+))", text, re.DOTALL):
-        script.first_comment = (m[1] or m[2] or m[3]).strip()
+        script.first_comment = " ".join(re.sub(r"//|#|\*", " ", m[1] or m[2] or m[3]).split())
     s = Scanner(path, text)
     parse_options_lines(s, script)
     while m := s.take(r"`([^`]*)`"):
