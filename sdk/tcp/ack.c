@@ -95,7 +95,7 @@ static void ack_fin(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint6
     }
 }
 
-static void ack_new(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct input *in, uint32_t sacked)
+void ack_new(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct input *in, uint32_t sacked)
 {
     uint32_t flight = t->snd_nxt - t->snd_una;
     uint32_t ack = in->seg.ack;

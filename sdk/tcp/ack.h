@@ -8,6 +8,9 @@
 
 enum tcp_drop ack_process(struct tcp_stack *s, struct tcb *t, const struct input *in);
 
+/* SEG.ACK is above SND.UNA and not above SND.NXT.  sacked: bytes that this segment has SACKed for the first time. */
+void ack_new(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct input *in, uint32_t sacked);
+
 /* Marks an ACK in answer to a segment that may be forged or looped: at most one in CHALLENGE_MS per connection (RFC 5961 7). */
 void ack_challenge(struct tcp_stack *s, struct tcb *t, uint64_t now_us);
 

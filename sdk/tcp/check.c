@@ -122,7 +122,7 @@ static void check_tcb(const struct tcp_stack *s, const struct tcb *t, struct tal
         uint32_t handle = table_first(&s->table, hash, &cursor);
 
         assert(wheel_is_scheduled(&s->wheel, index) == (deadline != 0));
-        assert(deadline == 0 || t->timer.deadline_tick == deadline || seq_leq(deadline, s->wheel.now_tick));
+        assert(deadline == 0 || seq_leq(t->timer.deadline_tick, deadline) || seq_leq(deadline, s->wheel.now_tick));
         while (handle != handle_make(HANDLE_TCB, index)) {
             assert(handle != TABLE_NONE);
             handle = table_next(&s->table, &cursor);

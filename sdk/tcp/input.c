@@ -8,6 +8,7 @@
 #include "tcp/ack.h"
 #include "tcp/connect.h"
 #include "tcp/listen.h"
+#include "tcp/predict.h"
 #include "tcp/reply.h"
 #include "tcp/rxq.h"
 #include "tcp/seq.h"
@@ -109,7 +110,7 @@ static void note_timestamp(struct tcb *t, const struct input *in)
 
 /* The ACK that a received text deserves (RFC 9293 3.8.6.3, RFC 5681 4.2).  Without SACK the peer counts duplicate ACKs, so
  * each segment out of order in a batch has its own. */
-static void owe_ack_of_text(struct tcp_stack *s, struct tcb *t, const struct input *in, bool in_order)
+void input_owe_ack(struct tcp_stack *s, struct tcb *t, const struct input *in, bool in_order)
 {
     struct tcb_ext *e = stack_ext(s, t);
 
@@ -154,7 +155,7 @@ static enum tcp_drop process_text(struct tcp_stack *s, struct tcb *t, struct inp
     }
     drop = rxq_add(s, t, in);
     if (drop == TCP_DROP_NONE)
-        owe_ack_of_text(s, t, in, seg->seq == rcv_nxt && !had_hole);
+        input_owe_ack(s, t, in, seg->seq == rcv_nxt && !had_hole);
     else
         tcb_owe(s, t, OWE_ACK);
     return drop;
@@ -259,9 +260,11 @@ enum tcp_drop input_synchronized(struct tcp_stack *s, struct tcb *t, struct inpu
 
 static enum tcp_drop input_tcb(struct tcp_stack *s, struct tcb *t, struct input *in)
 {
-    enum tcp_drop drop;
+    enum tcp_drop drop = TCP_DROP_NONE;
 
-    if (t->state == TCP_STATE_SYN_SENT)
+    if (predict_input(s, t, in, &drop))
+        ;
+    else if (t->state == TCP_STATE_SYN_SENT)
         drop = connect_input(s, t, in);
     else {
         if (t->state == TCP_STATE_SYN_RECEIVED)
@@ -275,6 +278,15 @@ static enum tcp_drop input_tcb(struct tcp_stack *s, struct tcb *t, struct input 
     return drop;
 }
 
+/* stack_handle_is_flow(), for the kind that nearly all are of. */
+static inline bool is_tcb_of(const struct tcp_stack *s, uint32_t handle, const struct input *in)
+{
+    const struct tcb *t = stack_tcb(s, handle_index(handle));
+
+    return handle_kind(handle) == HANDLE_TCB && t->rport == in->flow.rport && t->lport == in->flow.lport &&
+           t->laddr_index == in->laddr_index && ip_addr_equal(&t->raddr, &in->flow.raddr);
+}
+
 static uint32_t find(const struct tcp_stack *s, const struct input *in)
 {
     struct table_cursor cursor;
@@ -282,7 +294,8 @@ static uint32_t find(const struct tcp_stack *s, const struct input *in)
 
     for (handle = table_first(&s->table, in->hash, &cursor); handle != TABLE_NONE;
          handle = table_next(&s->table, &cursor))
-        if (stack_handle_is_flow(s, handle, &in->flow))
+        if (is_tcb_of(s, handle, in) ||
+            (handle_kind(handle) != HANDLE_TCB && stack_handle_is_flow(s, handle, &in->flow)))
             return handle;
     return TABLE_NONE;
 }
@@ -309,6 +322,7 @@ static enum tcp_drop parse(struct tcp_stack *s, const struct tcp_packet *packet,
     const uint8_t *data = s->env.rx_data(s->env.context, packet->slot) + packet->offset;
     struct ip_packet ip;
     enum ip_verdict verdict = ip_parse(data, packet->len, &ip);
+    uint32_t laddr_index = 0;
 
     if (verdict != IP_OK)
         return verdict == IP_BAD_CHECKSUM ? TCP_DROP_CHECKSUM : TCP_DROP_MALFORMED;
@@ -318,22 +332,20 @@ static enum tcp_drop parse(struct tcp_stack *s, const struct tcp_packet *packet,
         return TCP_DROP_MALFORMED;
     if (!packet->verified && tcp_header_verify(data + ip.l4_offset, ip.l4_len, &ip.src, &ip.dst) != TCP_HEADER_OK)
         return TCP_DROP_CHECKSUM;
-    in->flow.laddr = ip.dst;
-    in->flow.raddr = ip.src;
-    in->flow.lport = in->seg.dport;
-    in->flow.rport = in->seg.sport;
-    in->data = packet->offset + ip.l4_offset + in->seg.data_offset;
-    while (in->laddr_index < s->address_count && !ip_addr_equal(&s->addresses[in->laddr_index], &ip.dst))
-        in->laddr_index++;
-    if (in->laddr_index == s->address_count)
+    while (laddr_index < s->address_count && !ip_addr_equal(&s->addresses[laddr_index], &ip.dst))
+        laddr_index++;
+    if (laddr_index == s->address_count)
         return TCP_DROP_NOT_LOCAL;
+    in->flow = (struct flow){ip.dst, ip.src, in->seg.dport, in->seg.sport};
+    in->data = packet->offset + ip.l4_offset + in->seg.data_offset;
+    in->laddr_index = (uint8_t)laddr_index;
     in->hash = packet->has_hash ? packet->hash : csb_table_hash(csb_hash(&s->config.flow_secret, &in->flow));
     return TCP_DROP_NONE;
 }
 
 enum tcp_drop tcp_input(struct tcp_stack *s, const struct tcp_packet *packet, uint64_t now_us)
 {
-    struct input in = {.slot = packet->slot, .now_us = now_us};
+    struct input in; /* parse() fills the rest */
     enum tcp_drop drop = TCP_DROP_MALFORMED;
 
     s->now_us = now_us;
@@ -342,6 +354,9 @@ enum tcp_drop tcp_input(struct tcp_stack *s, const struct tcp_packet *packet, ui
         s->counters.dropped[drop]++;
         return drop;
     }
+    in.slot = packet->slot;
+    in.now_us = now_us;
+    in.taken = false;
     if (packet->offset + packet->len <= TCP_SLOT_BYTES)
         drop = parse(s, packet, &in);
     if (drop == TCP_DROP_NONE)
@@ -355,4 +370,23 @@ enum tcp_drop tcp_input(struct tcp_stack *s, const struct tcp_packet *packet, ui
 void tcp_prefetch(const struct tcp_stack *s, uint32_t hash)
 {
     table_prefetch(&s->table, hash);
+}
+
+void tcp_prefetch_conn(const struct tcp_stack *s, uint32_t hash)
+{
+    struct table_cursor cursor;
+    uint32_t handle = table_first(&s->table, hash, &cursor);
+    const uint8_t *block;
+
+    if (handle == TABLE_NONE)
+        return;
+    if (handle_kind(handle) == HANDLE_TCB)
+        block = (const uint8_t *)stack_tcb(s, handle_index(handle));
+    else if (handle_kind(handle) == HANDLE_HALF_OPEN)
+        block = slab_at(&s->half_open, handle_index(handle));
+    else
+        block = slab_at(&s->time_wait, handle_index(handle));
+    __builtin_prefetch(block);
+    if (handle_kind(handle) == HANDLE_TCB)
+        __builtin_prefetch(block + 64);
 }

@@ -190,6 +190,8 @@ static void reply_ack(struct tcp_stack *s, const struct half_open *h, const stru
 
 void half_open_advance(struct tcp_stack *s, uint64_t now_us)
 {
+    if (s->half_open.used == 0)
+        return;
     for (uint32_t i = HALF_OPEN_RETRIES + 1; i-- > 0;) {
         struct block_queue *queue = &s->half_open_queue[i];
 

@@ -10,14 +10,19 @@ enum {
     SLOTS_MAX = 60000,        /* what tcb_ext can count */
 };
 
+uint32_t rxq_conn_max(uint32_t rcv_buf_bytes)
+{
+    uint32_t max = rcv_buf_bytes / TINY_SEGMENT_BYTES + 16;
+
+    return max < SLOTS_MAX ? max : SLOTS_MAX;
+}
+
 uint32_t rxq_slots_left(const struct tcp_stack *s, const struct tcb_ext *e)
 {
     uint32_t held = e != NULL ? (uint32_t)e->rx_slots + e->reasm.segments : 0;
     uint32_t left = s->rx_budget > s->rx_held ? s->rx_budget - s->rx_held : 0;
-    uint32_t max = s->config.rcv_buf_bytes / TINY_SEGMENT_BYTES + 16;
 
-    left = left < max ? left : max;
-    left = left < SLOTS_MAX ? left : SLOTS_MAX;
+    left = left < s->rx_conn_max ? left : s->rx_conn_max;
     if (left > held)
         return left - held;
     return held == 0;
@@ -50,6 +55,10 @@ static enum tcp_drop add_in_order(struct tcp_stack *s, struct tcb *t, struct tcb
  * hole, else both wait for ever: then the latter is given up (RFC 2018 8), and only unread data counts. */
 static bool has_room(struct tcp_stack *s, struct tcb_ext *e, uint32_t offset)
 {
+    uint32_t held = (uint32_t)e->rx_slots + e->reasm.segments;
+
+    if (held < s->rx_conn_max && s->rx_held + held < s->rx_budget)
+        return true;
     if (offset != 0)
         return rxq_slots_left(s, e) != 0 && s->rx_held < s->rx_budget;
     if (rxq_slots_left(s, e) != 0)

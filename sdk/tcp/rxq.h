@@ -13,6 +13,9 @@
  * Moves RCV.NXT and tells the user. */
 enum tcp_drop rxq_add(struct tcp_stack *s, struct tcb *t, struct input *in);
 
+/* RX slots that one connection may hold at most, for a receive buffer of this size. */
+uint32_t rxq_conn_max(uint32_t rcv_buf_bytes);
+
 /* RX slots that the connection may still take. */
 uint32_t rxq_slots_left(const struct tcp_stack *s, const struct tcb_ext *e);
 

@@ -96,8 +96,9 @@ struct tcp_stack {
     struct tx_slot *tx, *tx_other;
     struct reasm_slot *rx, *rx_other;
     uint32_t rx_held, tx_held;
-    uint32_t rx_budget;  /* RX slots that the core may hold */
-    uint32_t tx_reserve; /* TX slots that data leaves to control packets */
+    uint32_t rx_budget;   /* RX slots that the core may hold */
+    uint32_t rx_conn_max; /* and one connection of them */
+    uint32_t tx_reserve;  /* TX slots that data leaves to control packets */
 
     struct tcb_list output, blocked, events;
     struct block_queue half_open_queue[HALF_OPEN_RETRIES + 1]; /* by retries */

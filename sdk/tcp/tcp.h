@@ -118,8 +118,10 @@ bool tcp_add_address(struct tcp_stack *s, const struct ip_addr *addr);
  * TCP_DROP_NONE.  Sends nothing: marks what is owed. */
 enum tcp_drop tcp_input(struct tcp_stack *s, const struct tcp_packet *packet, uint64_t now_us);
 
-/* Fetches into cache what tcp_input() will need for a flow with this hash. */
+/* Fetch into cache what tcp_input() will need for a flow with this hash, in two steps with other work between them: its bucket of the
+ * table, then the connection's block that the bucket names. */
 void tcp_prefetch(const struct tcp_stack *s, uint32_t hash);
+void tcp_prefetch_conn(const struct tcp_stack *s, uint32_t hash);
 
 /* Runs the timers that are due. */
 void tcp_advance(struct tcp_stack *s, uint64_t now_us);
@@ -127,7 +129,8 @@ void tcp_advance(struct tcp_stack *s, uint64_t now_us);
 /* Sends what is owed by the marked connections, as far as windows, pacing, slots and the way out allow.  Returns segments sent. */
 uint32_t tcp_output(struct tcp_stack *s, uint64_t now_us);
 
-/* When tcp_advance() has something to do, or UINT64_MAX; never too late, at most one wheel tick early. */
+/* When tcp_advance() has something to do, or UINT64_MAX; never too late.  It may turn out to be early: a timer that was moved back is
+ * put at its new place only when the old time has come. */
 uint64_t tcp_next_deadline(const struct tcp_stack *s);
 
 /* A TX slot that was busy has become free: connections waiting for slots are marked.  Called once per batch. */

@@ -35,7 +35,7 @@ void timers_update(struct tcp_stack *s, struct tcb *t)
 
     if (deadline == 0)
         wheel_cancel(&s->wheel, index);
-    else if (!wheel_is_scheduled(&s->wheel, index) || t->timer.deadline_tick != deadline)
+    else if (!wheel_is_scheduled(&s->wheel, index) || seq_lt(deadline, t->timer.deadline_tick))
         wheel_schedule(&s->wheel, index, deadline);
 }
 

@@ -169,6 +169,8 @@ uint32_t wheel_pop(struct wheel *w, uint32_t now_tick)
             w->count--;
             return index;
         }
+        if (now_tick == w->now_tick)
+            return WHEEL_NONE;
         if (!wheel_next_tick(w, &tick) || tick - w->now_tick > now_tick - w->now_tick) {
             w->now_tick = now_tick;
             return WHEEL_NONE;

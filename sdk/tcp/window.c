@@ -52,11 +52,12 @@ uint16_t window_advertise(const struct tcp_stack *s, struct tcb *t)
 bool window_is_worth_telling(const struct tcp_stack *s, const struct tcb *t)
 {
     uint32_t offered = t->rcv_adv - t->rcv_nxt;
-    uint32_t opened = edge(s, t) - t->rcv_adv;
+    uint32_t opened;
 
-    if (offered < t->smss)
-        return opened != 0;
-    return opened >= 2u * t->smss && offered < largest(s, t) / 2;
+    if (offered >= t->smss && offered >= largest(s, t) / 2)
+        return false;
+    opened = edge(s, t) - t->rcv_adv;
+    return offered < t->smss ? opened != 0 : opened >= 2u * t->smss;
 }
 
 uint8_t window_shift(uint32_t rcv_buf_bytes)

@@ -1,0 +1,15 @@
+/*
+ * predict.h: header prediction: the segment that nearly always comes, handled in one piece.
+ *
+ * ESTABLISHED, nothing lost or out of order on either side, and the segment continues the stream, or acknowledges more, or both.  What
+ * it does is what the steps of input.c would do; with -DJANUS_NO_PREDICTION those do it all.
+ */
+#ifndef TCP_PREDICT_H
+#define TCP_PREDICT_H
+
+#include "tcp/stack.h"
+
+/* True: the segment was as predicted, and *drop says what became of it. */
+bool predict_input(struct tcp_stack *s, struct tcb *t, struct input *in, enum tcp_drop *drop);
+
+#endif
