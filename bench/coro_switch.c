@@ -27,9 +27,9 @@ static struct coro_sched *sched;
 
 /* --- handlers of sdk/coro --- */
 
-static __attribute__((noinline)) int64_t receive(struct row *r)
+static __attribute__((noinline)) int64_t receive(void)
 {
-    return coro_wait_value(r->sched, 0);
+    return coro_wait_value(0);
 }
 
 static void serve(void *owner)
@@ -37,7 +37,7 @@ static void serve(void *owner)
     struct row *r = owner;
     int64_t got;
 
-    while ((got = receive(r)) != 0)
+    while ((got = receive()) != 0)
         r->served += (uint64_t)got;
 }
 
@@ -52,7 +52,7 @@ static void serve(void *owner)
         memcpy(block, hot, sizeof block);                                                                              \
         do {                                                                                                           \
             __asm__ volatile("" : : "r"(block) : "memory");                                                            \
-            got = receive(r);                                                                                          \
+            got = receive();                                                                                           \
             r->served += (uint64_t)got;                                                                                \
         } while (got != 0);                                                                                            \
         __asm__ volatile("" : : "r"(block) : "memory");                                                                \
@@ -72,7 +72,6 @@ static void prepare_coro(uint32_t count, size_t live, struct coro_options option
     if (handler_for(live) == NULL || coro_sched_new(&options, &sched) != 0)
         exit(2);
     for (uint32_t i = 0; i < count; i++) {
-        rows[i].sched = sched;
         if (coro_start(sched, &rows[i].co, handler_for(live), &rows[i]) != CORO_WAITS)
             exit(3);
     }

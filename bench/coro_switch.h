@@ -12,7 +12,6 @@ struct row {
     _Alignas(128) struct coro co;
     uint64_t served;
     union {
-        struct coro_sched *sched;
         void (*callback)(struct row *r, int64_t got);
         struct copier *copier;
         void *context;

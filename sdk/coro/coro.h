@@ -100,11 +100,11 @@ struct coro_result {
     uint64_t first, second; /* as a function returns two words: rax and rdx, x0 and x1 */
 };
 
-/* Leaves the coroutine until coro_run() gives a result.  request is what coro_load() will return.  Call it in tail position (return
+/* Leaves the calling coroutine until coro_run() gives a result.  request is what coro_load() will return.  Call it in tail position (return
  * coro_wait(...), compiled with -O2): the caller's frame is then no part of the image. */
-struct coro_result coro_wait(struct coro_sched *s, uint64_t request);
+struct coro_result coro_wait(uint64_t request);
 
 /* The same, for a caller who returns the first word only. */
-int64_t coro_wait_value(struct coro_sched *s, uint64_t request);
+int64_t coro_wait_value(uint64_t request);
 
 #endif

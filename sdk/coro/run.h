@@ -5,7 +5,7 @@
  *                    request = coro_load(s, co, owner);      the stack is in place: the request can be served into it
  *                    outcome = coro_run(s, result);          the handler goes on until it waits again or ends
  *
- * Between load and run the scheduler must not be used otherwise.  A handler cannot run another coroutine of its own scheduler.
+ * Between load and run the scheduler must not be used otherwise.  A handler must not run coroutines itself, of no scheduler.
  */
 #ifndef CORO_RUN_H
 #define CORO_RUN_H
@@ -42,10 +42,19 @@ _Static_assert(offsetof(struct coro_sched, host_sp) == CORO_OFFSET_HOST_SP, "swi
 _Static_assert(offsetof(struct coro_sched, host_fp) == CORO_OFFSET_HOST_FP, "switch_*.S");
 _Static_assert(offsetof(struct coro_sched, host_pc) == CORO_OFFSET_HOST_PC, "switch_*.S");
 
+/* The scheduler whose coroutine runs or has run last in this thread, for coro_wait(). */
+extern _Thread_local __attribute__((tls_model("initial-exec"))) struct coro_sched *coro_running_;
+
 /* The general forms, out of line. */
 void coro_load_(struct coro_sched *s, struct coro *co);
 enum coro_outcome coro_park_(struct coro_sched *s, struct coro *co);
 bool coro_prepare_(struct coro_sched *s, struct coro *co, void (*fn)(void *owner), void *owner);
+
+/* The scheduler of the coroutine that calls this; null outside of coroutines. */
+static inline struct coro_sched *coro_here(void)
+{
+    return coro_running_ != NULL && coro_running_->current != NULL ? coro_running_ : NULL;
+}
 
 enum { CORO_COPIED_HERE = 8 }; /* units */
 
@@ -135,7 +144,7 @@ static inline void coro_load_template_(struct coro_sched *s, struct coro *co)
  * address or moved together with what it contains. */
 static inline __attribute__((always_inline)) uint64_t coro_load(struct coro_sched *s, struct coro *co, void *owner)
 {
-    assert(s->current == NULL && co->state != CORO_NEW);
+    assert(coro_here() == NULL && s->current == NULL && co->state != CORO_NEW);
     s->current = co;
     s->owner = owner;
     if (co->state == CORO_TEMPLATED) {
@@ -156,6 +165,7 @@ static inline __attribute__((always_inline)) enum coro_outcome coro_run(struct c
 {
     struct coro *co;
 
+    coro_running_ = s;
     coro_enter(s, result);
     co = s->current;
     s->current = NULL;
@@ -179,16 +189,10 @@ static inline __attribute__((always_inline)) enum coro_outcome coro_run(struct c
 static inline __attribute__((always_inline)) enum coro_outcome coro_start(struct coro_sched *s, struct coro *co,
                                                                           void (*fn)(void *owner), void *owner)
 {
-    assert(s->current == NULL && co->state == CORO_NEW);
+    assert(coro_here() == NULL && s->current == NULL && co->state == CORO_NEW);
     if (!coro_prepare_(s, co, fn, owner))
         return CORO_NO_MEMORY;
     return coro_run(s, (struct coro_result){0, 0});
-}
-
-/* True inside a coroutine of s. */
-static inline bool coro_inside(const struct coro_sched *s)
-{
-    return s->current != NULL;
 }
 
 #endif

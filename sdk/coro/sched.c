@@ -21,6 +21,8 @@ enum {
 
 void coro_start_(void);
 
+_Thread_local struct coro_sched *coro_running_;
+
 static int check_options(struct coro_options *o)
 {
     size_t usual = o->backend == CORO_SHARED ? RUN_STACK_BYTES : SEPARATE_STACK_BYTES;
@@ -56,7 +58,7 @@ static int make_stacks(struct coro_sched *s)
         return 0;
     }
     s->run_guard_bytes = RUN_GUARD_BYTES;
-    if (!stack_map(&s->run_stack, s->options.stack_bytes, s->run_guard_bytes, 0, s))
+    if (!stack_map(&s->run_stack, s->options.stack_bytes, s->run_guard_bytes, 0))
         return -ENOMEM;
     s->top = s->run_stack.top;
     error = images_init(&s->images, s->options.image_bytes_max);
@@ -94,6 +96,8 @@ void coro_sched_free(struct coro_sched *s)
 {
     if (s == NULL)
         return;
+    if (coro_running_ == s)
+        coro_running_ = NULL;
     overflow_unwatch(s);
     templates_free(s->templates);
     images_finish(&s->images);
@@ -107,7 +111,7 @@ bool coro_prepare_(struct coro_sched *s, struct coro *co, void (*fn)(void *owner
     uint64_t *image;
 
     if (s->options.backend == CORO_SEPARATE_STACKS) {
-        uint32_t number = stacks_take(&s->stacks, s);
+        uint32_t number = stacks_take(&s->stacks);
 
         if (number == UINT32_MAX) {
             s->no_memory++;

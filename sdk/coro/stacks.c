@@ -2,7 +2,6 @@
 #include "coro/stacks.h"
 
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -15,7 +14,7 @@
 /* Tops at different lines of their pages: at the same one, all stacks would compete for one set of the cache. */
 enum { TOP_BYTES = 64, COLORS = 48 };
 
-bool stack_map(struct coro_stack *stack, size_t bytes, size_t guard_bytes, uint32_t color, struct coro_sched *s)
+bool stack_map(struct coro_stack *stack, size_t bytes, size_t guard_bytes, uint32_t color)
 {
     char *low =
         mmap(NULL, guard_bytes + bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
@@ -28,7 +27,6 @@ bool stack_map(struct coro_stack *stack, size_t bytes, size_t guard_bytes, uint3
     }
     madvise(low + guard_bytes, bytes, MADV_NOHUGEPAGE);
     *stack = (struct coro_stack){.low = low, .top = low + guard_bytes + bytes - (1 + color) * (size_t)TOP_BYTES};
-    memcpy(stack->top, &s, sizeof s);
     return true;
 }
 
@@ -53,7 +51,7 @@ static bool grow(struct coro_stacks *stacks)
     return true;
 }
 
-uint32_t stacks_take(struct coro_stacks *stacks, struct coro_sched *s)
+uint32_t stacks_take(struct coro_stacks *stacks)
 {
     struct coro_stack *stack;
     uint32_t number;
@@ -70,7 +68,7 @@ uint32_t stacks_take(struct coro_stacks *stacks, struct coro_sched *s)
     if (stack->low == NULL) {
         uint32_t next_free = stack->next_free;
 
-        if (!stack_map(stack, stacks->bytes, stacks->guard_bytes, number % COLORS, s))
+        if (!stack_map(stack, stacks->bytes, stacks->guard_bytes, number % COLORS))
             return UINT32_MAX;
         stack->next_free = next_free;
     }

@@ -1,10 +1,8 @@
 /*
  * stacks.h: mapped stacks with guard pages below: the run stack, and the separate ones of the second backend.
  *
- *   low                    low + guard                                     top     top + 64
- *    |--- guard, no access --|------------ bytes, grows downward <----------|- s ---|
- *
- * The word at top holds the scheduler, where coro_start_ finds it when a handler returns.
+ *   low                    low + guard                                     top     low + guard + bytes
+ *    |--- guard, no access --|------------ grows downward <------------------|-------|
  */
 #ifndef CORO_STACKS_H
 #define CORO_STACKS_H
@@ -12,8 +10,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-struct coro_sched;
 
 struct coro_stack {
     char *low;          /* null: not mapped */
@@ -31,11 +27,11 @@ struct coro_stacks {
 };
 
 /* Maps one whose top is color lines below its end; false when there is no memory or the process has too many mappings. */
-bool stack_map(struct coro_stack *stack, size_t bytes, size_t guard_bytes, uint32_t color, struct coro_sched *s);
+bool stack_map(struct coro_stack *stack, size_t bytes, size_t guard_bytes, uint32_t color);
 void stack_unmap(struct coro_stack *stack, size_t bytes, size_t guard_bytes);
 
 /* A stack's number; UINT32_MAX: there is none. */
-uint32_t stacks_take(struct coro_stacks *stacks, struct coro_sched *s);
+uint32_t stacks_take(struct coro_stacks *stacks);
 void stacks_give(struct coro_stacks *stacks, uint32_t number);
 
 /* Unmaps the free ones. */

@@ -11,7 +11,7 @@
 
     .text
 
-/* struct coro_result coro_wait(struct coro_sched *s, uint64_t request) */
+/* struct coro_result coro_wait(uint64_t request); the scheduler comes from thread-local storage, see switch_x86_64.S. */
     .globl  coro_wait
     .globl  coro_wait_value
     .type   coro_wait, %function
@@ -23,7 +23,7 @@ coro_wait_value:
     hint    #34
     sub     sp, sp, #176
     .cfi_adjust_cfa_offset 176
-    stp     x1, x30, [sp]
+    stp     x0, x30, [sp]
     .cfi_rel_offset x30, 8
     stp     x19, x20, [sp, #16]
     .cfi_rel_offset x19, 16
@@ -46,16 +46,13 @@ coro_wait_value:
     stp     d10, d11, [sp, #128]
     stp     d12, d13, [sp, #144]
     stp     d14, d15, [sp, #160]
-    mov     x2, x0
     mov     x9, sp
-    str     x9, [x2, #CORO_OFFSET_SP]
     b       .Lleave
     .cfi_endproc
     .size   coro_wait, . - coro_wait
     .size   coro_wait_value, . - coro_wait_value
 
-/* The outermost frame.  Entered with sp at the top of the stack, where the scheduler's address stands, the handler in x19
- * and its owner in x20.  The handler begins with zeroed registers, so that images of equal handlers are equal. */
+/* The outermost frame.  Entered with sp at the top of the stack, the handler in x19 and its owner in x20.  The handler begins with zeroed registers, so that images of equal handlers are equal. */
     .globl  coro_start_
     .hidden coro_start_
     .type   coro_start_, %function
@@ -69,9 +66,13 @@ coro_start_:
     mov     x19, xzr
     mov     x20, xzr
     blr     x9
-    ldr     x2, [sp]
-    str     xzr, [x2, #CORO_OFFSET_SP]
+    mov     x9, xzr
 .Lleave:
+    mrs     x10, tpidr_el0
+    adrp    x2, :gottprel:coro_running_
+    ldr     x2, [x2, #:gottprel_lo12:coro_running_]
+    ldr     x2, [x10, x2]
+    str     x9, [x2, #CORO_OFFSET_SP]
     ldr     x9, [x2, #CORO_OFFSET_HOST_SP]
     mov     sp, x9
     ldr     x29, [x2, #CORO_OFFSET_HOST_FP]

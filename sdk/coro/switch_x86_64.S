@@ -13,7 +13,8 @@
 
     .text
 
-/* struct coro_result coro_wait(struct coro_sched *s, uint64_t request) */
+/* struct coro_result coro_wait(uint64_t request).  The scheduler comes from thread-local storage and not as an argument, that is through
+ * registers of the handler: the loads of the next event then need not wait for any of this one's. */
     .globl  coro_wait
     .globl  coro_wait_value
     .type   coro_wait, @function
@@ -41,8 +42,10 @@ coro_wait_value:
     pushq   %r15
     .cfi_adjust_cfa_offset 8
     .cfi_rel_offset %r15, 0
-    pushq   %rsi
+    pushq   %rdi
     .cfi_adjust_cfa_offset 8
+    movq    coro_running_@gottpoff(%rip), %rdi
+    movq    %fs:(%rdi), %rdi
     movq    %rsp, CORO_OFFSET_SP(%rdi)
     movq    CORO_OFFSET_HOST_SP(%rdi), %rsp
     movq    CORO_OFFSET_HOST_FP(%rdi), %rbp
@@ -51,8 +54,7 @@ coro_wait_value:
     .size   coro_wait, . - coro_wait
     .size   coro_wait_value, . - coro_wait_value
 
-/* The outermost frame.  Entered with rsp at the top of the stack, where the scheduler's address stands, the handler in rbx
- * and its owner in rbp.  The handler begins with zeroed registers, so that images of equal handlers are equal. */
+/* The outermost frame.  Entered with rsp at the top of the stack, the handler in rbx and its owner in rbp.  The handler begins with zeroed registers, so that images of equal handlers are equal. */
     .globl  coro_start_
     .hidden coro_start_
     .type   coro_start_, @function
@@ -66,7 +68,8 @@ coro_start_:
     xorl    %ebx, %ebx
     xorl    %ebp, %ebp
     call    *%rax
-    movq    (%rsp), %rdi
+    movq    coro_running_@gottpoff(%rip), %rdi
+    movq    %fs:(%rdi), %rdi
     movq    $0, CORO_OFFSET_SP(%rdi)
     movq    CORO_OFFSET_HOST_SP(%rdi), %rsp
     movq    CORO_OFFSET_HOST_FP(%rdi), %rbp

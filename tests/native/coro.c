@@ -21,9 +21,9 @@ struct owner {
     int *stale;
 };
 
-static __attribute__((noinline)) struct coro_result wait_for(struct owner *o, uint64_t request)
+static __attribute__((noinline)) struct coro_result wait_for(uint64_t request)
 {
-    return coro_wait(o->sched, request);
+    return coro_wait(request);
 }
 
 /* Adds up what it is given until it is given 0. */
@@ -31,7 +31,7 @@ static void sum(struct owner *o)
 {
     struct coro_result r;
 
-    while ((r = wait_for(o, o->argument)).first != 0)
+    while ((r = wait_for(o->argument)).first != 0)
         o->seen += r.first;
 }
 
@@ -43,7 +43,7 @@ static void return_at_once(struct owner *o)
 /* The usual idle handler: one owner, nothing else alive. */
 static void idle(struct owner *o)
 {
-    while (wait_for(o, 7).first != 0)
+    while (wait_for(7).first != 0)
         o->seen++;
 }
 
@@ -52,7 +52,7 @@ static void idle_with_count(struct owner *o)
 {
     uint64_t count = o->argument * 0x100000001u;
 
-    while (wait_for(o, 7).first != 0) {
+    while (wait_for(7).first != 0) {
         count++;
         __asm__ volatile("" : "+r"(count));
     }
@@ -67,7 +67,7 @@ static void idle_with_noise(struct owner *o)
     for (size_t i = 0; i < 24; i++)
         noise[i] = draw(&state);
     __asm__ volatile("" : : "r"(noise) : "memory");
-    while (wait_for(o, 7).first != 0)
+    while (wait_for(7).first != 0)
         o->seen++;
     state = o->argument;
     for (size_t i = 0; i < 24; i++)
@@ -81,7 +81,7 @@ static void receive_into_stack(struct owner *o)
     char buffer[64] = "";
     struct coro_result r;
 
-    while ((r = wait_for(o, (uint64_t)(uintptr_t)buffer)).first != 0)
+    while ((r = wait_for((uint64_t)(uintptr_t)buffer)).first != 0)
         memcpy(o->note, buffer, sizeof o->note);
 }
 
@@ -91,7 +91,7 @@ static __attribute__((noinline)) uint64_t descend(struct owner *o, uint64_t leve
 
     block[0] = (char)levels;
     if (levels == 0)
-        return wait_for(o, 1).first + (uint64_t)block[0];
+        return wait_for(1).first + (uint64_t)block[0];
     return descend(o, levels - 1) + (uint64_t)block[0] - (uint64_t)(char)levels;
 }
 
@@ -116,7 +116,7 @@ static void jump(struct owner *o)
     int code = setjmp(place);
 
     o->seen = o->seen * 10 + (uint64_t)code;
-    wait_for(o, 1);
+    wait_for(1);
     if (round++ < 3)
         longjmp(place, round);
 }
@@ -124,7 +124,7 @@ static void jump(struct owner *o)
 static void use_errno(struct owner *o)
 {
     errno = EINTR;
-    wait_for(o, 1);
+    wait_for(1);
     o->seen = (uint64_t)errno;
 }
 
@@ -132,7 +132,7 @@ static void use_doubles(struct owner *o)
 {
     double a = sqrt((double)o->argument), b = a * 3.5;
 
-    wait_for(o, 1);
+    wait_for(1);
     snprintf(o->note, sizeof o->note, "%.6f %.6f %d", a, b, fegetround());
     o->seen = (uint64_t)b;
 }
@@ -143,7 +143,7 @@ static void leave_stale_pointer(struct owner *o)
     int local = 42;
 
     o->stale = &local;
-    wait_for(o, 1);
+    wait_for(1);
     o->seen = (uint64_t)local;
 }
 
@@ -153,7 +153,7 @@ static void aligned(struct owner *o)
 
     memset(block, 1, sizeof block);
     __asm__ volatile("" : : "r"(block) : "memory");
-    wait_for(o, 1);
+    wait_for(1);
     o->seen = (uintptr_t)block % 64 == 0 && block[63] == 1 && (uintptr_t)__builtin_frame_address(0) % 16 == 0;
 }
 
@@ -260,7 +260,7 @@ static void overflow(struct owner *o)
 {
     volatile char first[1] = {1};
 
-    wait_for(o, 1);
+    wait_for(1);
     o->seen = recurse_without_end(o, first);
 }
 

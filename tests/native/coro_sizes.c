@@ -29,7 +29,7 @@ static __attribute__((noinline)) int64_t receive(struct conn *c, void *buffer, s
         c->ready--;
         return 16;
     }
-    return coro_wait_value(c->sched, (uint64_t)(uintptr_t)buffer | (uint64_t)len << 48);
+    return coro_wait_value((uint64_t)(uintptr_t)buffer | (uint64_t)len << 48);
 }
 
 static __attribute__((noinline)) struct coro_result receive_view(struct conn *c)
@@ -38,7 +38,7 @@ static __attribute__((noinline)) struct coro_result receive_view(struct conn *c)
         c->ready--;
         return (struct coro_result){(uint64_t)(uintptr_t)c->reply, 16};
     }
-    return coro_wait(c->sched, 0);
+    return coro_wait(0);
 }
 
 static __attribute__((noinline)) void reply(struct conn *c, const void *data, size_t len)

@@ -41,9 +41,9 @@ static struct coro_result answer_of(uint64_t request)
     return (struct coro_result){request * 3 + 1, request ^ 0x5555aaaa5555aaaau};
 }
 
-static __attribute__((noinline)) struct coro_result gust_wait(struct gust *g, uint64_t request)
+static __attribute__((noinline)) struct coro_result gust_wait(uint64_t request)
 {
-    return coro_wait(g->storm->sched, request);
+    return coro_wait(request);
 }
 
 static __attribute__((noinline)) uint64_t gust_descend(struct gust *g, uint32_t depth, double real)
@@ -61,7 +61,7 @@ static __attribute__((noinline)) uint64_t gust_descend(struct gust *g, uint32_t 
         g->waits_left--;
         g->expected += request;
         g->expected_real += own;
-        got = gust_wait(g, request);
+        got = gust_wait(request);
         sum += request;
         if (got.first != expected.first || got.second != expected.second)
             g->storm->mismatches++;
