@@ -47,8 +47,11 @@ uint32_t session_collect(struct glue_session *s, uint32_t io)
         enum shm_drop drop = SHM_DROP_RETURN_KIND;
         if (d.kind == SHM_DESC_RETURN)
             drop = ledger_take_back(&sio->ledger, d.slot, d.generation);
-        if (drop != SHM_DROP_NONE)
-            session_violated(s, io, drop);
+        if (drop == SHM_DROP_NONE)
+            continue;
+        session_violated(s, io, drop);
+        if (session_is_closed(s)) /* what else is in the ring, up to a whole one, is of no interest */
+            return (uint32_t)i + 1;
     }
     if (n > 0)
         ring_release(&sio->rx_return);

@@ -59,7 +59,7 @@ static bool work_waits(struct io_thread *io, const struct session_list *list)
         if (session_is_closed(s))
             continue;
         waits |= session_collect(s, io->index) > 0;
-        waits |= s->tx_io == io->index && ring_consumer_refresh(&s->io[io->index].tx) > 0;
+        waits |= s->tx_io == io->index && tx_waits(s, io->index);
     }
     uint32_t ports = atomic_load_explicit(&io->glue->port_count, memory_order_acquire);
     for (uint32_t i = 0; io->index == 0 && i < ports; i++)

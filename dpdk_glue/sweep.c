@@ -66,8 +66,8 @@ static enum step reset_row(struct glue *g, struct glue_session *s, uint32_t i)
     return STEP_FULL;
 }
 
-/* One step of one session, at most budget resets. */
-static void sweep_session(struct glue *g, struct glue_session *s, uint32_t budget)
+/* One step of one session, at most budget resets; how many were sent. */
+static uint32_t sweep_session(struct glue *g, struct glue_session *s, uint32_t budget)
 {
     uint32_t used = session_rows_used(s), sent = 0, skipped = 0;
     uint32_t left = used > s->reset_next ? used - s->reset_next : 0;
@@ -90,17 +90,31 @@ static void sweep_session(struct glue *g, struct glue_session *s, uint32_t budge
         s->resets_done = true;
         control_wake(g);
     }
+    return sent;
+}
+
+/* What all sessions together may send now: the rate is of the daemon, however many threads have died at once. */
+static uint32_t step_budget(const struct glue *g, uint64_t elapsed_tsc)
+{
+    uint64_t rate = 0;
+
+    for (const struct glue_session *s = g->sessions; s != NULL; s = s->next) {
+        if (!s->resets_done && s->reset_rate > rate)
+            rate = s->reset_rate;
+    }
+    uint64_t budget = rate * elapsed_tsc / g->tsc_hz + 1;
+    return budget < RESETS_PER_STEP_MAX ? (uint32_t)budget : RESETS_PER_STEP_MAX;
 }
 
 static bool sweep_all(struct glue *g, uint64_t elapsed_tsc)
 {
+    uint32_t budget = step_budget(g, elapsed_tsc);
     bool more = false;
 
     for (struct glue_session *s = g->sessions; s != NULL; s = s->next) {
         if (s->reset_rate == 0 || s->resets_done)
             continue;
-        uint64_t budget = (uint64_t)s->reset_rate * elapsed_tsc / g->tsc_hz + 1;
-        sweep_session(g, s, budget < RESETS_PER_STEP_MAX ? (uint32_t)budget : RESETS_PER_STEP_MAX);
+        budget -= sweep_session(g, s, budget);
         more |= !s->resets_done;
     }
     return more;

@@ -138,6 +138,11 @@ static uint32_t tx_session(struct io_thread *io, const struct routes *routes, st
     return n;
 }
 
+bool tx_waits(struct glue_session *s, uint32_t io)
+{
+    return ready(s, io) > 0;
+}
+
 uint32_t tx_sessions(struct io_thread *io)
 {
     const struct routes *routes = atomic_load_explicit(&io->glue->routes, memory_order_acquire);
