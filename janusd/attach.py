@@ -32,13 +32,15 @@ from janusd.sessions import Attached, Sessions, refusal_of
 log = logging.getLogger("janusd.attach")
 
 HALF_OPEN_MAX = 64
+HALF_OPEN_PER_UID_MAX = 32  # so that no user alone keeps the others out
+REFUSALS_LOGGED_PER_S = 5
 HELLO_TIMEOUT_S = 1.0
 MAPPED_TIMEOUT_S = 10.0
 ACCEPTS_PER_TURN = 16
 MESSAGES_PER_TURN = 16
 MESSAGES_PER_S = 200
 MESSAGES_BURST = 512
-BACKLOG = 128
+BACKLOG = 1024
 SO_PEERPIDFD = 77  # Linux 6.5
 SO_PEERGROUPS = getattr(socket, "SO_PEERGROUPS", 59)
 _UCRED = struct.Struct("=iII")
@@ -127,6 +129,7 @@ class AttachServer:
         self.sealer = ThreadPoolExecutor(max_workers=4, thread_name_prefix="seal")
         self._listener = listener
         self._peers: set[Peer] = set()
+        self._logged_in_second = (0, 0)  # the second, and the refusals logged in it
 
     def start(self) -> None:
         """Accept from now on."""
@@ -148,9 +151,17 @@ class AttachServer:
                 return
         self.sessions.end(attached, reason)
 
-    def half_open(self) -> int:
-        """Peers that are not attached yet."""
-        return sum(peer.state is not State.OPEN for peer in self._peers)
+    def half_open(self, uid: int | None = None) -> int:
+        """Peers that are not attached yet, of all users or of one."""
+        return sum(peer.state is not State.OPEN and uid in (None, peer.who.uid) for peer in self._peers)
+
+    def may_log_refusal(self) -> bool:
+        """Bound the log lines that apps can cause; every refusal is counted."""
+        second, logged = int(self.loop.time()), 0
+        if self._logged_in_second[0] == second:
+            logged = self._logged_in_second[1]
+        self._logged_in_second = (second, logged + 1)
+        return logged < REFUSALS_LOGGED_PER_S
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS_PER_TURN):
@@ -166,18 +177,24 @@ class AttachServer:
 
     def _greet(self, sock: socket.socket) -> None:
         if self.half_open() >= HALF_OPEN_MAX:
-            text = f"{HALF_OPEN_MAX} attaches are under way already: try again"
-            _send(sock, messages.encode_refused(AttachStatus.QUOTA, text))
-            self.refusals += 1
-            sock.close()
+            self._turn_away(sock, f"{HALF_OPEN_MAX} attaches are under way already: try again")
             return
         try:
             who = credentials_of(sock)
+            if self.half_open(who.uid) >= HALF_OPEN_PER_UID_MAX:
+                text = f"{HALF_OPEN_PER_UID_MAX} attaches of uid {who.uid} are under way already: try again"
+                self._turn_away(sock, text)
+                return
             pidfd = pidfd_of(sock, who.pid)
         except (OSError, PeerGone):
             sock.close()
             return
         self._peers.add(Peer(self, sock, pidfd, who))
+
+    def _turn_away(self, sock: socket.socket, text: str) -> None:
+        _send(sock, messages.encode_refused(AttachStatus.QUOTA, text))
+        self.refusals += 1
+        sock.close()
 
     def forget(self, peer: Peer) -> None:
         """A peer has closed itself."""
@@ -203,7 +220,7 @@ class Peer:
         self._server = server
         self._sock = sock
         self._pidfd = pidfd
-        self._who = who
+        self.who = who
         self._allowance = float(MESSAGES_BURST)
         self._allowed_at = server.loop.time()
         self._deadline = server.loop.call_later(HELLO_TIMEOUT_S, self.end, "no HELLO in time")
@@ -223,7 +240,7 @@ class Peer:
         elif self.attached is not None:
             self._server.sessions.end(self.attached, reason)
         else:
-            log.debug("attach ended early", extra=fields(pid=self._who.pid, uid=self._who.uid, reason=reason))
+            log.debug("attach ended early", extra=fields(pid=self.who.pid, uid=self.who.uid, reason=reason))
 
     def close(self) -> None:
         """Close the connection; the session goes on without it."""
@@ -295,7 +312,7 @@ class Peer:
             self._server.bad_messages += 1
             self._refuse(Refusal(AttachStatus.BAD_MESSAGE, text))
             return
-        outcome = self._server.sessions.admit(self._who, hello)
+        outcome = self._server.sessions.admit(self.who, hello)
         if isinstance(outcome, Refusal):
             self._refuse(outcome, app=hello.app)
             return
@@ -311,8 +328,9 @@ class Peer:
     def _refuse(self, refusal: Refusal, **more: object) -> None:
         self._server.refusals += 1
         status = refusal.status.name.lower()
-        who = fields(pid=self._who.pid, uid=self._who.uid, status=status, text=refusal.text, **more)
-        log.warning("app refused", extra=who)
+        if self._server.may_log_refusal():
+            who = fields(pid=self.who.pid, uid=self.who.uid, status=status, text=refusal.text, **more)
+            log.warning("app refused", extra=who)
         _send(self._sock, messages.encode_refused(refusal.status, refusal.text))
         self.end("refused")
 
