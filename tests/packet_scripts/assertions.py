@@ -24,6 +24,7 @@ STATES = {
     "TCP_CLOSING": (11, "CLOSING"),
 }
 OPTIONS = {"TCPI_OPT_TIMESTAMPS": 1, "TCPI_OPT_SACK": 2, "TCPI_OPT_WSCALE": 4, "TCPI_OPT_ECN": 8}
+OPTIONS |= {"TCPI_OPT_ECN_SEEN": 16, "TCPI_OPT_SYN_DATA": 32}
 SSTHRESH_NONE = 2**31 - 1
 
 
@@ -31,7 +32,7 @@ class Names(dict[str, Any]):
     """Variables of an assertion; one that the core cannot tell is a skip, not a failure."""
 
     def __missing__(self, name: str) -> Any:
-        if name.startswith("tcpi_"):
+        if name.startswith(("tcpi_", "tcpv_", "TCP_", "TCPI_", "sk_")):
             raise Unsupported(f"value {name}")
         if hasattr(builtins, name):
             return getattr(builtins, name)

@@ -27,9 +27,6 @@ PASSED_OVER = {
 }
 # What a sysctl asks for, and the value with which it asks for what the core does anyway; "" for any.
 SYSCTLS = {
-    "tcp_timestamps": "1",
-    "tcp_sack": "1",
-    "tcp_window_scaling": "1",
     "tcp_ecn": "0",
     "tcp_fastopen": "0",
     "tcp_no_metrics_save": "",
@@ -48,6 +45,10 @@ SYSCTLS = {
     "tcp_mtu_probing": "0",
     "tcp_moderate_rcvbuf": "0",
 }
+
+
+# Switching one of these off is no matter until a SYN has the option.
+SWITCHES = {"tcp_timestamps": "TS", "tcp_sack": "sackOK", "tcp_window_scaling": "wscale"}
 
 
 @dataclass
@@ -101,6 +102,9 @@ def apply_sysctl(name: str, value: str, machine: Machine) -> None:
         machine.set("rcv_buf_bytes" if name == "tcp_rmem" else "snd_buf_bytes", int(value.split()[1]))
     elif name == "tcp_max_syn_backlog":
         machine.set("half_open_max", int(value))
+    elif name in SWITCHES and value in ("0", "1"):
+        machine.switched_off.discard(SWITCHES[name])
+        machine.switched_off |= {SWITCHES[name]} if value == "0" else set()
     elif name == "tcp_fin_timeout":
         machine.set("fin_wait_2_ms", int(value) * 1000)
     elif name not in SYSCTLS or SYSCTLS[name] not in ("", value):

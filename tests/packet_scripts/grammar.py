@@ -29,7 +29,7 @@ BLANK = re.compile(r"(?:\s+|//[^\n]*|/\*.*?\*/|#[^\n]*)*", re.DOTALL)
 TIME = r"(?:\d+(?:\.(?!\.)\d*)?|\.\d+)"
 FLAGS = r"[FSRPUEWCA.]+|-"
 ECN = {"noecn", "ect0", "ect1", "ect01", "ce", "nce"}
-NO_COUNTERPART_OPTIONS = ("FO", "FOEXP", "md5", "exp", "acc", "ace", "mp_", "MP_", "gre", "tfo")
+NO_COUNTERPART_OPTIONS = ("FO", "ECN", "FOEXP", "md5", "exp", "acc", "ace", "mp_", "MP_", "gre", "tfo")
 
 
 class Scanner:
@@ -270,11 +270,15 @@ def parse_packet(s: Scanner) -> Inject | Expect | Icmp:
     m = s.take(r"(\d+)\s*>\s*(\d+)")
     ports = (int(m[1]), int(m[2])) if m else None
     flags = s.need(FLAGS, "TCP flags")[0].replace("W", "C")
+    if "A" in flags:
+        raise Unsupported("TCP flag AE (accurate ECN)")
     seq, length = parse_range(s)
     ack = int(m[1]) if (m := s.take(r"ack\s+(\d+)")) else None
     win = int(m[1]) if (m := s.take(r"win\s+(\d+)")) else None
     urg = int(m[1]) if (m := s.take(r"urg\s+(\d+)")) else None
     options = parse_options(s) if s.take("<") else ()
+    if s.peek(r"\{"):
+        raise Unsupported("changed fields of a packet, {...}")
     if ("." in flags) != (ack is not None) and "R" not in flags:
         raise s.fail("the flag '.' and 'ack N' go together")
     if inbound and win is None:

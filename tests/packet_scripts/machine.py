@@ -42,6 +42,7 @@ class Machine:
         self.sent: list[wire.Segment] = []
         self.accepted: dict[int, list[int]] = {}  # a listener's connections that nobody has taken
         self.drops: list[str] = []
+        self.switched_off: set[str] = set()  # options that a sysctl takes away, which the core cannot
         self.native: Any = None
         self.tcp: Any = None
         self.buffer = ffi.new("uint8_t[]", 2048)
@@ -119,13 +120,20 @@ class Machine:
             lib.tcp_advance(self.tcp, self.core_us)
             self.step()
 
-    def receive(self, packet: bytes) -> None:
+    def need_option(self, option: str) -> None:
+        """The script is about to offer or use a TCP option."""
+        if option in self.switched_off:
+            raise Unsupported(f"{option} switched off by a sysctl")
+
+    def receive(self, packets: list[bytes]) -> None:
+        """One batch: what it owes is sent when all of it is in."""
         self.start()
-        reason = int(lib.native_input(self.native, packet, len(packet), 14, False, self.core_us))
-        assert reason >= 0, "the driver has no RX slot left"
-        if reason:
-            self.drops.append(ffi.string(lib.tcp_drop_name(reason)).decode())
-        lib.tcp_check(self.tcp)
+        for packet in packets:
+            reason = int(lib.native_input(self.native, packet, len(packet), 14, False, self.core_us))
+            assert reason >= 0, "the driver has no RX slot left"
+            if reason:
+                self.drops.append(ffi.string(lib.tcp_drop_name(reason)).decode())
+            lib.tcp_check(self.tcp)
         self.step()
 
     def is_tidy(self) -> bool:

@@ -29,7 +29,21 @@ from tests.packet_scripts.sockets import Blocking, CallFailed, Result, Sockets
 from tests.packet_scripts.wire import Segment
 
 PEER_PORT = 50000
+PIECE_BYTES = 1460  # of a packet longer than a link carries, as LRO makes them
 ANY_TIME_US = 3600 * 1_000_000  # how long `*` waits, and what no timer of TCP exceeds but keepalive
+
+
+def pieces(packet: Packet) -> list[Packet]:
+    """What a link carries of a packet that is longer than it can be."""
+    if packet.length <= PIECE_BYTES:
+        return [packet]
+    parts = []
+    for at in range(0, packet.length, PIECE_BYTES):
+        length = min(PIECE_BYTES, packet.length - at)
+        last = at + length == packet.length
+        flags = packet.flags if last else packet.flags.translate({ord("F"): None, ord("P"): None})
+        parts.append(replace(packet, flags=flags, seq=packet.seq + at, length=length))
+    return parts
 
 
 class Waiting:
@@ -134,7 +148,11 @@ class Runner:
         return flow
 
     def inject(self, packet: Packet) -> None:
-        self.machine.receive(self.flow_of(packet, inbound=True).to_wire(packet).build())
+        for option in packet.options or ():
+            if "S" in packet.flags:
+                self.machine.need_option(option.kind)
+        flow = self.flow_of(packet, inbound=True)
+        self.machine.receive([flow.to_wire(p).build() for p in pieces(packet)])
 
     def find(self, flow: Flow) -> int | None:
         """Where in the queue of sent packets the next of this flow is."""

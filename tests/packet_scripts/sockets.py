@@ -111,6 +111,8 @@ class Sockets:
     def connect(self, s: Socket, port: int) -> Blocking:
         m = self.machine
         if s.conn is None:
+            for option in ("TS", "sackOK", "wscale"):
+                m.need_option(option)
             m.start()
             conn = ffi.new("uint32_t *")
             got = lib.tcp_connect(

@@ -87,7 +87,11 @@ WITHOUT_COUNTERPART = {
     "ICMP": "+0 < icmp unreachable host_unreachable [1:11(10)]",
     "tcp_info": "+0 %{ assert tcpi_reordering == 3 }%",
     "a shell command": "+0 `ip link set tun0 mtu 1200`",
-    "a sysctl": "+0 `sysctl -q net.ipv4.tcp_timestamps=0`",
+    "a sysctl": "+0 `sysctl -q net.ipv4.tcp_thin_linear_timeouts=1`",
+    "accurate ECN": "+0 < SEWA 1:1(0) win 100",
+    "an AccECN option": "+0 < . 1:1(0) ack 1 win 100 <ECN e1b 1 ceb 0 e0b 1,nop>",
+    "a mutated packet": "+0 < . 1:1(0) ack 1 win 100 {rep tcp src_port 0x0B63}",
+    "a constant": "+0 %{ assert TCP_CA_Open == 0 }%",
     "an IP field": "+0 < [ttl 3] . 1:1(0) ack 1 win 100",
     "UDP": "+0 < udp (100)",
     "shutdown for reading": "+0 shutdown(4, SHUT_RD) = 0",
@@ -191,6 +195,28 @@ def test_segments_of_one_burst_are_put_together_unless_the_script_is_strict() ->
     run_text(burst)
     with pytest.raises(ScriptError, match=r"flags differ|lengths differ"):
         run_text("--strict_segments\n" + burst)
+
+
+def test_a_long_packet_comes_in_pieces_of_one_batch() -> None:
+    run_text(
+        OPEN
+        + """+0 < FP. 1:20001(20000) ack 1 win 65535
++0 > . 1:1(0) ack 20002
++0 read(4, ..., 30000) = 20000
++0 read(4, ..., 30000) = 0
+"""
+    )
+
+
+def test_switching_an_option_off_matters_when_a_syn_has_it() -> None:
+    off = "`../common/defaults.sh\n ../common/set_sysctls.py /proc/sys/net/ipv4/tcp_sack=0`\n"
+    run_text(off + OPEN + "`/tmp/sysctl_restore_${PPID}.sh`\n")
+    with pytest.raises(Unsupported, match="sackOK switched off"):
+        run_text(off + OPEN.replace("<mss 1000>", "<mss 1000,sackOK,nop,nop>"))
+    with pytest.raises(Unsupported, match="switched off"):
+        run_text(
+            off + "0 socket(..., SOCK_STREAM, 0) = 3\n+0...0.1 connect(3, ..., ...) = 0\n+0 > S 0:0(0) <...>"
+        )
 
 
 def test_a_script_of_another_stack_may_leave_packets_unread() -> None:
