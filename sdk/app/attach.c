@@ -21,13 +21,27 @@ union message {
     uint8_t bytes[512];
 };
 
+static void forget_region(struct attach *a)
+{
+    memset(&a->region, 0, sizeof a->region);
+    a->region.doorbell = -1;
+    for (uint32_t i = 0; i < SHM_IO_MAX; i++)
+        a->region.io_doorbells[i] = -1;
+}
+
 void attach_init(struct attach *a)
 {
     memset(a, 0, sizeof *a);
     a->fd = -1;
-    a->region.doorbell = -1;
-    for (uint32_t i = 0; i < SHM_IO_MAX; i++)
-        a->region.io_doorbells[i] = -1;
+    forget_region(a);
+}
+
+struct region attach_take_region(struct attach *a)
+{
+    struct region taken = a->region;
+
+    forget_region(a);
+    return taken;
 }
 
 static void drop(struct attach *a)

@@ -38,6 +38,8 @@ struct attach {
 };
 
 void attach_init(struct attach *a);
+/* Moves the region out, once the session is up: the caller unmaps it. */
+struct region attach_take_region(struct attach *a);
 /* Connects and sends HELLO.  0 or -errno with error filled. */
 int attach_start(struct attach *a, const char *path, const struct attach_hello *hello, struct janus_error *error);
 /* Reads one message, if there is one, and takes the next step. */

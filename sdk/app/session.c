@@ -7,6 +7,7 @@
 #include "app/error.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -78,7 +79,7 @@ static void adopt(struct session *s)
 {
     const struct attach_welcome *w = &s->attach.welcome;
 
-    s->region = s->attach.region;
+    s->region = attach_take_region(&s->attach);
     s->lease = *w;
     s->hello.resume = 1;
     memcpy(s->hello.token, w->token, sizeof s->hello.token);
@@ -88,6 +89,16 @@ static void adopt(struct session *s)
     s->attached++;
     s->backoff_us = BACKOFF_FIRST_US;
     watch(s, s->region.doorbell);
+}
+
+/* A full queue at janusd's socket (EAGAIN) is a crowd, no refusal. */
+static int start_first(struct session *s, uint64_t deadline_us, struct janus_error *error)
+{
+    int rc;
+
+    while ((rc = attach_start(&s->attach, s->path, &s->hello, error)) == -EAGAIN && clock_now_us() < deadline_us)
+        (void)poll(NULL, 0, CHECK_US / 1000);
+    return rc;
 }
 
 int session_open(struct session *s, const struct janus_options *options, struct janus_error *error)
@@ -105,7 +116,7 @@ int session_open(struct session *s, const struct janus_options *options, struct 
     s->poll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (s->poll_fd < 0)
         return error_set(error, errno, "no epoll descriptor: %s", strerror(errno));
-    rc = attach_start(&s->attach, s->path, &s->hello, error);
+    rc = start_first(s, deadline_us, error);
     if (rc < 0) {
         close(s->poll_fd);
         return rc;
@@ -158,6 +169,8 @@ static void back_off(struct session *s, uint64_t now_us)
 static enum session_news lose(struct session *s, uint64_t now_us)
 {
     attach_stop(&s->attach);
+    /* Its other end is closed: it would stay readable and let nobody sleep until janusd is back. */
+    (void)epoll_ctl(s->poll_fd, EPOLL_CTL_DEL, s->region.doorbell, NULL);
     env_rings_down(&s->rings);
     s->last_error = (struct janus_error){0};
     back_off(s, now_us);
@@ -234,7 +247,6 @@ static void send_next_service(struct session *s)
 
 void session_moved(struct session *s)
 {
-    (void)epoll_ctl(s->poll_fd, EPOLL_CTL_DEL, s->old.doorbell, NULL);
     region_unmap(&s->old);
     s->service_next = 0;
     s->phase = SESSION_SERVICES;

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -421,6 +422,48 @@ def test_the_death_of_janusd_ends_a_sleep(plain_janusd: FakeJanusd) -> None:
     assert found.startswith(b"no janusd: ")
     plain_janusd.start()
     lib.janus_close(thread)
+
+
+def test_nothing_keeps_a_thread_awake_while_janusd_is_away(plain_janusd: FakeJanusd) -> None:
+    thread = attach(plain_janusd.path)
+    plain_janusd.stop()
+    lib.fake_free(plain_janusd.sessions.pop())  # its end of the doorbell is closed now, as the kernel does
+    error = ffi.new("struct janus_error *")
+    while not ffi.string(error.text):
+        lib.janus_poll(thread)
+        assert not lib.janus_attached(thread, error)
+    assert select.select([lib.janus_fd(thread)], [], [], 0)[0] == []
+    plain_janusd.start()
+    lib.janus_close(thread)
+
+
+def test_a_crowd_before_janusds_door_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "attach.sock"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(path))
+    listener.listen(0)
+    crowd = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
+    for sock in crowd:
+        sock.setblocking(False)
+    assert [sock.connect_ex(str(path)) for sock in crowd] == [0, errno.EAGAIN]
+    outcome: list[int] = []
+
+    def try_it() -> None:
+        try:
+            attach(path)
+        except Refused as refused:
+            outcome.append(refused.args[0])
+
+    trying = threading.Thread(target=try_it)
+    trying.start()
+    listener.accept()[0].close()
+    connection, _ = listener.accept()  # it has come after all
+    assert len(connection.recv(4096)) == ffi.sizeof("struct attach_hello")
+    connection.close()
+    trying.join()
+    assert outcome == [errno.ECONNRESET]
+    for sock in (listener, *crowd):
+        sock.close()
 
 
 @pytest.mark.parametrize(
