@@ -122,6 +122,8 @@ static void deliver(struct sim *sim, struct wire_packet packet)
         in.has_hash = flow_hash(h, bytes, packet.len, &in.hash);
         if (in.has_hash)
             tcp_prefetch(h->s, in.hash);
+        if (in.has_hash)
+            tcp_prefetch_conn(h->s, in.hash);
     }
     drop = tcp_input(h->s, &in, h->now_us);
     if (drop >= TCP_DROP_COUNT)
@@ -392,8 +394,8 @@ static void sim_life(struct sim *sim)
     uint64_t faults_end_us = k->start_us + k->faults_end_us;
 
     sim->clean_wire = k->rebase == 0 && memcmp(&none, &k->faults, sizeof none) == 0 && none.bytes_per_ms == 0;
-    sim->ample = !k->tight && !k->slow_readers && k->pairs <= 4 && k->rx_slots >= 1024 && k->tx_slots >= 1024 &&
-                 k->sleep_max_us == 0 && k->refuse == 0 && k->rebase == 0;
+    sim->ample = !k->tight && !k->reuse && !k->slow_readers && k->pairs <= 4 && k->rx_slots >= 1024 &&
+                 k->tx_slots >= 1024 && k->sleep_max_us == 0 && k->refuse == 0 && k->rebase == 0;
     sim->wire->faults = k->faults;
     sim_until(sim, faults_end_us, users_done);
     sim->wire->faults = none;
