@@ -6,8 +6,10 @@
 #include <fenv.h>
 #include <math.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 struct owner {
@@ -147,6 +149,20 @@ static void leave_stale_pointer(struct owner *o)
     o->seen = (uint64_t)local;
 }
 
+/* Leaves another rounding mode behind while it waits. */
+static void change_rounding(struct owner *o)
+{
+    fesetround(FE_UPWARD);
+    wait_for(1);
+    o->seen = (uint64_t)fegetround();
+    fesetround(FE_TONEAREST);
+}
+
+static void see_rounding(struct owner *o)
+{
+    o->seen = (uint64_t)fegetround();
+}
+
 static void aligned(struct owner *o)
 {
     _Alignas(64) char block[64];
@@ -173,6 +189,8 @@ static const struct behaviour {
     {"use_errno", use_errno},
     {"use_doubles", use_doubles},
     {"leave_stale_pointer", leave_stale_pointer},
+    {"change_rounding", change_rounding},
+    {"see_rounding", see_rounding},
     {"aligned", aligned},
 };
 
@@ -239,6 +257,33 @@ bool built_with_asan(void)
 #else
     return false;
 #endif
+}
+
+static volatile sig_atomic_t signals;
+
+static void on_signal(int number)
+{
+    volatile char frame[2048];
+
+    memset((char *)frame, number, sizeof frame);
+    signals++;
+}
+
+/* The storm while a timer's signals arrive at any instruction, on whatever stack is in use.  Returns storm_run()'s result. */
+int storm_with_signals(struct coro_sched *s, struct storm *storm, uint64_t *count)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, before;
+    struct itimerval every = {.it_interval.tv_usec = 100, .it_value.tv_usec = 100}, off = {0};
+    int outcome;
+
+    signals = 0;
+    sigaction(SIGALRM, &action, &before);
+    setitimer(ITIMER_REAL, &every, NULL);
+    outcome = storm_run(s, storm);
+    setitimer(ITIMER_REAL, &off, NULL);
+    sigaction(SIGALRM, &before, NULL);
+    *count = (uint64_t)signals;
+    return outcome;
 }
 
 static uint64_t id_of(const void *owner)

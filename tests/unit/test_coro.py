@@ -180,6 +180,18 @@ def test_errno_is_the_thread_s(s: Scheduler) -> None:
     assert s.seen(0) == errno.EINTR
 
 
+def test_floating_point_modes_are_the_thread_s(s: Scheduler) -> None:
+    """A limit: modes are not switched, so a handler must put them back before it waits."""
+    s.start(1, "see_rounding")
+    nearest = s.seen(1)
+    s.start(0, "change_rounding")
+    s.start(1, "see_rounding")
+    s.resume(0)
+    assert s.seen(1) == s.seen(0) != nearest
+    s.start(1, "see_rounding")
+    assert s.seen(1) == nearest
+
+
 def test_stack_and_over_aligned_locals_are_aligned(s: Scheduler) -> None:
     s.start(0, "aligned")
     assert s.resume(0) == ENDED
@@ -370,3 +382,14 @@ def test_thousands_that_recurse_agree_in_every_way_of_storing() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_storm_with_fixed_seeds(way: dict[str, Any], seed: int) -> None:
     storm(way, seed, coroutines=200, steps=20_000)
+
+
+def test_signals_may_arrive_at_any_instruction(way: dict[str, Any]) -> None:
+    s = make(count=1, **way)
+    count = ffi.new("uint64_t *")
+    result = ffi.new("struct storm *", {"seed": 9, "steps": 200_000, "coroutines": 200, "depth_max": 6})
+    assert lib.storm_with_signals(s.pointer, result, count) == 0
+    assert result.mismatches == 0
+    assert result.started == result.ended
+    assert count[0] > 0
+    free(s)

@@ -127,6 +127,13 @@ def test_storm_and_sizes_on_aarch64(tmp_path: Path, flags: list[str]) -> None:
     assert sizes(output(QEMU, "-cpu", "max,pauth-impdef=on", built("coro_sizes.c"))) == SIZES["aarch64"]
 
 
+def test_memcheck_finds_nothing_on_separate_stacks(tmp_path: Path) -> None:
+    need("valgrind")
+    program = compile_program("coro_main.c", tmp_path, flags=["-O1"])
+    text = output("valgrind", "-q", "--error-exitcode=9", program, "1", "separate")
+    assert "mismatches 0" in text
+
+
 def test_the_stack_is_not_executable(tmp_path: Path) -> None:
     need("readelf")
     program = compile_program("coro_sizes.c", tmp_path)
