@@ -1,0 +1,61 @@
+"""An idle janusd and an idle app use under 2 % of a core each (adaptive mode), also an app whose janusd is
+gone: processor time from /proc over some seconds of silence."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from bench.rig import Janusd
+from bench.rig.processes import descendants
+
+SECONDS = 4.0
+SETTLE_SECONDS = 1.0
+PERCENT_MAX = 2.0
+TRIES = 2  # the machine has other work: one bad measurement is none
+
+
+def spent(pids: Sequence[int]) -> float:
+    """Seconds of processor time, user and system, of processes and all their threads."""
+    ticks = 0
+    for pid in pids:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(words[11]) + int(words[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def measure(what: dict[str, list[int]]) -> dict[str, float]:
+    """Per cent of a core by name."""
+    time.sleep(SETTLE_SECONDS)
+    before, begin = {name: spent(pids) for name, pids in what.items()}, time.monotonic()
+    time.sleep(SECONDS)
+    elapsed = time.monotonic() - begin
+    return {name: 100 * (spent(pids) - before[name]) / elapsed for name, pids in what.items()}
+
+
+def assert_idle(what: dict[str, list[int]]) -> None:
+    for _ in range(TRIES):
+        found = measure(what)
+        print("idle, % of a core:", {name: round(percent, 2) for name, percent in found.items()})
+        if all(percent < PERCENT_MAX for percent in found.values()):
+            return
+    raise AssertionError(f"idle processes use {found} % of a core; the most is {PERCENT_MAX}")
+
+
+@pytest.mark.timeout(60)
+def test_idle_processes_sleep(rig: Janusd) -> None:
+    app = rig.serve("examples.echo:handle", port=8000, workers=2)
+    with rig.network.connect(8000) as held:
+        held.sendall(b"then silence")
+        assert held.recv(100)
+        assert_idle({"janusd": [rig.process.pid], "app": descendants(app.pid)})
+
+
+@pytest.mark.timeout(60)
+def test_an_app_without_janusd_sleeps(rig: Janusd) -> None:
+    app = rig.serve("examples.echo:handle", port=8000)
+    rig.kill()
+    assert_idle({"app": descendants(app.pid)})
+    assert app.alive()
