@@ -1,5 +1,6 @@
 """Fixtures of the system tests: a working directory, a rig with janusd, and what makes them skip."""
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,12 @@ SERVED = JanusdConfig(
     )
 )
 StartRig = Callable[..., Janusd]
+
+
+def pytest_configure() -> None:
+    """SIGTERM, such as a time limit's, ends the run as Ctrl-C does: what the fixtures have made is taken
+    down."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
