@@ -131,7 +131,7 @@ def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
     in_cache = handler_setups(1000, "seq", events, all_methods=True)
     rows += compare("handler in cache", program, in_cache, "callback", runs, progress)
     cold = handler_setups(many, "prefetch", 1_000_000, all_methods=False)
-    rows += compare(f"handler {name}", program, cold, "callback", options.runs(7, 3), progress)
+    rows += compare(f"handler {name}", program, cold, "callback", options.runs(5, 3), progress)
     if shutil.which("valgrind") is None:
         progress("valgrind is not installed: instructions are not counted")
         return rows

@@ -157,7 +157,8 @@ int main(void)
         size_t live = 0, stored[2];
 
         for (int templates = 0; templates < 2; templates++) {
-            struct coro_options options = {.templates = templates, .owner_bytes = sizeof(struct conn)};
+            struct coro_options options = {
+                .templates = templates, .owner_bytes = sizeof(struct conn), .image_bytes_max = 4 << 20};
             struct conn *conns = calloc(CONNECTIONS, sizeof *conns);
             struct coro_sched *s;
 
