@@ -200,6 +200,8 @@ uint32_t janus_poll(struct janus_thread *t)
     for (uint32_t i = 0; i < n; i++)
         tcp_prefetch(t->stack, packets[i].hash);
     for (uint32_t i = 0; i < n; i++)
+        tcp_prefetch_conn(t->stack, packets[i].hash);
+    for (uint32_t i = 0; i < n; i++)
         tcp_input(t->stack, &packets[i], t->now_us);
     done = t->driver.collect(t->driver.context);
     if (done > 0)

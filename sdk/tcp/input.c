@@ -290,8 +290,10 @@ static inline bool is_tcb_of(const struct tcp_stack *s, uint32_t handle, const s
 static uint32_t find(const struct tcp_stack *s, const struct input *in)
 {
     struct table_cursor cursor;
-    uint32_t handle;
+    uint32_t handle = table_peek(&s->table, in->hash);
 
+    if (handle != TABLE_NONE && is_tcb_of(s, handle, in))
+        return handle;
     for (handle = table_first(&s->table, in->hash, &cursor); handle != TABLE_NONE;
          handle = table_next(&s->table, &cursor))
         if (is_tcb_of(s, handle, in) ||
@@ -374,19 +376,13 @@ void tcp_prefetch(const struct tcp_stack *s, uint32_t hash)
 
 void tcp_prefetch_conn(const struct tcp_stack *s, uint32_t hash)
 {
-    struct table_cursor cursor;
-    uint32_t handle = table_first(&s->table, hash, &cursor);
+    uint32_t handle = table_peek(&s->table, hash);
+    const struct slab *slabs[] = {&s->rows, &s->half_open, &s->time_wait};
     const uint8_t *block;
 
     if (handle == TABLE_NONE)
         return;
-    if (handle_kind(handle) == HANDLE_TCB)
-        block = (const uint8_t *)stack_tcb(s, handle_index(handle));
-    else if (handle_kind(handle) == HANDLE_HALF_OPEN)
-        block = slab_at(&s->half_open, handle_index(handle));
-    else
-        block = slab_at(&s->time_wait, handle_index(handle));
+    block = slab_at(slabs[handle_kind(handle)], handle_index(handle));
     __builtin_prefetch(block);
-    if (handle_kind(handle) == HANDLE_TCB)
-        __builtin_prefetch(block + 64);
+    __builtin_prefetch(block + 64); /* a TCB's second line; the other blocks may cross into it */
 }

@@ -153,21 +153,27 @@ static void handshake_of(const struct half_open *h, struct handshake *hs)
     };
 }
 
-static void reply_syn_ack(struct tcp_stack *s, const struct half_open *h, uint64_t now_us)
+static void reply_syn_ack(struct tcp_stack *s, const struct half_open *h, const struct flow *flow,
+                          const struct isn_offsets *offsets, uint64_t now_us)
+{
+    struct handshake hs;
+    struct reply *r = reply_add(s, flow, h->laddr_index, TCP_SYN | TCP_ACK, h->iss, h->irs + 1);
+
+    if (r == NULL)
+        return;
+    handshake_of(h, &hs);
+    handshake_options(s, flow, &hs, isn_tsval(offsets, now_us), &r->options);
+    r->wnd = window_initial(s);
+}
+
+static void repeat_syn_ack(struct tcp_stack *s, const struct half_open *h, uint64_t now_us)
 {
     struct isn_offsets offsets;
-    struct handshake hs;
-    struct reply *r;
     struct flow flow;
 
     half_open_flow(s, h, &flow);
-    r = reply_add(s, &flow, h->laddr_index, TCP_SYN | TCP_ACK, h->iss, h->irs + 1);
-    if (r == NULL)
-        return;
     offsets = isn_offsets(&s->secret, &flow);
-    handshake_of(h, &hs);
-    handshake_options(s, &flow, &hs, isn_tsval(&offsets, now_us), &r->options);
-    r->wnd = window_initial(s);
+    reply_syn_ack(s, h, &flow, &offsets, now_us);
 }
 
 /* An ACK that says where this side is, to a segment that is not acceptable. */
@@ -208,7 +214,7 @@ void half_open_advance(struct tcp_stack *s, uint64_t now_us)
             h->retries = (h->retries + 1) & 7;
             enqueue(s, index, now_us);
             s->counters.retransmitted_segments++;
-            reply_syn_ack(s, h, now_us);
+            repeat_syn_ack(s, h, now_us);
         }
     }
 }
@@ -343,7 +349,7 @@ enum tcp_drop listen_syn(struct tcp_stack *s, struct input *in, bool has_min, ui
     if (has_min && seq_lt(h->iss, iss_min))
         h->iss = iss_min;
     enqueue(s, index, in->now_us);
-    reply_syn_ack(s, h, in->now_us);
+    reply_syn_ack(s, h, &in->flow, &offsets, in->now_us);
     return TCP_DROP_NONE;
 }
 
@@ -384,7 +390,7 @@ static enum tcp_drop check_half_open(struct tcp_stack *s, uint32_t index, const 
     }
     if (seg->flags & TCP_SYN) {
         if (seg->seq == h->irs && !(seg->flags & TCP_ACK)) {
-            reply_syn_ack(s, h, in->now_us);
+            repeat_syn_ack(s, h, in->now_us);
             return TCP_DROP_DUPLICATE;
         }
         reply_ack(s, h, in);

@@ -29,7 +29,9 @@ uint32_t rtxq_room(const struct tcp_stack *s, const struct tcb *t, const struct 
     slots = limit > held ? limit - held : 0;
     slots = slots < available ? slots : available;
     bytes = s->config.snd_buf_bytes > queued ? s->config.snd_buf_bytes - queued : 0;
-    return slots < bytes / t->smss ? slots * t->smss : bytes * (slots != 0);
+    if ((uint64_t)(slots + 1) * t->smss <= bytes)
+        return slots * t->smss;
+    return slots != 0 ? bytes : 0;
 }
 
 bool rtxq_is_full(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e)

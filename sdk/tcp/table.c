@@ -9,9 +9,6 @@
 
 #include <assert.h>
 #include <string.h>
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
 
 enum {
     BASE_COUNT_MIN = 16, /* buckets of level 0: between this and twice as many */
@@ -183,27 +180,6 @@ bool table_insert(struct table *t, uint32_t hash, uint32_t handle)
     return true;
 }
 
-/* Entries of b with this hash, one bit each. */
-static inline uint32_t matches_of(const struct table_bucket *b, uint32_t hash)
-{
-#ifdef __SSE2__
-    const __m128i *hashes = (const __m128i *)(const void *)b->hash, *taken = (const __m128i *)(const void *)b->taken;
-    __m128i wanted = _mm_set1_epi32((int)hash), zero = _mm_setzero_si128();
-    __m128i low =
-        _mm_andnot_si128(_mm_cmpeq_epi32(_mm_load_si128(taken), zero), _mm_cmpeq_epi32(_mm_load_si128(hashes), wanted));
-    __m128i high = _mm_andnot_si128(_mm_cmpeq_epi32(_mm_load_si128(taken + 1), zero),
-                                    _mm_cmpeq_epi32(_mm_load_si128(hashes + 1), wanted));
-
-    return (uint32_t)_mm_movemask_epi8(_mm_packs_epi16(_mm_packs_epi32(low, high), zero));
-#else
-    uint32_t matches = 0;
-
-    for (uint32_t i = 0; i < FULL; i++)
-        matches |= (uint32_t)(b->hash[i] == hash && b->taken[i] != 0) << i;
-    return matches;
-#endif
-}
-
 /* Puts the cursor on the next bucket with matches. */
 static uint32_t scan(const struct table *t, struct table_cursor *c)
 {
@@ -212,7 +188,7 @@ static uint32_t scan(const struct table *t, struct table_cursor *c)
             return TABLE_NONE;
         if (c->probes++ > 0)
             c->bucket++;
-        c->matches = matches_of(&t->buckets[c->bucket], c->hash);
+        c->matches = table_matches(&t->buckets[c->bucket], c->hash);
     }
     return ~t->buckets[c->bucket].taken[__builtin_ctz(c->matches)];
 }

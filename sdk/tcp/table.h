@@ -15,6 +15,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 enum {
     TABLE_BUCKET_ENTRIES = 8,
@@ -78,6 +81,36 @@ static inline uint32_t table_home(const struct table *t, uint32_t hash)
 static inline void table_prefetch(const struct table *t, uint32_t hash)
 {
     __builtin_prefetch(&t->buckets[table_home(t, hash)]);
+}
+
+/* Entries of b with this hash, one bit each. */
+static inline uint32_t table_matches(const struct table_bucket *b, uint32_t hash)
+{
+#ifdef __SSE2__
+    const __m128i *hashes = (const __m128i *)(const void *)b->hash, *taken = (const __m128i *)(const void *)b->taken;
+    __m128i wanted = _mm_set1_epi32((int)hash), zero = _mm_setzero_si128();
+    __m128i low =
+        _mm_andnot_si128(_mm_cmpeq_epi32(_mm_load_si128(taken), zero), _mm_cmpeq_epi32(_mm_load_si128(hashes), wanted));
+    __m128i high = _mm_andnot_si128(_mm_cmpeq_epi32(_mm_load_si128(taken + 1), zero),
+                                    _mm_cmpeq_epi32(_mm_load_si128(hashes + 1), wanted));
+
+    return (uint32_t)_mm_movemask_epi8(_mm_packs_epi16(_mm_packs_epi32(low, high), zero));
+#else
+    uint32_t matches = 0;
+
+    for (uint32_t i = 0; i < TABLE_BUCKET_ENTRIES; i++)
+        matches |= (uint32_t)(b->hash[i] == hash && b->taken[i] != 0) << i;
+    return matches;
+#endif
+}
+
+/* The first handle under hash in its home bucket, where nearly all are; TABLE_NONE: look on by table_first(). */
+static inline uint32_t table_peek(const struct table *t, uint32_t hash)
+{
+    const struct table_bucket *b = &t->buckets[table_home(t, hash)];
+    uint32_t matches = table_matches(b, hash);
+
+    return matches != 0 ? ~b->taken[__builtin_ctz(matches)] : TABLE_NONE;
 }
 
 /* Aborts the program when an entry cannot be found from its home or the count is wrong.  O(buckets). */
