@@ -20,7 +20,7 @@ from janusd.runtime_sockets import bind_for_group
 log = logging.getLogger("janusd.api")
 
 REQUESTS_PER_TURN = 16
-POLL_S = 0.1  # the descriptor of a ZeroMQ socket tells of edges alone: look now and then all the same
+POLL_S = 1.0  # the descriptor of a ZeroMQ socket tells of edges alone: look now and then all the same
 
 
 def answer_bytes(data: bytes, answer: Callable[[schema.AnyRequest], schema.Result]) -> bytes:
