@@ -84,7 +84,9 @@ class Calls:
         return method(call)
 
     def socket_of(self, call: Call) -> Socket:
-        fd = number(call.args[0])
+        return self.find(number(call.args[0]))
+
+    def find(self, fd: int) -> Socket:
         if fd not in self.sockets.table:
             raise CallFailed(f"descriptor {fd} is not open")
         return self.sockets.table[fd]
@@ -299,7 +301,7 @@ class Calls:
         timeout_ms = number(call.args[2])
         end_us = machine.now_us + timeout_ms * 1000 if timeout_ms >= 0 else None
         while True:
-            got = [self.sockets.revents(self.sockets.table[number(f["fd"])], bits(f["events"])) for f in fds]
+            got = [self.sockets.revents(self.find(number(f["fd"])), bits(f["events"])) for f in fds]
             if any(got) or (end_us is not None and machine.now_us >= end_us):
                 break
             machine.alarm_us = end_us

@@ -16,6 +16,7 @@ from tests.packet_scripts.script import Unsupported
 
 Result = tuple[int, str | None]
 Blocking = Generator[None, None, Result]
+WRITE_BYTES = 1 << 20  # given to the core at a time
 POLLIN, POLLOUT, POLLERR, POLLHUP, POLLRDHUP = 0x1, 0x4, 0x8, 0x10, 0x2000
 
 
@@ -200,7 +201,7 @@ class Sockets:
         while True:
             if s.was_shut:
                 return fail("EPIPE")
-            data = stream(s.write_place, count - done)
+            data = stream(s.write_place, min(count - done, WRITE_BYTES))
             taken = int(lib.tcp_send(self.machine.tcp, s.conn, data, len(data)))
             if taken == -errno.ENOTCONN:
                 if s.nonblock or dont_wait:
@@ -214,6 +215,8 @@ class Sockets:
                 s.write_place += taken
                 if done == count:
                     return done, None
+                if taken == WRITE_BYTES:
+                    continue
                 if s.nonblock or dont_wait:
                     return (done, None) if done else fail("EAGAIN")
             yield
