@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 BUILD = ROOT / "build" / "fuzz"
 SOURCES = ["sdk/wire", "sdk/csb", "sdk/tcp", "sdk/shm"]
-PURE_GLUE = ["classify", "ledger", "txcheck"]  # what dpdk_glue runs on foreign data without DPDK
+PURE_GLUE = ["classify", "ledger", "txcheck", "rows"]  # what dpdk_glue runs on foreign data without DPDK
 CFLAGS = [
     "-std=c11",
     "-D_GNU_SOURCE",
