@@ -151,8 +151,17 @@ static bool concerns(const struct csb_member *m, uint64_t hash)
            (m->draft != NULL && csb_view_lookup(m->draft, hash) != m->tid);
 }
 
+/* Whether the flow may belong to another thread by an exception that nobody knows any more. */
+static bool is_in_doubt(const struct csb_member *m, uint64_t hash)
+{
+    return m->is_rebuilding &&
+           (m->view == NULL || m->view->slot[csb_key(hash) >> CSB_SLOT_SHIFT] & CSB_SLOT_FLAG);
+}
+
 bool csb_member_create(struct csb_member *m, uint64_t hash)
 {
+    if (is_in_doubt(m, hash))
+        return false;
     if (m->attempt == 0 || !concerns(m, hash))
         return true;
     if (m->is_sealed)
@@ -171,7 +180,7 @@ bool csb_member_connect(struct csb_member *m, uint64_t hash)
 
 bool csb_member_answers_miss(const struct csb_member *m, uint64_t hash)
 {
-    return !m->is_rebuilding && !(m->attempt != 0 && m->is_sealed && concerns(m, hash));
+    return !is_in_doubt(m, hash) && !(m->attempt != 0 && m->is_sealed && concerns(m, hash));
 }
 
 void csb_member_open(struct csb_member *m, const struct csb_view *view)

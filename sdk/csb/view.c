@@ -120,6 +120,16 @@ uint64_t csb_view_build(void *memory, uint64_t room, const struct csb_map *map, 
     return bytes;
 }
 
+void csb_view_flag(struct csb_view *view, const uint64_t flagged[CSB_SLOT_COUNT / 64])
+{
+    view->flagged_count = 0;
+    for (uint32_t i = 0; i < CSB_SLOT_COUNT; i++) {
+        if (flagged[i / 64] >> (i % 64) & 1)
+            view->slot[i] |= CSB_SLOT_FLAG;
+        view->flagged_count += (view->slot[i] & CSB_SLOT_FLAG) != 0;
+    }
+}
+
 /* What H_diff's line says: the exact table's word for a conflicted key, H_new's for its newcomers. */
 static uint16_t by_line(const struct csb_view *view, const struct csb_line *line, uint32_t index, uint64_t hash)
 {

@@ -49,6 +49,10 @@ uint64_t csb_view_bytes(uint64_t reported, uint32_t members);
 uint64_t csb_view_build(void *memory, uint64_t room, const struct csb_map *map, const struct csb_list *lists,
                         uint32_t list_count);
 
+/* After a restart H_new is known and the exceptions are not: flags the slots that had some, a bit each, which is where a
+ * view of them will differ.  Until then such a slot's flows are H_new's. */
+void csb_view_flag(struct csb_view *view, const uint64_t flagged[CSB_SLOT_COUNT / 64]);
+
 /* Whether flows of this key have different owners. */
 bool csb_view_is_conflicted(const struct csb_view *view, uint32_t key);
 

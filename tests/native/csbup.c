@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "../reference/csb_faithful.c"
+#include "csb_sim_events.h"
 
 static uint32_t native_diff_lines(uint64_t count)
 {
@@ -57,4 +58,9 @@ static bool native_faithful_bf_has(const struct faithful_csb *csb, uint32_t key)
 static bool native_faithful_fly_has(const struct faithful_csb *csb, uint32_t key)
 {
     return faithful_set_has(&csb->set_fly, key);
+}
+
+static struct sim_result native_sim_run(uint64_t seed, uint32_t off, uint64_t updates, uint64_t steps)
+{
+    return sim_run(seed, off, updates, steps);
 }
