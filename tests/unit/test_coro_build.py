@@ -157,7 +157,34 @@ def test_gdb_sees_the_running_coroutine_to_its_end(tmp_path: Path, break_at: str
     assert "corrupt" not in done.stdout
 
 
-def test_gdb_sees_the_scheduler_from_the_switch(tmp_path: Path) -> None:
+def test_gdb_shows_waiting_coroutines_and_the_program_goes_on(tmp_path: Path) -> None:
+    """By image and by template; afterwards the program ends as if nobody had looked."""
+    need("gdb")
+    program = compile_program("coro_sizes.c", tmp_path)
+    show = "coro-bt s &conns[3].co &conns[3]"
+    stop = ["continue", show]
+    commands = [
+        "source sdk/coro/backtrace.py",
+        "break median_stored",
+        "run",
+        show,
+        *stop * 5,
+        "delete",
+        "continue",
+    ]
+    words = ["gdb", "-nx", "-batch", *(w for c in commands for w in ("-ex", c)), str(program)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    if "ptrace" in done.stderr and "not permitted" in done.stderr:
+        pytest.skip("gdb may not trace here")
+    frames = re.findall(r"^#\d+ +(?:0x\w+ in )?(\w+)", done.stdout, re.MULTILINE)
+    once = [["echo_by_copy"], ["echo_by_view"], ["read_request", "serve_one", "http"]]
+    assert frames == [name for names in once for name in [*names, "coro_start_"] * 2], (
+        done.stdout + done.stderr
+    )
+    assert sizes("\n".join(re.findall(r"^\w+ \d+ \d+ \d+$", done.stdout, re.MULTILINE))) == SIZES[HERE]
+
+
+def test_gdb_unwinds_from_within_the_wait(tmp_path: Path) -> None:
     need("gdb")
     program = compile_program("coro_sizes.c", tmp_path)
     words = ["gdb", "-nx", "-batch", "-ex", "break coro_wait", "-ex", "run", "-ex", "bt", str(program)]
