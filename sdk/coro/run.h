@@ -14,6 +14,7 @@
 #include "coro/enter.h"
 #include "coro/images.h"
 #include "coro/offsets.h"
+#include "coro/save.h"
 #include "coro/stacks.h"
 #include "coro/templates.h"
 
@@ -29,6 +30,7 @@ struct coro_sched {
     struct coro *current;
     bool quick;  /* shared stack, no poison */
     bool direct; /* quick, and no templates: images are just copied */
+    coro_save_fn *save_large;
     struct coro_images images;
     struct coro_templates *templates;
     struct coro_stack run_stack;
@@ -171,11 +173,16 @@ static inline __attribute__((always_inline)) enum coro_outcome coro_run(struct c
     s->current = NULL;
     if (s->direct && co->state == CORO_KEPT) {
         size_t words = (size_t)((uintptr_t)s->top - (uintptr_t)s->sp) / 8, units = coro_units(words);
+        char *slot_end;
 
         if (units != coro_units(co->words))
             return coro_park_(s, co);
         co->words = (uint16_t)words;
-        coro_copy_units((char *)images_at(&s->images, co->image) + units * IMAGE_UNIT, s->top, units);
+        slot_end = (char *)images_at(&s->images, co->image) + units * IMAGE_UNIT;
+        if (units > CORO_COPIED_HERE)
+            s->save_large(slot_end, s->top, units);
+        else
+            coro_copy_units(slot_end, s->top, units);
         return CORO_WAITS;
     }
     if (s->quick && co->state == CORO_TEMPLATED && coro_is_template(s->templates->at[co->words], s->sp, s->top)) {

@@ -81,6 +81,7 @@ int coro_sched_new(const struct coro_options *options, struct coro_sched **out)
     s->options = o;
     s->quick = o.backend == CORO_SHARED && !o.poison;
     s->direct = s->quick && !o.templates;
+    s->save_large = coro_choose_save();
     error = make_stacks(s);
     if (error == 0)
         error = overflow_watch(s);
