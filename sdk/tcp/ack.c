@@ -131,7 +131,7 @@ void ack_new(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct
     }
 }
 
-/* RFC 5681 2: a duplicate acknowledgment. */
+/* RFC 5681 2: a duplicate acknowledgment.  With SACK, RFC 6675 2: one that reports new data, whatever else is in it. */
 static bool is_duplicate(const struct tcb *t, const struct tcp_segment *seg)
 {
     return seg->ack == t->snd_una && t->snd_una != t->snd_nxt && seg->payload_len == 0 &&
@@ -155,7 +155,7 @@ enum tcp_drop ack_process(struct tcp_stack *s, struct tcb *t, const struct input
         if (e == NULL)
             return TCP_DROP_BAD_ACK;
         ack_new(s, t, e, in, sacked);
-    } else if (e != NULL && (sacked != 0 || is_duplicate(t, seg))) {
+    } else if (e != NULL && ((t->flags & TCB_SACK) ? sacked != 0 : is_duplicate(t, seg))) {
         s->counters.duplicate_acks++;
         if (!(t->flags & TCB_LOSS) && e->dupacks < (t->snd_nxt - t->snd_una) / t->smss + 3 && e->dupacks < UINT16_MAX)
             e->dupacks++;
