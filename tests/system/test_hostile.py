@@ -4,7 +4,6 @@ import json
 import os
 import re
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from bench.rig import REPO, AppPolicy, Janusd, Network, Process, Workdir
 from bench.rig.processes import wait_until
 from tests.system.census import in_use
 from tests.system.conftest import SERVED
+from tests.system.linked import build_linked
 from tests.system.sniffer import Sniffer
 from tests.system.stream import digest, echo_both_ways
 
@@ -164,29 +164,6 @@ def app_counters(rig: Janusd, app: str = "web") -> dict[str, int]:
     return {name: sum(row["counters"][name] for row in rows) for name in rows[0]["counters"]}
 
 
-def build_hostile_app() -> Path:
-    directory = REPO / "build" / "tools"
-    directory.mkdir(parents=True, exist_ok=True)
-    program = directory / "hostile_app"
-    sources = [str(HERE / f"{name}.c") for name in ("hostile_app", "hostile_attach")]
-    flags = [
-        "-std=c11",
-        "-D_GNU_SOURCE",
-        "-O2",
-        "-g",
-        "-Wall",
-        "-Wextra",
-        "-Werror",
-        "-Isdk",
-        "-I.",
-        "-pthread",
-    ]
-    words = ["gcc", *flags, *sources, "build/release/libjanus.a", "-o", str(program)]
-    done = subprocess.run(words, cwd=REPO, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return program
-
-
 @pytest.fixture(scope="module")
 def siege() -> Iterator[Siege]:
     with ExitStack() as stack:
@@ -196,7 +173,16 @@ def siege() -> Iterator[Siege]:
         rig.serve("examples.echo:handle", port=ECHO_PORT, app="other")
         sniffer = stack.enter_context(Sniffer(network, SOURCES))
         neighbour = Neighbour(network)
-        made = Siege(rig, build_hostile_app(), sniffer, neighbour, workdir, in_use(rig), 0, 0)
+        made = Siege(
+            rig,
+            build_linked("hostile_app", [HERE / "hostile_app.c", HERE / "hostile_attach.c"]),
+            sniffer,
+            neighbour,
+            workdir,
+            in_use(rig),
+            0,
+            0,
+        )
         stack.enter_context(neighbour)
         made.run("double-submit")  # what is grown once is grown: pools, caches, threads
         await_level_of_idle(made)
