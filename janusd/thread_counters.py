@@ -31,6 +31,7 @@ NAMES = (
     "syn_cookies_accepted",
     "slots_dry",
     "output_blocked",
+    "persist_resets",
 )
 DROPS = (
     "none",

@@ -31,6 +31,7 @@ enum {
     BACKOFF_KEPT = 4,    /* at most, from one segment to the next */
     BACKOFF_MAX_SYN = 7, /* over 3 minutes */
     BACKOFF_MAX_ORPHAN = 8,
+    PERSIST_PATIENCE = 3, /* probes of a closed window before the pool's need counts: 3 s at the smallest RTO */
     KEEPALIVE_PROBES = 9,
     KEEPALIVE_INTERVAL_US = 75000000,
 };

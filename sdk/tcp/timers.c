@@ -63,6 +63,20 @@ static bool gives_up(const struct tcb *t)
     return t->snd_wnd == 0 ? t->unanswered >= BACKOFF_MAX : t->backoff >= BACKOFF_MAX;
 }
 
+/* Does a peer that does not read keep slots from others: a pool is short, others have data too, and this connection holds half
+ * of its equal share or more?  (THREATS: zero-window peers.) */
+static bool holds_others_up(const struct tcp_stack *s, const struct tcb_ext *e)
+{
+    uint64_t others = 2ull * s->ext.used;
+
+    if (s->ext.used < 2)
+        return false;
+    if (s->env.tx_available(s->env.context) <= s->tx_reserve + s->config.tx_slots / 16 &&
+        e->tx_slots * others >= s->config.tx_slots)
+        return true;
+    return s->rx_held >= s->rx_budget - s->rx_budget / 8 && (e->rx_slots + e->reasm.segments) * others >= s->rx_budget;
+}
+
 static void fire_rtx(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
 {
     e->rtx_deadline = 0;
@@ -83,6 +97,10 @@ static void fire_rtx(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint
         s->counters.retransmission_timeouts++;
         recovery_on_rto(s, t, e, now_us);
         tcb_owe(s, t, OWE_DATA);
+    } else if (t->backoff > PERSIST_PATIENCE && holds_others_up(s, e)) {
+        s->counters.persist_resets++; /* a closed window may last as long as it likes, but not at others' cost */
+        tcb_reset(s, t, ENOBUFS);
+        return;
     } else {
         tcb_owe(s, t, OWE_PROBE);
     }

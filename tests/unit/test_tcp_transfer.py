@@ -4,7 +4,7 @@ import errno
 
 import pytest
 from _tcp import ffi, lib
-from tcp_talk import Options, Peer, Segment, Stack, established
+from tcp_talk import FLAG_BITS, Options, Peer, Segment, Stack, established
 
 MS = 1000
 
@@ -150,6 +150,38 @@ def test_zero_window_is_probed_with_back_off_and_never_given_up() -> None:
     assert gaps[-1] == 60_000
     peer.send("A", wnd=1000)
     peer.expect("A", b"hello", seq=101)
+
+
+def test_closed_windows_do_not_keep_slots_that_others_need() -> None:
+    stack, first = established(tx_slots=64, conn_max=32, extension_max=32)
+    hogs = [first, *(established(stack, port=5001 + i)[1] for i in range(20))]
+    for hog in hogs:
+        hog.send("A", wnd=0)
+        stack.send(hog.conn, b"x" * 200_000)
+    newcomer = established(stack, port=6000)[1]
+    assert stack.send(newcomer.conn, b"x" * 2000) < 2000, "the pool is short"
+    for _ in range(400):
+        stack.advance(100 * MS)
+        for hog in hogs:
+            hog.collect()
+            if not any(segment.flags & FLAG_BITS["R"] for segment in hog.queue):
+                hog.send("A", wnd=0)
+            hog.queue.clear()
+    assert 0 < stack.counters.persist_resets < len(hogs), "as many as it takes"
+    assert {stack.error(hog.conn) for hog in hogs} == {0, errno.ENOBUFS}
+    assert stack.send(newcomer.conn, b"x" * 2000) == 2000
+
+
+def test_a_closed_window_alone_is_waited_for() -> None:
+    stack, peer = established(tx_slots=64)
+    peer.send("A", wnd=0)
+    stack.send(peer.conn, b"h" * 200_000)
+    for _ in range(1000):
+        stack.advance(100 * MS)
+        peer.collect()
+        peer.queue.clear()
+        peer.send("A", wnd=0)
+    assert stack.counters.persist_resets == 0
 
 
 def test_a_probe_finds_the_window_open() -> None:
