@@ -18,7 +18,7 @@ from tests.system.stream import digest, echo_both_ways, get
 
 CENSUS = "tests.system.apps.census:handle"
 TRANSFER = "tests.system.apps.transfer:handle"
-SLOW = 60
+SLOW = 300
 
 
 def echo_at_once(rig: Janusd, count: int, size: int) -> list[str]:
