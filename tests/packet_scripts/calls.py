@@ -75,6 +75,7 @@ class Calls:
     def __init__(self, table: Sockets, bind_port: int, connect_port: int) -> None:
         self.sockets = table
         self.bind_port, self.connect_port = bind_port, connect_port
+        self.epolls: dict[int, dict[int, int]] = {}  # what each watches
 
     def begin(self, call: Call) -> Blocking:
         """The call, running; Unsupported when it has no counterpart."""
@@ -200,6 +201,10 @@ class Calls:
     def call_close(self, call: Call) -> Blocking:
         yield from ()
         fd = number(call.args[0])
+        if self.epolls.pop(fd, None) is not None:
+            return 0, None
+        for watched in self.epolls.values():
+            watched.pop(fd, None)
         if fd not in self.sockets.table:
             return fail("EBADF")
         return self.sockets.close(self.sockets.table.pop(fd))
@@ -295,27 +300,75 @@ class Calls:
 
     # --- watching ---
 
-    def call_poll(self, call: Call) -> Generator[None, None, Result]:
+    def until_ready(
+        self, watched: list[tuple[int, int]], timeout_ms: int
+    ) -> Generator[None, None, list[int]]:
+        """The events of each (descriptor, events asked for), when there is one or the time is over."""
         machine = self.sockets.machine
-        fds: list[dict[str, Any]] = call.args[0]
-        timeout_ms = number(call.args[2])
         end_us = machine.now_us + timeout_ms * 1000 if timeout_ms >= 0 else None
         while True:
-            got = [self.sockets.revents(self.find(number(f["fd"])), bits(f["events"])) for f in fds]
+            got = [self.sockets.revents(self.find(fd), events) for fd, events in watched]
             if any(got) or (end_us is not None and machine.now_us >= end_us):
-                break
+                machine.alarm_us = None
+                return got
             machine.alarm_us = end_us
             yield
-        machine.alarm_us = None
-        for f, revents in zip(fds, got, strict=True):
-            if f.get("revents", ELLIPSIS) is not ELLIPSIS and bits(f["revents"]) != revents:
-                shown = "|".join(n for n, b in POLL.items() if b & revents) or "0"
-                raise CallFailed(f"revents of {f['fd']} is {shown}")
+
+    @staticmethod
+    def expect_events(fd: int, want: Value, got: int) -> None:
+        if want is not ELLIPSIS and bits(want) != got:
+            shown = "|".join(n for n, b in POLL.items() if b & got) or "0"
+            raise CallFailed(f"revents of {fd} is {shown}")
+
+    def call_poll(self, call: Call) -> Blocking:
+        fds: list[dict[str, Any]] = call.args[0]
+        watched = [(number(f["fd"]), bits(f["events"])) for f in fds]
+        got = yield from self.until_ready(watched, number(call.args[2]))
+        for f, (fd, _), revents in zip(fds, watched, got, strict=True):
+            self.expect_events(fd, f.get("revents", ELLIPSIS), revents)
         return sum(map(bool, got)), None
+
+    def call_epoll_create(self, call: Call) -> Blocking:
+        yield from ()
+        self.epolls[number(call.result)] = {}
+        return number(call.result), None
+
+    call_epoll_create1 = call_epoll_create
+
+    def epoll_of(self, call: Call) -> dict[int, int]:
+        fd = number(call.args[0])
+        if fd not in self.epolls:
+            raise CallFailed(f"descriptor {fd} is no epoll")
+        return self.epolls[fd]
+
+    def call_epoll_ctl(self, call: Call) -> Blocking:
+        yield from ()
+        watched, fd = self.epoll_of(call), number(call.args[2])
+        operation = next(iter(names(call.args[1])))
+        if (operation == "EPOLL_CTL_ADD") == (fd in watched):
+            return fail("EEXIST" if fd in watched else "ENOENT")
+        if operation == "EPOLL_CTL_DEL":
+            del watched[fd]
+        else:
+            watched[fd] = bits(call.args[3]["events"])
+        return 0, None
+
+    def call_epoll_wait(self, call: Call) -> Blocking:
+        """Level-triggered; of several ready descriptors the first ones in the order of their numbers."""
+        watched = sorted(self.epoll_of(call).items())
+        got = yield from self.until_ready(watched, number(call.args[3]))
+        ready = [(fd, events) for (fd, _), events in zip(watched, got, strict=True) if events]
+        wanted = call.args[1] if isinstance(call.args[1], list) else [call.args[1]]
+        for (fd, events), want in zip(ready, wanted, strict=False):
+            if isinstance(want, dict):
+                self.expect_events(fd, want["events"], events)
+                self.expect_value(want.get("fd", ELLIPSIS), fd)
+        return min(len(ready), number(call.args[2])), None
 
 
 def bits(value: Value) -> int:
-    unknown = names(value) - set(POLL)
-    if unknown:
-        raise Unsupported(f"poll events {sorted(unknown)}")
-    return sum(POLL[n] for n in names(value))
+    """Events of poll() and of epoll, whose numbers are the same."""
+    wanted = {n.removeprefix("E") if n.startswith("EPOLL") else n for n in names(value)}
+    if wanted - set(POLL):
+        raise Unsupported(f"events {sorted(wanted - set(POLL))}")
+    return sum(POLL[n] for n in wanted)
