@@ -3,6 +3,7 @@
  */
 #include "tcp/ack.h"
 
+#include "tcp/rack.h"
 #include "tcp/recovery.h"
 #include "tcp/rtxq.h"
 #include "tcp/sack.h"
@@ -101,7 +102,7 @@ void ack_new(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct
     uint32_t ack = in->seg.ack;
     struct rtxq_acked acked;
 
-    rtxq_ack(s, e, ack, &acked);
+    rtxq_ack(s, t, e, in, &acked);
     t->snd_una = ack;
     if (sample_rtt(t, e, in, &acked))
         t->backoff = 0; /* not before: RFC 6298 5.7, and Karn's algorithm would never learn a long round trip */
@@ -109,12 +110,14 @@ void ack_new(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct
         t->backoff = BACKOFF_KEPT;
     if ((t->flags & TCB_FIN_SENT) && ack == t->snd_nxt)
         ack_fin(s, t, e, in->now_us);
-    if (recovery_on_ack(s, t, e, acked.bytes))
+    if (recovery_on_ack(s, t, e, acked.bytes, in->now_us))
         grow_cwnd(s, t, e, in, flight, acked.bytes - acked.sacked_bytes + sacked);
-    if (ack == t->snd_nxt)
-        e->rtx_deadline = 0;
-    else
+    if (ack == t->snd_nxt) {
+        e->rtx_deadline = e->rack_deadline = 0;
+    } else {
         timers_start_rtx(t, e, in->now_us);
+        rack_schedule_probe(t, e, in->now_us);
+    }
     if (e->tx_first != TCP_NO_SLOT || (t->flags & (TCB_FIN_QUEUED | TCB_FIN_SENT)) == TCB_FIN_QUEUED)
         tcb_owe(s, t, OWE_DATA);
     if (t->flags & TCB_WANT_WRITABLE) {
@@ -149,8 +152,12 @@ enum tcp_drop ack_process(struct tcp_stack *s, struct tcb *t, const struct input
         ack_challenge(s, t, in->now_us); /* RFC 5961 5 */
         return TCP_DROP_BAD_ACK;
     }
+    if (e != NULL)
+        rack_begin(e);
+    if (t->flags & TCB_PROBED)
+        rack_probe_on_ack(s, t, e, in);
     if ((t->flags & TCB_SACK) && e != NULL && (seg->options.present & TCP_OPTION_SACK) && seq_geq(seg->ack, t->snd_una))
-        sacked = sack_mark(s, t, e, &seg->options);
+        sacked = sack_mark(s, t, e, in);
     if (seq_gt(seg->ack, t->snd_una)) {
         if (e == NULL)
             return TCP_DROP_BAD_ACK;

@@ -59,7 +59,7 @@ static uint8_t owe_possible(uint8_t state)
         return OWE_SYN | OWE_ACK;
     if (!state_is_open(state))
         return 0;
-    return OWE_ACK | OWE_PROBE | OWE_KEEPALIVE | (state_can_transmit(state) ? OWE_DATA : 0) |
+    return OWE_ACK | OWE_PROBE | OWE_KEEPALIVE | (state_can_transmit(state) ? OWE_DATA | OWE_TAIL_PROBE : 0) |
            (state_can_send(state) ? OWE_WRITABLE : 0);
 }
 
@@ -73,6 +73,8 @@ static enum sent output_tcb(struct tcp_stack *s, struct tcb *t, uint64_t now_us,
     t->owe &= owe_possible(t->state);
     if (t->owe & OWE_SYN)
         result = transmit_syn(s, t, now_us, sent);
+    if (result == SENT && (t->owe & OWE_TAIL_PROBE))
+        result = transmit_tail_probe(s, t, now_us, sent);
     if (result == SENT && (t->owe & OWE_DATA))
         result = transmit_data(s, t, now_us, sent, limit);
     if (result == SENT && (t->owe & (OWE_PROBE | OWE_KEEPALIVE)))

@@ -5,6 +5,7 @@
 
 #include "tcp/ack.h"
 #include "tcp/input.h"
+#include "tcp/rack.h"
 #include "tcp/rxq.h"
 #include "tcp/seq.h"
 #include "tcp/timers.h"
@@ -19,7 +20,7 @@ bool predict_input(struct tcp_stack *s, struct tcb *t, struct input *in, enum tc
 
 #else
 
-enum { UNUSUAL = TCB_RECOVERY | TCB_LOSS | TCB_ORPHAN | TCB_FIN_AHEAD };
+enum { UNUSUAL = TCB_RECOVERY | TCB_LOSS | TCB_ORPHAN | TCB_FIN_AHEAD | TCB_PROBED };
 
 /* Zero: the segment is as predicted.  Each way to be otherwise gives bits, so that one branch asks for all. */
 static inline uint32_t odds(const struct tcb *t, const struct tcb_ext *e, const struct tcp_segment *seg)
@@ -47,8 +48,10 @@ bool predict_input(struct tcp_stack *s, struct tcb *t, struct input *in, enum tc
         t->ts_recent = seg->options.tsval;
         t->ts_recent_age_ms = stack_now_ms(in->now_us);
     }
-    if (seg->ack != t->snd_una)
+    if (seg->ack != t->snd_una) {
+        rack_begin(e);
         ack_new(s, t, e, in, 0);
+    }
     ack_update_window(s, t, seg);
     if (seg->payload_len == 0)
         return true;

@@ -150,6 +150,7 @@ static void make_due(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint
 {
     uint32_t hashed = stack_index(s, t) * 2654435761u;
 
+    e->rack_deadline = 0;
     if (t->snd_una != t->snd_nxt)
         e->rtx_deadline = stack_deadline(now_us, ((uint64_t)hashed * spread_us) >> 32);
 }

@@ -3,6 +3,7 @@
  */
 #include "tcp/recovery.h"
 
+#include "tcp/rack.h"
 #include "tcp/rtxq.h"
 #include "tcp/sack.h"
 #include "tcp/seq.h"
@@ -15,46 +16,59 @@ static void enter(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_
 
     s->counters.fast_retransmits++;
     s->cc->on_congestion(&t->cc, &e->cc, t->snd_nxt - t->snd_una, t->smss, now_us);
-    t->flags |= TCB_RECOVERY | TCB_FORCE_RTX;
+    t->flags = (t->flags & ~(uint32_t)(TCB_PROBED | TCB_PROBED_AGAIN)) | TCB_RECOVERY | TCB_FORCE_RTX;
     e->recovery_point = t->snd_nxt;
     if (slot == e->tx_unsent)
         t->flags |= (t->flags & TCB_FIN_SENT) ? TCB_FIN_LOST : 0;
-    else if (!(s->tx[slot].flags & (TX_SACKED | TX_LOST)))
+    else if (!(t->flags & TCB_SACK) && !(s->tx[slot].flags & (TX_SACKED | TX_LOST)))
         sack_lose(s, e, slot);
     tcb_owe(s, t, OWE_DATA);
 }
 
 void recovery_on_duplicate(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
 {
-    bool lost = (t->flags & TCB_SACK) && sack_mark_lost(s, t, e);
+    bool lost = (t->flags & TCB_SACK) ? rack_detect_loss(s, t, e, now_us) : e->dupacks >= DUP_THRESH;
 
-    if (t->flags & (TCB_RECOVERY | TCB_LOSS)) {
-        tcb_owe(s, t, OWE_DATA);
-        return;
-    }
-    if (e->dupacks >= DUP_THRESH || lost)
+    if (lost && !(t->flags & (TCB_RECOVERY | TCB_LOSS)))
         enter(s, t, e, now_us);
     else
         tcb_owe(s, t, OWE_DATA); /* pipe has shrunk: limited transmit, RFC 3042 */
 }
 
-bool recovery_on_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint32_t acked)
+void recovery_by_time(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
 {
-    if (!(t->flags & (TCB_RECOVERY | TCB_LOSS))) {
-        e->dupacks = 0;
+    if (!rack_detect_loss(s, t, e, now_us))
+        return;
+    if (t->flags & (TCB_RECOVERY | TCB_LOSS))
+        tcb_owe(s, t, OWE_DATA);
+    else
+        enter(s, t, e, now_us);
+}
+
+/* SND.UNA moved outside of recovery; what was SACKed above it may show that something below is lost. */
+static bool goes_on(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
+{
+    e->dupacks = 0;
+    if (e->sacked_bytes == 0 || !rack_detect_loss(s, t, e, now_us))
         return true;
-    }
+    enter(s, t, e, now_us);
+    return false;
+}
+
+bool recovery_on_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint32_t acked, uint64_t now_us)
+{
+    if (!(t->flags & (TCB_RECOVERY | TCB_LOSS)))
+        return goes_on(s, t, e, now_us);
     if (seq_geq(t->snd_una, e->recovery_point)) {
         bool fast = (t->flags & TCB_RECOVERY) != 0;
 
         if (fast)
             s->cc->on_recovery_exit(&t->cc, &e->cc, t->snd_nxt - t->snd_una, t->smss);
         t->flags &= ~(uint32_t)(TCB_RECOVERY | TCB_LOSS | TCB_FORCE_RTX);
-        e->dupacks = 0;
-        return !fast; /* the window after fast recovery is said by RFC 6582 3.2, step 3 */
+        return goes_on(s, t, e, now_us) && !fast; /* the window after fast recovery is said by RFC 6582 3.2, step 3 */
     }
     if (t->flags & TCB_SACK) {
-        sack_mark_lost(s, t, e);
+        rack_detect_loss(s, t, e, now_us);
         e->dupacks = 0;
     } else if (t->flags & TCB_RECOVERY) {
         /* A partial ACK: the next segment is the next hole (RFC 6582 3.2), and what was acknowledged behind the hole was
@@ -73,7 +87,8 @@ bool recovery_on_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint
 void recovery_on_rto(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
 {
     s->cc->on_rto(&t->cc, &e->cc, t->snd_nxt - t->snd_una, t->smss, t->backoff <= 1, now_us);
-    t->flags = (t->flags & ~(uint32_t)TCB_RECOVERY) | TCB_LOSS | TCB_FORCE_RTX;
+    t->flags = (t->flags & ~(uint32_t)(TCB_RECOVERY | TCB_PROBED | TCB_PROBED_AGAIN)) | TCB_LOSS | TCB_FORCE_RTX;
+    e->rack_deadline = 0;
     e->recovery_point = t->snd_nxt;
     e->dupacks = 0;
     sack_lose_all(s, e);

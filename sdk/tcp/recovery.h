@@ -1,8 +1,8 @@
 /*
- * recovery.h: from duplicate ACKs, SACK and timeouts to segments judged lost (RFC 5681, 6582, 6675, 6298).
+ * recovery.h: from duplicate ACKs, SACK and timeouts to segments judged lost (RFC 5681, 6582, 6298; with SACK RFC 8985).
  *
- * Judging is here; how fast the lost go out again is tcp_output()'s, which keeps rtxq_pipe() within cwnd.  With SACK and without it is
- * the same machine: without, each duplicate ACK stands for a segment that has left the network.
+ * Judging is here and, with SACK, in rack.h; how fast the lost go out again is tcp_output()'s, which keeps rtxq_pipe() within cwnd
+ * (RFC 6675).  Without SACK each duplicate ACK stands for a segment that has left the network.
  */
 #ifndef TCP_RECOVERY_H
 #define TCP_RECOVERY_H
@@ -12,8 +12,11 @@
 /* A duplicate ACK, or one that SACKs more. */
 void recovery_on_duplicate(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us);
 
+/* RACK's reordering timer has fired. */
+void recovery_by_time(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us);
+
 /* SND.UNA moved by acked bytes; true: cwnd may grow for them. */
-bool recovery_on_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint32_t acked);
+bool recovery_on_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint32_t acked, uint64_t now_us);
 
 /* The retransmission timer fired with data or FIN in flight. */
 void recovery_on_rto(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us);

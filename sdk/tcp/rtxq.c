@@ -3,6 +3,7 @@
  */
 #include "tcp/rtxq.h"
 
+#include "tcp/rack.h"
 #include "tcp/seq.h"
 
 /* Slots that one connection may hold: twice what full segments of the whole buffer need, so that small sends do not pin
@@ -103,8 +104,10 @@ static void unlink_first(struct tcp_stack *s, struct tcb_ext *e)
     stack_free_tx(s, slot);
 }
 
-void rtxq_ack(struct tcp_stack *s, struct tcb_ext *e, uint32_t ack, struct rtxq_acked *acked)
+void rtxq_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct input *in, struct rtxq_acked *acked)
 {
+    uint32_t ack = in->seg.ack;
+
     *acked = (struct rtxq_acked){.sample = true};
     while (e->tx_first != TCP_NO_SLOT) {
         struct tx_slot *m = &s->tx[e->tx_first];
@@ -113,6 +116,8 @@ void rtxq_ack(struct tcp_stack *s, struct tcb_ext *e, uint32_t ack, struct rtxq_
         if (!seq_lt(m->seq, ack))
             break;
         covered = ack - m->seq < m->len ? ack - m->seq : m->len;
+        if ((t->flags & TCB_SACK) && covered == m->len && !(m->flags & TX_SACKED))
+            rack_delivered(t, e, m, in);
         if (acked->bytes == 0)
             acked->sent_us = m->sent_us;
         if (m->flags & TX_RETRANSMITTED)

@@ -28,8 +28,8 @@ uint32_t rtxq_room(const struct tcp_stack *s, const struct tcb *t, const struct 
 /* The connection's own limit is what keeps rtxq_append() from taking a segment: only an ACK makes room. */
 bool rtxq_is_full(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e);
 
-/* Frees what lies before ack, which is at most the end of what was sent. */
-void rtxq_ack(struct tcp_stack *s, struct tcb_ext *e, uint32_t ack, struct rtxq_acked *acked);
+/* Frees what lies before the ACK's number, which is at most the end of what was sent. */
+void rtxq_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct input *in, struct rtxq_acked *acked);
 
 /* Makes slot len bytes long and moves the rest to a new slot behind it.  False: no slot for it. */
 bool rtxq_split(struct tcp_stack *s, struct tcb_ext *e, uint32_t slot, uint32_t len);

@@ -3,9 +3,11 @@
  */
 #include "tcp/sack.h"
 
+#include "tcp/rack.h"
 #include "tcp/seq.h"
 
-static uint32_t mark_block(struct tcp_stack *s, struct tcb_ext *e, const struct tcp_sack_block *block)
+static uint32_t mark_block(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct input *in,
+                           const struct tcp_sack_block *block)
 {
     uint32_t marked = 0;
 
@@ -16,6 +18,7 @@ static uint32_t mark_block(struct tcp_stack *s, struct tcb_ext *e, const struct 
             break;
         if ((m->flags & TX_SACKED) || seq_lt(m->seq, block->begin) || seq_gt(m->seq + m->len, block->end))
             continue;
+        rack_delivered(t, e, m, in);
         if (m->flags & TX_LOST)
             e->lost_bytes -= m->len;
         m->flags = (uint8_t)((m->flags & ~TX_LOST) | TX_SACKED);
@@ -25,8 +28,9 @@ static uint32_t mark_block(struct tcp_stack *s, struct tcb_ext *e, const struct 
     return marked;
 }
 
-uint32_t sack_mark(struct tcp_stack *s, const struct tcb *t, struct tcb_ext *e, const struct tcp_options *options)
+uint32_t sack_mark(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct input *in)
 {
+    const struct tcp_options *options = &in->seg.options;
     uint32_t marked = 0;
 
     for (uint32_t i = 0; i < options->sack_count; i++) {
@@ -35,27 +39,9 @@ uint32_t sack_mark(struct tcp_stack *s, const struct tcb *t, struct tcb_ext *e, 
         if (!seq_lt(block->begin, block->end) || !seq_gt(block->begin, t->snd_una) ||
             !seq_leq(block->end, t->snd_nxt) || !seq_lt(block->begin, t->snd_nxt))
             continue;
-        marked += mark_block(s, e, block);
+        marked += mark_block(s, t, e, in, block);
     }
     return marked;
-}
-
-bool sack_mark_lost(struct tcp_stack *s, const struct tcb *t, struct tcb_ext *e)
-{
-    uint32_t above = e->sacked_bytes;
-    bool found = false;
-
-    for (uint32_t slot = e->tx_first; slot != e->tx_unsent && above > 2u * t->smss; slot = s->tx[slot].next) {
-        const struct tx_slot *m = &s->tx[slot];
-
-        if (m->flags & TX_SACKED) {
-            above -= m->len;
-        } else if (!(m->flags & (TX_LOST | TX_RETRANSMITTED))) {
-            sack_lose(s, e, slot);
-            found = true;
-        }
-    }
-    return found;
 }
 
 void sack_lose(struct tcp_stack *s, struct tcb_ext *e, uint32_t slot)

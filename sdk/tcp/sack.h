@@ -8,10 +8,7 @@
 
 /* Marks what the blocks of an ACK cover; returns the bytes that are new.  Blocks that are not within (SND.UNA, SND.NXT] count for
  * nothing. */
-uint32_t sack_mark(struct tcp_stack *s, const struct tcb *t, struct tcb_ext *e, const struct tcp_options *options);
-
-/* Judges lost what has more than two segments' worth SACKed above it (RFC 6675 4, IsLost).  True: there was something. */
-bool sack_mark_lost(struct tcp_stack *s, const struct tcb *t, struct tcb_ext *e);
+uint32_t sack_mark(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct input *in);
 
 /* Judges one sent segment, neither SACKed nor lost, lost. */
 void sack_lose(struct tcp_stack *s, struct tcb_ext *e, uint32_t slot);

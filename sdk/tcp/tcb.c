@@ -61,7 +61,7 @@ void tcb_detach(struct tcp_stack *s, struct tcb *t, bool keep_unread)
     rxq_drop_out_of_order(s, e);
     if (!keep_unread)
         rxq_clear(s, e);
-    e->rtx_deadline = e->ack_deadline = 0;
+    e->rtx_deadline = e->ack_deadline = e->rack_deadline = 0;
     if (e->rx_first == TCP_NO_SLOT) {
         slab_give(&s->ext, t->ext);
         t->ext = TCB_NO_EXT;
@@ -121,6 +121,9 @@ struct tcb_ext *tcb_borrow_ext(struct tcp_stack *s, struct tcb *t)
     e->rx_first = e->rx_last = TCP_NO_SLOT;
     e->tx_end = t->snd_nxt;
     e->recovery_point = t->snd_una;
+    e->probe_end = t->snd_una; /* a probe that all was acknowledged after, see rack_probe_on_ack() */
+    e->rack_min_rtt_us = UINT32_MAX;
+    e->rack_fack = e->rack_fack_before = t->snd_una;
     e->max_snd_wnd = t->snd_wnd;
     reasm_init(&e->reasm);
     tcb_flow(s, t, &flow);

@@ -38,10 +38,12 @@ enum tcb_flag {
     TCB_IN_EVENTS = 0x00008000, /* linked by event_next */
     TCB_IN_TABLE = 0x00010000,
     TCB_ZOMBIE = 0x00020000,
-    TCB_SYN_LOST = 0x00040000,  /* SYN or SYN-ACK was sent again */
-    TCB_ACTIVE = 0x00080000,    /* by tcp_connect() */
-    TCB_FORCE_RTX = 0x00100000, /* the first lost segment goes out whatever cwnd says */
-    TCB_FIN_AHEAD = 0x00200000, /* FIN has arrived before its turn, at fin_seq */
+    TCB_SYN_LOST = 0x00040000,     /* SYN or SYN-ACK was sent again */
+    TCB_ACTIVE = 0x00080000,       /* by tcp_connect() */
+    TCB_FORCE_RTX = 0x00100000,    /* the first lost segment goes out whatever cwnd says */
+    TCB_FIN_AHEAD = 0x00200000,    /* FIN has arrived before its turn, at fin_seq */
+    TCB_PROBED = 0x00400000,       /* a tail loss probe is out, up to probe_end */
+    TCB_PROBED_AGAIN = 0x00800000, /* and it was sent before: its ACK may be of either copy */
 };
 
 /* What tcp_output() is to send; marked by everyone, cleared by output alone. */
@@ -52,7 +54,8 @@ enum tcb_owe {
     OWE_DATA = 0x08,  /* look for lost and unsent data and FIN */
     OWE_PROBE = 0x10, /* zero-window probe */
     OWE_KEEPALIVE = 0x20,
-    OWE_WRITABLE = 0x40, /* no packet: the user waits for slots or an extension */
+    OWE_TAIL_PROBE = 0x80, /* RFC 8985 7 */
+    OWE_WRITABLE = 0x40,   /* no packet: the user waits for slots or an extension */
 };
 
 struct tcb {
@@ -108,6 +111,14 @@ struct tcb_ext {
     uint16_t rmss;               /* largest payload received */
     uint16_t tx_slots, rx_slots; /* rx_slots without those in reasm */
     uint16_t dupacks;
+    uint32_t rack_sent_us, rack_end; /* of the latest sent segment that was delivered (RFC 8985 5.2) */
+    uint32_t rack_rtt_us;            /* its round trip */
+    uint32_t rack_min_rtt_us;        /* UINT32_MAX: not measured */
+    uint32_t rack_fack;              /* highest sequence number delivered */
+    uint32_t rack_fack_before;       /* the ACK that is now looked at */
+    uint32_t rack_deadline;          /* reordering timer or tail loss probe */
+    uint32_t probe_end;
+    bool rack_started, rack_reordering; /* one was delivered; reordering was seen */
     uint32_t fin_seq;
     uint32_t more_acks; /* duplicate ACKs owed beyond the one that OWE_ACK stands for */
     struct reasm reasm;
@@ -118,7 +129,7 @@ enum tx_flag {
     TX_SENT = 0x01,
     TX_SACKED = 0x02,
     TX_LOST = 0x04,          /* to be sent again */
-    TX_RETRANSMITTED = 0x08, /* gives no RTT sample (Karn), is not judged lost by SACK again */
+    TX_RETRANSMITTED = 0x08, /* gives no RTT sample (Karn) */
 };
 
 /* Metadata of one TX slot while it is queued. */

@@ -4,6 +4,7 @@
 #include "tcp/timers.h"
 
 #include "tcp/listen.h"
+#include "tcp/rack.h"
 #include "tcp/recovery.h"
 #include "tcp/seq.h"
 #include "tcp/state.h"
@@ -24,7 +25,7 @@ uint32_t timers_earliest(const struct tcp_stack *s, const struct tcb *t)
     uint32_t deadline = t->idle_deadline;
 
     if (e != NULL)
-        deadline = earlier(deadline, earlier(e->rtx_deadline, e->ack_deadline));
+        deadline = earlier(earlier(deadline, e->rack_deadline), earlier(e->rtx_deadline, e->ack_deadline));
     return deadline;
 }
 
@@ -137,6 +138,8 @@ static void fire(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
         e->ack_deadline = 0;
         tcb_owe(s, t, OWE_ACK);
     }
+    if (e != NULL && stack_is_due(e->rack_deadline, now_us))
+        rack_fire(s, t, e, now_us); /* before the other one, which a probe restarts */
     if (e != NULL && stack_is_due(e->rtx_deadline, now_us))
         fire_rtx(s, t, e, now_us);
     if (state_is_open(t->state) && stack_is_due(t->idle_deadline, now_us))

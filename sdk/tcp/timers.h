@@ -1,7 +1,7 @@
 /*
  * timers.h: what happens when time has come.
  *
- * A connection has up to three deadlines and one wheel node, which stands at the earliest of them or before it: a deadline that moves
+ * A connection has up to four deadlines and one wheel node, which stands at the earliest of them or before it: a deadline that moves
  * back, as that of retransmission does with every ACK, leaves the node where it is, and who fires too early is put at its place
  * then.  Compact blocks wait in queues that are sorted because all in a queue wait equally long.
  */

@@ -3,6 +3,7 @@
  */
 #include "tcp/transmit.h"
 
+#include "tcp/rack.h"
 #include "tcp/rtxq.h"
 #include "tcp/sack.h"
 #include "tcp/seq.h"
@@ -112,6 +113,7 @@ static void note_sent(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uin
 static void mark_sent(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint32_t slot, uint64_t now_us)
 {
     struct tx_slot *m = &s->tx[slot];
+    bool fresh = false;
 
     if (m->flags & TX_SENT) {
         s->counters.retransmitted_segments++;
@@ -128,9 +130,12 @@ static void mark_sent(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uin
         m->flags = TX_SENT;
         e->tx_unsent = m->next;
         t->snd_nxt = m->seq + m->len;
+        fresh = true;
     }
     m->sent_us = (uint32_t)now_us;
     note_sent(s, t, e, now_us);
+    if (fresh)
+        rack_schedule_probe(t, e, now_us);
 }
 
 static enum sent send_slot(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint32_t slot, uint64_t now_us)
@@ -187,6 +192,7 @@ static enum sent send_fin(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e,
         t->snd_nxt++;
     t->flags = (t->flags | TCB_FIN_SENT) & ~(uint32_t)(TCB_FIN_LOST | TCB_FORCE_RTX);
     note_sent(s, t, e, now_us);
+    rack_schedule_probe(t, e, now_us);
     ack_is_told(s, t, &options);
     return SENT;
 }
@@ -282,6 +288,49 @@ enum sent transmit_data(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uin
     }
     if (e == NULL || !more)
         t->owe &= (uint8_t)~OWE_DATA;
+    return SENT;
+}
+
+/* New data that the peer's window takes, whatever cwnd says. */
+static bool has_new_data(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e)
+{
+    return e->tx_unsent != TCP_NO_SLOT &&
+           seq_leq(s->tx[e->tx_unsent].seq + s->tx[e->tx_unsent].len, t->snd_una + t->snd_wnd);
+}
+
+static enum sent send_last_again(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
+{
+    uint32_t slot = e->tx_first;
+    enum sent result;
+
+    if (slot == e->tx_unsent)
+        return send_fin(s, t, e, now_us);
+    while (s->tx[slot].next != e->tx_unsent)
+        slot = s->tx[slot].next;
+    if (t->flags & TCB_FIN_SENT)
+        t->flags |= TCB_FIN_LOST; /* goes with it */
+    result = send_slot(s, t, e, slot, now_us);
+    if (result != SENT)
+        t->flags &= ~(uint32_t)TCB_FIN_LOST;
+    return result;
+}
+
+enum sent transmit_tail_probe(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint32_t *sent)
+{
+    struct tcb_ext *e = stack_ext(s, t);
+    bool again;
+    enum sent result;
+
+    if (e != NULL && t->snd_una != t->snd_nxt && e->sacked_bytes == 0 &&
+        !(t->flags & (TCB_RECOVERY | TCB_LOSS | TCB_PROBED))) { /* nothing has come in between */
+        again = !has_new_data(s, t, e);
+        result = again ? send_last_again(s, t, e, now_us) : send_slot(s, t, e, e->tx_unsent, now_us);
+        if (result != SENT)
+            return result;
+        rack_probe_sent(t, e, again, now_us);
+        ++*sent;
+    }
+    t->owe &= (uint8_t)~OWE_TAIL_PROBE;
     return SENT;
 }
 

@@ -15,6 +15,9 @@ enum sent transmit_ack(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint
 /* Lost segments, then new ones, then FIN, within cwnd and the peer's window, while *sent is below limit (OWE_DATA stays). */
 enum sent transmit_data(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint32_t *sent, uint32_t limit);
 
+/* The tail loss probe: new data, or else the last segment again (RFC 8985 7.3). */
+enum sent transmit_tail_probe(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint32_t *sent);
+
 /* What the silly window avoidance held back, as far as the window allows, or an old sequence number that makes a living peer tell
  * its window (RFC 9293 3.8.6.1, 3.8.4).  Never an octet beyond a closed window: one that is taken after all leaves SND.NXT behind the
  * peer's RCV.NXT, and when both sides probe at once each holds the other's ACKs for old. */

@@ -167,6 +167,7 @@ def blocks(peer: Peer, *segments: tuple[int, int]) -> Options:
 def test_sack_repairs_all_holes_in_one_round_trip() -> None:
     stack, peer = flight(10, sack=True)
     assert seqs(peer) == list(range(10))
+    stack.now_us += 50 * MS
     peer.send("A", options=blocks(peer, (1, 2)))
     peer.send("A", options=blocks(peer, (1, 2), (3, 4)))
     assert seqs(peer) == []
@@ -192,6 +193,7 @@ def test_sack_alone_starts_recovery() -> None:
 def test_a_lost_retransmission_is_left_to_the_timer() -> None:
     stack, peer = flight(6, sack=True)
     seqs(peer)
+    stack.now_us += 50 * MS
     peer.send("A", options=blocks(peer, (1, 4)))
     assert seqs(peer) == [0]
     peer.send("A", options=blocks(peer, (1, 6)))
