@@ -63,7 +63,9 @@ struct session_io {
     struct page_block *stats;
     uint64_t bad_since_tsc; /* when the count of bad values began */
     uint32_t bad;
-    bool touched; /* in this burst */
+    bool touched;               /* in this burst */
+    uint64_t unknown_since_tsc; /* when the count of packets to unknown neighbours began */
+    uint32_t unknown;
 };
 
 struct glue_session {

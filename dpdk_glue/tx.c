@@ -10,9 +10,26 @@
 #include "dpdk_glue/out.h"
 #include "dpdk_glue/slow_path.h"
 
+#include <rte_cycles.h>
+
+enum { UNKNOWN_PER_SECOND = 64 };
+
+/* The table of neighbours and the way to it are for all apps: none fills them alone. */
+static bool may_ask(struct glue_session *s, uint32_t io)
+{
+    struct session_io *sio = &s->io[io];
+    uint64_t now = rte_rdtsc();
+
+    if (now - sio->unknown_since_tsc > s->glue->tsc_hz) {
+        sio->unknown_since_tsc = now;
+        sio->unknown = 0;
+    }
+    return sio->unknown++ < UNKNOWN_PER_SECOND;
+}
+
 /* Sends the packet in m, Ethernet header still to come, or tells why not.  Takes m when SHM_DROP_NONE. */
-static enum shm_drop route_and_stage(struct io_thread *io, const struct routes *routes, struct rte_mbuf *m,
-                                     const struct txcheck_packet *packet, bool need_checksum)
+static enum shm_drop route_and_stage(struct io_thread *io, const struct routes *routes, struct glue_session *s,
+                                     struct rte_mbuf *m, const struct txcheck_packet *packet, bool need_checksum)
 {
     static const struct ether_addr unknown = {{0}};
     struct route_hop hop;
@@ -33,6 +50,8 @@ static enum shm_drop route_and_stage(struct io_thread *io, const struct routes *
     uint16_t type = packet->version == 4 ? ETHER_TYPE_IPV4 : ETHER_TYPE_IPV6;
     (void)ether_build(ether, verdict == ROUTE_OK ? &hop.mac : &unknown, &port->classify.mac, 0, type);
     if (verdict == ROUTE_NO_NEIGHBOUR) {
+        if (!may_ask(s, io->index))
+            return SHM_DROP_TX_NEIGHBOURS;
         if (!slow_push(io, hop.port, GLUE_SLOW_NEIGHBOUR, &hop.next_hop, ether, rte_pktmbuf_pkt_len(m)))
             return SHM_DROP_SLOW_FULL;
         rte_pktmbuf_free(m);
@@ -62,7 +81,7 @@ static enum shm_drop send_one(struct io_thread *io, const struct routes *routes,
         return SHM_DROP_TX_NO_MBUF;
     drop = txcheck_packet(&s->lease, rte_pktmbuf_mtod(m, const uint8_t *), d->len, &packet);
     if (drop == SHM_DROP_NONE)
-        drop = route_and_stage(io, routes, m, &packet, d->flags & SHM_DESC_NEED_CHECKSUM);
+        drop = route_and_stage(io, routes, s, m, &packet, d->flags & SHM_DESC_NEED_CHECKSUM);
     if (drop != SHM_DROP_NONE)
         rte_pktmbuf_free(m);
     return drop;

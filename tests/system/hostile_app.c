@@ -491,6 +491,19 @@ static void stopped(struct hostile *h)
     raise(SIGSTOP);
 }
 
+/* As fast as can be to hosts that are not there: each wants an ARP request and room in the table of all apps. */
+static void neighbour_flood(struct hostile *h)
+{
+    for (uint32_t slot = 0;; slot = (slot + 1) % TX_SLOTS) {
+        uint8_t *p = tx_slot(h, slot);
+        honest(p, PORT);
+        p[19] = (uint8_t)(3 + draw(h) % 250);
+        fix_header_checksum(p);
+        if (!submit(h, to_send(slot)))
+            return;
+    }
+}
+
 /* --- the whole --- */
 
 struct class
@@ -523,6 +536,7 @@ static const struct class classes[] = {
     {"pages", pages, ONLINE},
     {"pages-early", early_pages, MAPPED},
     {"doorbells", doorbells, ONLINE},
+    {"neighbour-flood", neighbour_flood, ONLINE},
     {"stopped", stopped, ONLINE},
     {"attach-garbage", attach_garbage, NOTHING},
     {"attach-chatter", attach_chatter, ONLINE},
