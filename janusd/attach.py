@@ -37,6 +37,7 @@ REFUSALS_LOGGED_PER_S = 5
 HELLO_TIMEOUT_S = 1.0
 MAPPED_TIMEOUT_S = 10.0
 ACCEPTS_PER_TURN = 16
+ACCEPT_PAUSE_S = 0.1  # when there is no descriptor left
 MESSAGES_PER_TURN = 16
 MESSAGES_PER_S = 200
 MESSAGES_BURST = 512
@@ -129,6 +130,7 @@ class AttachServer:
         self.sealer = ThreadPoolExecutor(max_workers=4, thread_name_prefix="seal")
         self._listener = listener
         self._peers: set[Peer] = set()
+        self._pause: asyncio.TimerHandle | None = None
         self._logged_in_second = (0, 0)  # the second, and the refusals logged in it
 
     def start(self) -> None:
@@ -137,6 +139,8 @@ class AttachServer:
 
     def stop(self) -> None:
         """Close all sockets, without a message: apps then resume with the next janusd."""
+        if self._pause is not None:
+            self._pause.cancel()
         self.loop.remove_reader(self._listener)
         self._listener.close()
         for peer in list(self._peers):
@@ -171,6 +175,8 @@ class AttachServer:
                 return
             except OSError as error:
                 log.warning("cannot accept an app", extra=fields(error=error.strerror))
+                self.loop.remove_reader(self._listener)  # it would be readable at once again
+                self._pause = self.loop.call_later(ACCEPT_PAUSE_S, self.start)
                 return
             sock.setblocking(False)
             self._greet(sock)
@@ -192,7 +198,7 @@ class AttachServer:
         self._peers.add(Peer(self, sock, pidfd, who))
 
     def _turn_away(self, sock: socket.socket, text: str) -> None:
-        _send(sock, messages.encode_refused(AttachStatus.QUOTA, text))
+        _send(sock, messages.encode_refused(AttachStatus.BUSY, text))
         self.refusals += 1
         sock.close()
 

@@ -53,6 +53,7 @@ class AttachStatus(enum.IntEnum):
     PORT_TAKEN = 8
     BAD_TOKEN = 9
     SHUTTING_DOWN = 10
+    BUSY = 11
 
 
 @dataclass(frozen=True)

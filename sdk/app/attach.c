@@ -82,6 +82,8 @@ int attach_errno(uint32_t status)
         return EADDRINUSE;
     case ATTACH_BAD_TOKEN:
         return ESTALE;
+    case ATTACH_BUSY:
+        return EAGAIN;
     case ATTACH_SHUTTING_DOWN:
         return ECONNREFUSED;
     default:

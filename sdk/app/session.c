@@ -17,6 +17,7 @@
 enum {
     ANSWER_US = 5 * 1000 * 1000, /* janusd's longest silence */
     CHECK_US = 2000,             /* between looks at the socket */
+    CROWD_MS = 10,
     BACKOFF_FIRST_US = 10 * 1000,
     BACKOFF_LAST_US = 1000 * 1000,
 };
@@ -91,20 +92,31 @@ static void adopt(struct session *s)
     watch(s, s->region.doorbell);
 }
 
-/* A full queue at janusd's socket (EAGAIN) is a crowd, no refusal. */
-static int start_first(struct session *s, uint64_t deadline_us, struct janus_error *error)
+/* From HELLO to READY.  A full queue at janusd's socket and ATTACH_BUSY (EAGAIN) are a crowd, no refusal. */
+static int attach_first(struct session *s, uint64_t deadline_us, struct janus_error *error)
 {
-    int rc;
+    enum attach_news news;
 
-    while ((rc = attach_start(&s->attach, s->path, &s->hello, error)) == -EAGAIN && clock_now_us() < deadline_us)
-        (void)poll(NULL, 0, CHECK_US / 1000);
-    return rc;
+    for (;;) {
+        int rc = attach_start(&s->attach, s->path, &s->hello, error);
+
+        if (rc == 0) {
+            do
+                news = await_news(s, deadline_us, error);
+            while (news == ATTACH_NEWS_MAPPED);
+            if (news != ATTACH_NEWS_FAILED)
+                return 0;
+            rc = -error->code;
+        }
+        if (rc != -EAGAIN || clock_now_us() >= deadline_us)
+            return rc;
+        (void)poll(NULL, 0, CROWD_MS);
+    }
 }
 
 int session_open(struct session *s, const struct janus_options *options, struct janus_error *error)
 {
     uint64_t deadline_us = clock_now_us() + ANSWER_US;
-    enum attach_news news;
     int rc;
 
     memset(s, 0, sizeof *s);
@@ -116,17 +128,10 @@ int session_open(struct session *s, const struct janus_options *options, struct 
     s->poll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (s->poll_fd < 0)
         return error_set(error, errno, "no epoll descriptor: %s", strerror(errno));
-    rc = start_first(s, deadline_us, error);
+    rc = attach_first(s, deadline_us, error);
     if (rc < 0) {
         close(s->poll_fd);
         return rc;
-    }
-    do
-        news = await_news(s, deadline_us, error);
-    while (news == ATTACH_NEWS_MAPPED);
-    if (news == ATTACH_NEWS_FAILED) {
-        close(s->poll_fd);
-        return -error->code;
     }
     adopt(s);
     watch(s, s->attach.fd);

@@ -54,6 +54,7 @@ enum attach_status {
     ATTACH_PORT_TAKEN = 8, /* another app serves it */
     ATTACH_BAD_TOKEN = 9,
     ATTACH_SHUTTING_DOWN = 10,
+    ATTACH_BUSY = 11, /* too many attaches are under way: try again soon */
 };
 
 struct attach_hello {

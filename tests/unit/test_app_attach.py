@@ -466,6 +466,25 @@ def test_a_crowd_before_janusds_door_is_waited_for(tmp_path: Path) -> None:
         sock.close()
 
 
+class BusyJanusd(FakeJanusd):
+    """Says twice that too many are under way."""
+
+    @property
+    def refuse(self) -> tuple[int, str] | None:
+        return (11, "try again") if len(self.hellos) <= 2 else None
+
+    @refuse.setter
+    def refuse(self, _: object) -> None:
+        pass
+
+
+def test_a_busy_janusd_is_asked_again(tmp_path: Path) -> None:
+    busy = BusyJanusd(tmp_path / "attach.sock")
+    lib.janus_close(attach(busy.path))
+    assert len(busy.hellos) == 3
+    busy.free()
+
+
 @pytest.mark.parametrize(
     ("status", "code"),
     [

@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from dpdk_glue.values import Event, EventKind, GlueError
 from janusd import attach, messages
 from janusd.balancer import Balancer
-from janusd.policy import Credentials
 from janusd.registry import Registry
 from janusd.sessions import Sessions
 from tests.unit.janusd_fakes import PORT, FakePlane, hello, parse_config
@@ -508,58 +507,6 @@ def test_a_peer_that_reads_no_replies_is_let_go(tmp_path: Path) -> None:
         assert made.sessions.attached() == []
 
     run(tmp_path, scenario)
-
-
-def test_half_open_attaches_are_bounded_and_time_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attach, "HELLO_TIMEOUT_S", 0.2)
-
-    async def scenario(made: House) -> None:
-        users = iter(range(10_000))
-        monkeypatch.setattr(
-            attach, "credentials_of", lambda _: Credentials(os.getpid(), next(users), frozenset())
-        )
-        silent = [await made.connect() for _ in range(attach.HALF_OPEN_MAX)]
-        await turns(40)
-        monkeypatch.undo()
-        extra = await made.connect()
-        status, text = await extra.status()
-        assert (status, "attaches are under way" in text) == (4, True)
-        assert all([await client.hung_up() for client in silent])
-        await made.attach()
-
-    run(tmp_path, scenario)
-
-
-def test_one_user_cannot_keep_the_others_from_attaching(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def scenario(made: House) -> None:
-        monkeypatch.setattr(attach, "credentials_of", lambda _: Credentials(os.getpid(), 4711, frozenset()))
-        silent = [await made.connect() for _ in range(attach.HALF_OPEN_PER_UID_MAX)]
-        await turns(40)
-        extra = await made.connect()
-        status, text = await extra.status()
-        assert (status, "uid 4711" in text) == (4, True)
-        monkeypatch.undo()
-        await made.attach()
-        assert made.server.half_open() == len(silent)
-
-    run(tmp_path, scenario)
-
-
-def test_refusals_are_all_counted_and_few_are_logged(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def scenario(made: House) -> None:
-        for _ in range(50):
-            client = await made.connect()
-            client.send(b"no HELLO")
-            assert (await client.status())[0] == 1
-        assert made.server.refusals == 50
-
-    run(tmp_path, scenario)
-    logged = sum(record.message == "app refused" for record in caplog.records)
-    assert 1 <= logged <= 3 * attach.REFUSALS_LOGGED_PER_S
 
 
 def test_sessions_per_user_are_bounded(tmp_path: Path) -> None:
