@@ -154,8 +154,7 @@ static bool concerns(const struct csb_member *m, uint64_t hash)
 /* Whether the flow may belong to another thread by an exception that nobody knows any more. */
 static bool is_in_doubt(const struct csb_member *m, uint64_t hash)
 {
-    return m->is_rebuilding &&
-           (m->view == NULL || m->view->slot[csb_key(hash) >> CSB_SLOT_SHIFT] & CSB_SLOT_FLAG);
+    return m->is_rebuilding && (m->view == NULL || m->view->slot[csb_key(hash) >> CSB_SLOT_SHIFT] & CSB_SLOT_FLAG);
 }
 
 bool csb_member_create(struct csb_member *m, uint64_t hash)

@@ -90,8 +90,9 @@ struct csb_member {
     uint32_t cursor;
     uint16_t tid;
     bool is_sealed;
-    bool is_full;       /* the list was too short: this attempt must be aborted */
-    bool is_rebuilding; /* after a restart, until the first view is opened: exceptions of view's flagged slots are unknown */
+    bool is_full; /* the list was too short: this attempt must be aborted */
+    bool
+        is_rebuilding; /* after a restart, until the first view is opened: exceptions of view's flagged slots are unknown */
 };
 
 /* An attempt begins: from here on concerned flows that are created are listed.  plan and list stay until the end. */
