@@ -60,13 +60,18 @@ def find_app(config: Config, who: Credentials, name: str) -> AppConfig | Refusal
     return Refusal(AttachStatus.NOT_ALLOWED, text)
 
 
-def admit_session(config: Config, who: Credentials, sessions_of_uid: int) -> Refusal | None:
-    """The bound on one user's sessions, over all apps."""
+def admit_session(
+    config: Config, who: Credentials, sessions_of_uid: int, leaving_of_uid: int = 0
+) -> Refusal | None:
+    """The bound on one user's sessions, over all apps. leaving: ended, their peers not yet all reset."""
     most = max([SESSIONS_PER_UID_MAX, *(app.threads_max for app in config.apps if may_run(app, who))])
     if sessions_of_uid >= most:
         return Refusal(
             AttachStatus.QUOTA, f"uid {who.uid} has {sessions_of_uid} sessions; the most is {most}"
         )
+    if sessions_of_uid + leaving_of_uid >= 2 * most:  # they hold their memory until then
+        text = f"{leaving_of_uid} ended sessions of uid {who.uid} are still being wound up: try again"
+        return Refusal(AttachStatus.BUSY, text)
     return None
 
 

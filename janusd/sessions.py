@@ -75,7 +75,7 @@ class Sessions:
         self._save = save
         self._port_infos = port_infos
         self._attached: dict[tuple[str, int, int], Attached] = {}
-        self._resetting: dict[tuple[int, int, int], PlaneSession] = {}
+        self._resetting: dict[tuple[int, int, int], tuple[PlaneSession, int]] = {}  # and the uid
         self.app_ids = {app.name: number for number, app in enumerate(config.apps, 1)}
         self.recovering = False
         self._unsaved = False
@@ -97,7 +97,7 @@ class Sessions:
         """Free every session without a word to anybody: the apps resume with the next janusd."""
         for attached in self._attached.values():
             attached.plane.free()
-        for plane in self._resetting.values():
+        for plane, _ in self._resetting.values():
             plane.free()
         self._attached.clear()
         self._resetting.clear()
@@ -127,7 +127,8 @@ class Sessions:
         app = policy.find_app(self._config, who, hello.app)
         if isinstance(app, Refusal):
             return app
-        refusal = policy.admit_session(self._config, who, self._registry.sessions_of_uid(who.uid))
+        leaving = sum(uid == who.uid for _, uid in self._resetting.values())
+        refusal = policy.admit_session(self._config, who, self._registry.sessions_of_uid(who.uid), leaving)
         if refusal is not None:
             return refusal
         grant = policy.grant(app, hello, self._config.io.threads)
@@ -228,11 +229,11 @@ class Sessions:
             log.warning("peers are not reset", extra=_fields(session, error=error.strerror))
             attached.plane.free()
         else:
-            self._resetting[key] = attached.plane
+            self._resetting[key] = attached.plane, session.uid
 
     def resets_done(self, event: Event) -> None:
         """The peers of a thread that is gone have been told: free its memory."""
-        plane = self._resetting.pop((event.app, event.tid, event.generation), None)
+        plane, _ = self._resetting.pop((event.app, event.tid, event.generation), (None, 0))
         if plane is None or event.kind is not EventKind.RESETS_DONE:
             return
         progress = plane.reset_progress()

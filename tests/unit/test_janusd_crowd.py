@@ -1,5 +1,6 @@
 """Crowds at the attach socket: bounded, fair between users, little in the log."""
 
+import asyncio
 import errno
 import os
 import socket
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from dpdk_glue.values import Event, EventKind
 from janusd import attach
-from janusd.policy import Credentials
+from janusd.policy import SESSIONS_PER_UID_MAX, Credentials
+from tests.unit.janusd_fakes import hello
 from tests.unit.test_janusd_attach import House, run, turns
 
 
@@ -85,5 +88,25 @@ def test_without_a_descriptor_left_accepting_pauses_and_goes_on(
         made.server._listener = listener
         await made.attach()
         assert 2 <= listener.tries <= 4
+
+    run(tmp_path, scenario)
+
+
+def test_sessions_that_are_being_wound_up_count(tmp_path: Path) -> None:
+    """Each holds its regions until its peers are reset: coming and going fast must not pile them up."""
+
+    async def scenario(made: House) -> None:
+        bound = 2 * SESSIONS_PER_UID_MAX
+        for _ in range(bound):
+            (await made.attach()).sock.close()
+            while made.sessions.attached():
+                await asyncio.sleep(0)
+        refused = await made.connect()
+        refused.send(hello())
+        status, text = await refused.status()
+        assert (status, f"{bound} ended sessions" in text) == (11, True)
+        first = made.plane.created[0].config
+        made.sessions.resets_done(Event(EventKind.RESETS_DONE, first.app, first.tid, first.generation))
+        await made.attach()
 
     run(tmp_path, scenario)
