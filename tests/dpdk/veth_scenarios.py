@@ -1,5 +1,7 @@
 """What happens between a wire and an app; each function runs in a process of its own."""
 
+import time
+
 from dpdk_glue.values import SlowReason
 from tests.dpdk.rig import INTERFACE, OURS, PEER, PEER_MAC, Rig, mac_bytes
 from tests.dpdk.wire_side import ARP, IP, TCP, Ether, IPv6, until
@@ -271,6 +273,26 @@ def a_dead_apps_peers_get_resets() -> None:
 
     until(collect, "296 RSTs on the wire")
     assert got == {2000 + i: i for i in range(4, 300)}
+    rig.close()
+
+
+def threads_that_die_together_share_the_rate_of_resets() -> None:
+    rig = Rig(tids=(0, 1))
+    rig.wire()
+    mapped = bytes(10) + b"\xff\xff" + PEER.packed
+    for app in rig.apps.values():
+        for i in range(1000):
+            app.set_row(
+                i, raddr=mapped, rport=2000 + i, lport=80, laddr_index=0, snd_nxt=i, rcv_nxt=7, state=5
+            )
+    for session in rig.sessions.values():
+        session.stop()
+    begin = time.monotonic()
+    for session in rig.sessions.values():
+        session.reset_peers(rate_per_s=4000)
+    until(lambda: all(s.reset_progress().done for s in rig.sessions.values()), "the resets")
+    assert sum(s.reset_progress().sent for s in rig.sessions.values()) == 2000
+    assert time.monotonic() - begin > 0.3, "at 4000/s, one more in each step of 1 ms, 2000 take 0.4 s"
     rig.close()
 
 
