@@ -114,6 +114,8 @@ void ack_new(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct
         grow_cwnd(s, t, e, in, flight, acked.bytes - acked.sacked_bytes + sacked);
     if (ack == t->snd_nxt) {
         e->rtx_deadline = e->rack_deadline = 0;
+        if (e->undo) /* a D-SACK may still come */
+            e->rack_deadline = stack_deadline(in->now_us, rtt_rto_us(&t->rtt, 0));
     } else {
         timers_start_rtx(t, e, in->now_us);
         rack_schedule_probe(t, e, in->now_us);
@@ -156,6 +158,8 @@ enum tcp_drop ack_process(struct tcp_stack *s, struct tcb *t, const struct input
         rack_begin(e);
     if (t->flags & TCB_PROBED)
         rack_probe_on_ack(s, t, e, in);
+    if ((t->flags & TCB_SACK) && e != NULL && sack_is_duplicate(seg))
+        recovery_on_d_sack(s, t, e, &seg->options.sack[0]);
     if ((t->flags & TCB_SACK) && e != NULL && (seg->options.present & TCP_OPTION_SACK) && seq_geq(seg->ack, t->snd_una))
         sacked = sack_mark(s, t, e, in);
     if (seq_gt(seg->ack, t->snd_una)) {

@@ -11,6 +11,7 @@
 #include "tcp/predict.h"
 #include "tcp/reply.h"
 #include "tcp/rxq.h"
+#include "tcp/sack.h"
 #include "tcp/seq.h"
 #include "tcp/state.h"
 #include "tcp/timers.h"
@@ -62,10 +63,13 @@ static enum tcp_drop check_sequence(struct tcp_stack *s, struct tcb *t, struct i
         return TCP_DROP_NONE;
     if (rst)
         return TCP_DROP_OUT_OF_WINDOW;
-    if (seg->payload_len != 0 || (seg->flags & TCP_FIN))
+    if (seg->payload_len != 0 || (seg->flags & TCP_FIN)) {
+        if (seg->payload_len != 0 && seq_leq(seg->seq + seg->payload_len, t->rcv_nxt))
+            sack_note_duplicate(s, t, seg->seq, seg->seq + seg->payload_len);
         tcb_owe(s, t, OWE_ACK);
-    else
+    } else {
         ack_challenge(s, t, in->now_us);
+    }
     return TCP_DROP_OUT_OF_WINDOW;
 }
 
@@ -137,6 +141,7 @@ static enum tcp_drop process_text(struct tcp_stack *s, struct tcb *t, struct inp
     if (seq_lt(seg->seq, t->rcv_nxt)) {
         uint32_t old = t->rcv_nxt - seg->seq;
 
+        sack_note_duplicate(s, t, seg->seq, seg->seq + (old < seg->payload_len ? old : seg->payload_len));
         if (old >= seg->payload_len) {
             tcb_owe(s, t, OWE_ACK);
             seg->seq += seg->payload_len;
@@ -158,6 +163,8 @@ static enum tcp_drop process_text(struct tcp_stack *s, struct tcb *t, struct inp
         input_owe_ack(s, t, in, seg->seq == rcv_nxt && !had_hole);
     else
         tcb_owe(s, t, OWE_ACK);
+    if (drop == TCP_DROP_DUPLICATE)
+        sack_note_duplicate(s, t, seg->seq, seg->seq + seg->payload_len);
     return drop;
 }
 

@@ -13,6 +13,8 @@ enum {
     MAX_ACK_DELAY_US = 200000, /* of a single segment in flight, RFC 8985 7.2 */
     PROBE_GRAIN_US = 2000,     /* a probe after less would be the wheel's doing */
     PROBE_UNMEASURED_US = 1000000,
+    PERSIST_RECOVERIES = 16, /* RFC 8985 6.2, step 4 */
+    MULT_MAX = 200,
 };
 
 /* RFC 8985 6.2: RACK_sent_after(). */
@@ -70,7 +72,23 @@ static uint32_t reordering_window_us(const struct tcp_stack *s, const struct tcb
         if (sacked >= DUP_THRESH)
             return 0;
     }
+    window_us *= e->rack_mult + (e->rack_mult == 0);
     return rtt_is_measured(&t->rtt) && srtt_us < window_us ? srtt_us : window_us;
+}
+
+void rack_on_d_sack(const struct tcb *t, struct tcb_ext *e)
+{
+    if (e->rack_persist != 0 && seq_lt(t->snd_una, e->rack_dsack_round))
+        return;
+    e->rack_dsack_round = t->snd_nxt;
+    e->rack_mult += e->rack_mult == 0 ? 2 : e->rack_mult < MULT_MAX;
+    e->rack_persist = PERSIST_RECOVERIES;
+}
+
+void rack_on_exit(struct tcb_ext *e)
+{
+    if (e->rack_persist != 0 && --e->rack_persist == 0)
+        e->rack_mult = 0;
 }
 
 bool rack_detect_loss(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
@@ -127,6 +145,8 @@ void rack_fire(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t n
         recovery_by_time(s, t, e, now_us);
         return;
     }
+    if (t->snd_una == t->snd_nxt)
+        e->undo = false; /* waited for D-SACKs long enough */
     if (t->snd_una == t->snd_nxt || (t->flags & TCB_PROBED))
         return;
     tcb_owe(s, t, OWE_TAIL_PROBE);

@@ -19,6 +19,10 @@ static inline void rack_begin(struct tcb_ext *e)
 /* A segment that was in flight is delivered, SACKed or acknowledged for the first time (RFC 8985 6.2, steps 1 to 3). */
 void rack_delivered(struct tcb *t, struct tcb_ext *e, const struct tx_slot *m, const struct input *in);
 
+/* A D-SACK: the reordering window was too short; and a recovery is over (step 4). */
+void rack_on_d_sack(const struct tcb *t, struct tcb_ext *e);
+void rack_on_exit(struct tcb_ext *e);
+
 /* Judges segments lost, and sets rack_deadline for those that may soon be (steps 4 and 5).  True: there was one. */
 bool rack_detect_loss(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us);
 

@@ -10,6 +10,33 @@
 
 enum { DUP_THRESH = 3 };
 
+static void expect_undo(const struct tcb *t, struct tcb_ext *e)
+{
+    e->undo = (t->flags & TCB_SACK) != 0;
+    e->undo_begin = t->snd_una;
+    e->undo_segments = 0;
+}
+
+static void undo_if_needless(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e)
+{
+    if (!e->undo || e->undo_segments != 0 || (t->flags & (TCB_RECOVERY | TCB_LOSS)))
+        return;
+    e->undo = false;
+    s->cc->on_spurious(&t->cc, &e->cc);
+    if (e->tx_first != TCP_NO_SLOT)
+        tcb_owe(s, t, OWE_DATA);
+}
+
+void recovery_on_d_sack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct tcp_sack_block *block)
+{
+    rack_on_d_sack(t, e);
+    if (!e->undo || e->undo_segments == 0 || seq_lt(block->begin, e->undo_begin) ||
+        seq_gt(block->end, e->recovery_point))
+        return;
+    e->undo_segments--;
+    undo_if_needless(s, t, e);
+}
+
 static void enter(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
 {
     uint32_t slot = e->tx_first;
@@ -18,6 +45,7 @@ static void enter(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_
     s->cc->on_congestion(&t->cc, &e->cc, t->snd_nxt - t->snd_una, t->smss, now_us);
     t->flags = (t->flags & ~(uint32_t)(TCB_PROBED | TCB_PROBED_AGAIN)) | TCB_RECOVERY | TCB_FORCE_RTX;
     e->recovery_point = t->snd_nxt;
+    expect_undo(t, e);
     if (slot == e->tx_unsent)
         t->flags |= (t->flags & TCB_FIN_SENT) ? TCB_FIN_LOST : 0;
     else if (!(t->flags & TCB_SACK) && !(s->tx[slot].flags & (TX_SACKED | TX_LOST)))
@@ -65,6 +93,8 @@ bool recovery_on_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint
         if (fast)
             s->cc->on_recovery_exit(&t->cc, &e->cc, t->snd_nxt - t->snd_una, t->smss);
         t->flags &= ~(uint32_t)(TCB_RECOVERY | TCB_LOSS | TCB_FORCE_RTX);
+        rack_on_exit(e);
+        undo_if_needless(s, t, e);
         return goes_on(s, t, e, now_us) && !fast; /* the window after fast recovery is said by RFC 6582 3.2, step 3 */
     }
     if (t->flags & TCB_SACK) {
@@ -90,6 +120,8 @@ void recovery_on_rto(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint
     t->flags = (t->flags & ~(uint32_t)(TCB_RECOVERY | TCB_PROBED | TCB_PROBED_AGAIN)) | TCB_LOSS | TCB_FORCE_RTX;
     e->rack_deadline = 0;
     e->recovery_point = t->snd_nxt;
+    if (!e->undo || t->backoff <= 1)
+        expect_undo(t, e);
     e->dupacks = 0;
     sack_lose_all(s, e);
     if (t->flags & TCB_FIN_SENT)

@@ -15,6 +15,9 @@ void recovery_on_duplicate(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e
 /* RACK's reordering timer has fired. */
 void recovery_by_time(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us);
 
+/* A D-SACK of the peer: when all that was sent again was needless, so was the reduction of cwnd (RFC 2883 4, RFC 3708). */
+void recovery_on_d_sack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct tcp_sack_block *block);
+
 /* SND.UNA moved by acked bytes; true: cwnd may grow for them. */
 bool recovery_on_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint32_t acked, uint64_t now_us);
 

@@ -79,19 +79,41 @@ uint32_t sack_next_lost(const struct tcp_stack *s, struct tcb_ext *e)
     return e->tx_lost;
 }
 
+void sack_note_duplicate(struct tcp_stack *s, struct tcb *t, uint32_t begin, uint32_t end)
+{
+    bool never_held = seq_lt(begin, t->rcv_nxt) && t->rcv_nxt - begin > s->config.rcv_buf_bytes;
+    struct tcb_ext *e = (t->flags & TCB_SACK) && !never_held ? tcb_borrow_ext(s, t) : NULL;
+
+    if (e == NULL)
+        return;
+    e->dsack_begin = begin;
+    e->dsack_end = end;
+}
+
+bool sack_is_duplicate(const struct tcp_segment *seg)
+{
+    const struct tcp_sack_block *first = &seg->options.sack[0], *second = &seg->options.sack[1];
+
+    if (!(seg->options.present & TCP_OPTION_SACK) || !seq_lt(first->begin, first->end))
+        return false;
+    if (seq_leq(first->end, seg->ack))
+        return true;
+    return seg->options.sack_count > 1 && seq_leq(second->begin, first->begin) && seq_leq(first->end, second->end);
+}
+
 void sack_report(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e, struct tcp_options *options,
                  uint32_t max)
 {
     struct reasm_block blocks[TCP_SACK_BLOCKS_MAX];
-    uint32_t count;
+    uint32_t count = 0, held;
 
-    if (!(t->flags & TCB_SACK) || e == NULL || reasm_is_empty(&e->reasm))
+    if (!(t->flags & TCB_SACK) || e == NULL || (reasm_is_empty(&e->reasm) && e->dsack_begin == e->dsack_end))
         return;
-    count = reasm_sack_blocks(&e->reasm, s->rx, blocks, max);
-    for (uint32_t i = 0; i < count; i++) {
-        options->sack[i].begin = t->rcv_nxt + blocks[i].begin;
-        options->sack[i].end = t->rcv_nxt + blocks[i].end;
-    }
+    if (e->dsack_begin != e->dsack_end)
+        options->sack[count++] = (struct tcp_sack_block){e->dsack_begin, e->dsack_end};
+    held = reasm_is_empty(&e->reasm) ? 0 : reasm_sack_blocks(&e->reasm, s->rx, blocks, max - count);
+    for (uint32_t i = 0; i < held; i++)
+        options->sack[count++] = (struct tcp_sack_block){t->rcv_nxt + blocks[i].begin, t->rcv_nxt + blocks[i].end};
     options->sack_count = (uint8_t)count;
     options->present |= TCP_OPTION_SACK;
 }

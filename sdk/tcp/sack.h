@@ -19,6 +19,12 @@ void sack_lose_all(struct tcp_stack *s, struct tcb_ext *e);
 /* The first lost segment; TCP_NO_SLOT: none. */
 uint32_t sack_next_lost(const struct tcp_stack *s, struct tcb_ext *e);
 
+/* Notes that [begin, end) was received a second time, for the next ACK (RFC 2883). */
+void sack_note_duplicate(struct tcp_stack *s, struct tcb *t, uint32_t begin, uint32_t end);
+
+/* The first block of an ACK tells of data received twice (RFC 2883 4). */
+bool sack_is_duplicate(const struct tcp_segment *seg);
+
 /* Our own blocks for an ACK into options, at most max. */
 void sack_report(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e, struct tcp_options *options,
                  uint32_t max);

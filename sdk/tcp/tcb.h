@@ -117,7 +117,13 @@ struct tcb_ext {
     uint32_t rack_fack;              /* highest sequence number delivered */
     uint32_t rack_fack_before;       /* the ACK that is now looked at */
     uint32_t rack_deadline;          /* reordering timer or tail loss probe */
+    uint32_t rack_dsack_round;       /* until SND.UNA is here, another D-SACK does not widen the window again */
+    uint8_t rack_mult, rack_persist; /* of the reordering window, 0 stands for 1; recoveries that it stays so for */
     uint32_t probe_end;
+    uint32_t dsack_begin, dsack_end;    /* received twice and not yet reported; equal: none */
+    uint32_t undo_begin;                /* SND.UNA when cwnd was reduced */
+    uint32_t undo_segments;             /* sent again since then and not known to be needless */
+    bool undo;                          /* the reduction may turn out to be a mistake */
     bool rack_started, rack_reordering; /* one was delivered; reordering was seen */
     uint32_t fin_seq;
     uint32_t more_acks; /* duplicate ACKs owed beyond the one that OWE_ACK stands for */

@@ -144,8 +144,10 @@ static void fire(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
         fire_rtx(s, t, e, now_us);
     if (state_is_open(t->state) && stack_is_due(t->idle_deadline, now_us))
         fire_idle(s, t, now_us);
-    if (state_is_open(t->state))
+    if (state_is_open(t->state)) {
+        tcb_return_ext(s, t);
         timers_update(s, t);
+    }
 }
 
 void tcp_advance(struct tcp_stack *s, uint64_t now_us)

@@ -42,10 +42,11 @@ static void ack_is_told(struct tcp_stack *s, struct tcb *t, const struct tcp_opt
         e->ack_deadline = 0;
     if (e == NULL) {
         t->owe &= (uint8_t)~OWE_ACK;
-    } else if (reasm_is_empty(&e->reasm) || (options->present & TCP_OPTION_SACK) ||
+    } else if ((reasm_is_empty(&e->reasm) && e->dsack_begin == e->dsack_end) || (options->present & TCP_OPTION_SACK) ||
                (!(t->flags & TCB_SACK) && e->more_acks == 0)) {
         t->owe &= (uint8_t)~OWE_ACK;
         e->more_acks = 0;
+        e->dsack_begin = e->dsack_end;
     }
 }
 
@@ -117,6 +118,7 @@ static void mark_sent(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uin
 
     if (m->flags & TX_SENT) {
         s->counters.retransmitted_segments++;
+        e->undo_segments++;
         if (m->flags & TX_LOST)
             e->lost_bytes -= m->len;
         m->flags = (uint8_t)((m->flags & ~TX_LOST) | TX_RETRANSMITTED);
