@@ -343,25 +343,25 @@ static void return_stale(struct hostile *h)
 
 static _Atomic bool flipping;
 
+/* Mostly honest; now and then, for a moment, from another address or port, with the checksum that fits. */
 static void *flip(void *arg)
 {
     struct hostile *h = arg;
-    uint8_t *p = tx_slot(h, 0);
-    static const uint8_t own[4] = {10, 77, 0, 1}, other[4] = {10, 77, 0, 3};
+    uint8_t good[PACKET], bad[2][PACKET], *p = tx_slot(h, 0);
+    struct hostile own = {.random = h->random};
 
-    for (uint32_t n = 0; atomic_load(&flipping); n++) { /* forged for a moment, with the sum that fits */
-        memcpy(p + 12, other, 4);
-        p[11]++;
-        if (n % 3 == 0)
-            put_be16(p + 20, 7050);
-        if (n % 5 == 0)
-            put_be16(p + 2, 1500);
-        p[11]--;
-        memcpy(p + 12, own, 4);
-        put_be16(p + 20, PORT);
-        put_be16(p + 2, PACKET);
-        for (uint32_t i = 0; i < 2000; i++)
-            __asm__ volatile("");
+    honest(good, PORT);
+    honest(bad[0], PORT);
+    bad[0][15] = 3;
+    fix_header_checksum(bad[0]);
+    honest(bad[1], 7050);
+    while (atomic_load(&flipping)) {
+        memcpy(p, bad[draw(&own) % 2], 24);
+        for (volatile uint32_t i = draw(&own) % 50; i > 0; i--)
+            continue;
+        memcpy(p, good, 24);
+        for (volatile uint32_t i = draw(&own) % 5000; i > 0; i--)
+            continue;
     }
     return NULL;
 }
