@@ -21,6 +21,7 @@ NAMES = (
     "retransmitted_segments",
     "retransmission_timeouts",
     "fast_retransmits",
+    "spurious_timeouts",
     "duplicate_acks",
     "out_of_order_segments",
     "resets_sent",

@@ -53,9 +53,58 @@ static void enter(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_
     tcb_owe(s, t, OWE_DATA);
 }
 
+/* The timeout was no spurious one: what was in flight then is lost, the ordinary way (RFC 5682 2.1, 2a and 3a). */
+static void frto_ends(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e)
+{
+    if (e->frto == FRTO_NEW_DATA)
+        t->cc.cwnd = 3u * t->smss;
+    e->frto = e->frto_credit = 0;
+    for (uint32_t slot = e->tx_first; slot != e->tx_unsent; slot = s->tx[slot].next) {
+        const struct tx_slot *m = &s->tx[slot];
+        bool resent = slot == e->tx_first && (m->flags & TX_RETRANSMITTED);
+
+        if (!resent && !(m->flags & (TX_SACKED | TX_LOST)) && seq_lt(m->seq, e->recovery_point))
+            sack_lose(s, e, slot);
+    }
+    tcb_owe(s, t, OWE_DATA);
+}
+
+/* SND.UNA moved by acked bytes after a timeout (RFC 5682 2.1).  True: cwnd may grow for it. */
+static bool frto_on_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint32_t acked)
+{
+    uint32_t edge = t->snd_una - acked + t->snd_wnd; /* this ACK's own window is not yet taken */
+    const struct tx_slot *first = e->tx_first != TCP_NO_SLOT ? &s->tx[e->tx_first] : NULL;
+    const struct tx_slot *fresh = e->tx_unsent != TCP_NO_SLOT ? &s->tx[e->tx_unsent] : NULL;
+
+    if (e->frto == FRTO_NEW_DATA) { /* 3b: the ACK is of a segment that was sent once, before the timeout */
+        e->frto = e->frto_credit = 0;
+        e->undo = false;
+        t->flags &= ~(uint32_t)(TCB_LOSS | TCB_FORCE_RTX);
+        s->counters.spurious_timeouts++;
+        s->cc->on_spurious(&t->cc, &e->cc);
+        tcb_owe(s, t, OWE_DATA);
+        return false;
+    }
+    if (fresh == NULL || first == NULL || (first->flags & TX_RETRANSMITTED) ||
+        seq_gt(fresh->seq + fresh->len, edge)) { /* nothing to tell it by */
+        frto_ends(s, t, e);
+        return true;
+    }
+    e->frto = FRTO_NEW_DATA;
+    e->frto_credit = 2;
+    tcb_owe(s, t, OWE_DATA);
+    return false;
+}
+
 void recovery_on_duplicate(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
 {
-    bool lost = (t->flags & TCB_SACK) ? rack_detect_loss(s, t, e, now_us) : e->dupacks >= DUP_THRESH;
+    bool lost;
+
+    if (e->frto != FRTO_NO) {
+        frto_ends(s, t, e);
+        return;
+    }
+    lost = (t->flags & TCB_SACK) ? rack_detect_loss(s, t, e, now_us) : e->dupacks >= DUP_THRESH;
 
     if (lost && !(t->flags & (TCB_RECOVERY | TCB_LOSS)))
         enter(s, t, e, now_us);
@@ -87,12 +136,15 @@ bool recovery_on_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint
 {
     if (!(t->flags & (TCB_RECOVERY | TCB_LOSS)))
         return goes_on(s, t, e, now_us);
+    if (e->frto == FRTO_NEW_DATA || (e->frto != FRTO_NO && seq_lt(t->snd_una, e->recovery_point)))
+        return frto_on_ack(s, t, e, acked);
     if (seq_geq(t->snd_una, e->recovery_point)) {
         bool fast = (t->flags & TCB_RECOVERY) != 0;
 
         if (fast)
             s->cc->on_recovery_exit(&t->cc, &e->cc, t->snd_nxt - t->snd_una, t->smss);
         t->flags &= ~(uint32_t)(TCB_RECOVERY | TCB_LOSS | TCB_FORCE_RTX);
+        e->frto = FRTO_NO;
         rack_on_exit(e);
         undo_if_needless(s, t, e);
         return goes_on(s, t, e, now_us) && !fast; /* the window after fast recovery is said by RFC 6582 3.2, step 3 */
@@ -116,6 +168,10 @@ bool recovery_on_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint
 
 void recovery_on_rto(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
 {
+    /* Only the first timeout of data that nothing else has said to be lost can be found to be spurious. */
+    bool frto = !(t->flags & (TCB_RECOVERY | TCB_LOSS | TCB_FIN_SENT)) && e->tx_first != e->tx_unsent &&
+                e->sacked_bytes == 0 && e->lost_bytes == 0;
+
     s->cc->on_rto(&t->cc, &e->cc, t->snd_nxt - t->snd_una, t->smss, t->backoff <= 1, now_us);
     t->flags = (t->flags & ~(uint32_t)(TCB_RECOVERY | TCB_PROBED | TCB_PROBED_AGAIN)) | TCB_LOSS | TCB_FORCE_RTX;
     e->rack_deadline = 0;
@@ -123,6 +179,12 @@ void recovery_on_rto(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint
     if (!e->undo || t->backoff <= 1)
         expect_undo(t, e);
     e->dupacks = 0;
+    e->frto_credit = 0;
+    e->frto = frto ? FRTO_RESENT : FRTO_NO;
+    if (frto) {
+        sack_lose(s, e, e->tx_first);
+        return;
+    }
     sack_lose_all(s, e);
     if (t->flags & TCB_FIN_SENT)
         t->flags |= TCB_FIN_LOST;

@@ -1,5 +1,5 @@
 /*
- * recovery.h: from duplicate ACKs, SACK and timeouts to segments judged lost (RFC 5681, 6582, 6298; with SACK RFC 8985).
+ * recovery.h: from duplicate ACKs, SACK and timeouts to segments judged lost (RFC 5681, 6582, 6298, 5682; with SACK RFC 8985).
  *
  * Judging is here and, with SACK, in rack.h; how fast the lost go out again is tcp_output()'s, which keeps rtxq_pipe() within cwnd
  * (RFC 6675).  Without SACK each duplicate ACK stands for a segment that has left the network.

@@ -94,6 +94,13 @@ struct tcb {
 static_assert(sizeof(struct tcb) <= 128, "two cache lines per idle connection");
 #define TCB_NO_EXT UINT32_MAX
 
+/* After a timeout, until it is known whether it was a spurious one (RFC 5682 2.1). */
+enum frto {
+    FRTO_NO,
+    FRTO_RESENT,   /* the first segment is out again, and nothing else is judged lost */
+    FRTO_NEW_DATA, /* its ACK has come, and new segments went out */
+};
+
 /* Borrowed while it is needed. */
 struct tcb_ext {
     uint32_t tx_first, tx_last; /* queued and unacknowledged slots in order, TCP_NO_SLOT: none */
@@ -123,6 +130,8 @@ struct tcb_ext {
     uint32_t dsack_begin, dsack_end;    /* received twice and not yet reported; equal: none */
     uint32_t undo_begin;                /* SND.UNA when cwnd was reduced */
     uint32_t undo_segments;             /* sent again since then and not known to be needless */
+    uint8_t frto;                       /* enum frto */
+    uint8_t frto_credit;                /* new segments that may go whatever cwnd says */
     bool undo;                          /* the reduction may turn out to be a mistake */
     bool rack_started, rack_reordering; /* one was delivered; reordering was seen */
     uint32_t fin_seq;

@@ -132,6 +132,7 @@ static void mark_sent(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uin
         m->flags = TX_SENT;
         e->tx_unsent = m->next;
         t->snd_nxt = m->seq + m->len;
+        e->frto_credit -= e->frto_credit != 0;
         fresh = true;
     }
     m->sent_us = (uint32_t)now_us;
@@ -216,7 +217,7 @@ static uint32_t sendable(const struct tcp_stack *s, struct tcb *t, struct tcb_ex
         }
         len = usable;
     }
-    if (pipe != 0 && pipe + len > t->cc.cwnd)
+    if (pipe != 0 && pipe + len > t->cc.cwnd && e->frto_credit == 0)
         return 0;
     if (m->len < t->smss && e->tx_unsent == e->tx_last && t->snd_una != t->snd_nxt &&
         !(t->flags & (TCB_NODELAY | TCB_FIN_QUEUED)))
