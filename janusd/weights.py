@@ -9,6 +9,7 @@ Pure. A change of weights moves as few slots as can be: only a connection whose 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 SLOT_COUNT = 4096  # CSB_SLOT_COUNT
 SLOT_SHIFT = 20  # CSB_SLOT_SHIFT
@@ -38,22 +39,40 @@ def quotas(weights: Mapping[int, float]) -> dict[int, int]:
     return result
 
 
-def divide(owners: Sequence[int], weights: Mapping[int, float]) -> list[int]:
+def divide(
+    owners: Sequence[int], weights: Mapping[int, float], homes: Sequence[int] | None = None
+) -> list[int]:
     """The owners after weights apply: every quota met exactly, no slot moved without need.
 
-    A tid above its quota gives its last slots, so that what it gave last comes back to it first.
+    A tid above its quota gives its last slots, so that what it gave last comes back to it first. With homes,
+    where each slot belongs when all is even, it first gives those that are not its own, to their homes if these
+    need slots: connections that were moved away are then at home again, and are no exceptions any more.
     """
     quota = quotas(weights)
     if not any(quota.values()):
         return [NOBODY] * SLOT_COUNT
-    kept = dict.fromkeys(quota, 0)
-    result = [NOBODY] * SLOT_COUNT
+    homes = owners if homes is None else homes
+    held: dict[int, list[int]] = {tid: [] for tid in quota}
     for slot, tid in enumerate(owners):
-        if tid in kept and kept[tid] < quota[tid]:
-            kept[tid] += 1
+        if tid in held:
+            held[tid].append(slot)
+    wanted = {tid: quota[tid] - min(quota[tid], len(slots)) for tid, slots in held.items()}
+    result = [NOBODY] * SLOT_COUNT
+    for tid, slots in held.items():
+        slots.sort(key=partial(_giving_order, tid, homes, wanted))
+        for slot in slots[: quota[tid]]:
             result[slot] = tid
-    needy = iter([tid for tid in quota for _ in range(quota[tid] - kept[tid])])
+    for slot, tid in enumerate(result):
+        if tid == NOBODY and wanted.get(homes[slot], 0) > 0:
+            result[slot] = homes[slot]
+            wanted[homes[slot]] -= 1
+    needy = iter([tid for tid, count in wanted.items() for _ in range(count)])
     return [next(needy) if tid == NOBODY else tid for tid in result]
+
+
+def _giving_order(tid: int, homes: Sequence[int], wanted: Mapping[int, int], slot: int) -> int:
+    """What a tid keeps first: its own slots, then others', last those whose home needs them."""
+    return 0 if homes[slot] == tid else 1 + (wanted.get(homes[slot], 0) > 0)
 
 
 def points(owners: Sequence[int]) -> list[tuple[int, int]]:

@@ -1,6 +1,22 @@
 """The programs, each a module with a PROGRAM."""
 
 from bench.framework import Program
-from bench.programs import coro_switch, python_echo, tcp_instructions
+from bench.programs import (
+    coro_switch,
+    csb_adjust,
+    csb_aged,
+    csb_lookup,
+    csb_share,
+    python_echo,
+    tcp_instructions,
+)
 
-PROGRAMS: tuple[Program, ...] = (python_echo.PROGRAM, tcp_instructions.PROGRAM, coro_switch.PROGRAM)
+PROGRAMS: tuple[Program, ...] = (
+    python_echo.PROGRAM,
+    tcp_instructions.PROGRAM,
+    coro_switch.PROGRAM,
+    csb_lookup.PROGRAM,
+    csb_adjust.PROGRAM,
+    csb_share.PROGRAM,
+    csb_aged.PROGRAM,
+)

@@ -1,7 +1,7 @@
 /*
  * csb_faithful.c: binary searches, a textbook Bloom filter, two walks, qsort: the printed form, nothing added.
  */
-#include "tests/reference/csb_faithful.h"
+#include "csb_faithful.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,0 +1,126 @@
+/*
+ * csb_aged.c: many reweights with churn between them, as long-lived connections see them; each form with its own circles.
+ *
+ *   csb_aged STREAMS PACKETS RUNS CHURN_PERMILLE < circles
+ *
+ * The input has, for the start and each update, the faithful form's points and the product's: a count, then point and tid of
+ * each.  After every update each form is asked for every stream, and answers are compared with the owner it is due to;
+ * a misdirected stream is counted and begins anew.  Prints FORM METRIC VALUE.
+ */
+#include "bench/csb_balance.h"
+
+struct circle {
+    struct csb_point points[CSB_POINTS_MAX];
+    uint32_t count;
+};
+
+static bool read_circle(struct circle *c)
+{
+    if (scanf("%u", &c->count) != 1)
+        return false;
+    for (uint32_t i = 0; i < c->count; i++) {
+        if (c->count > CSB_POINTS_MAX || scanf("%u %u", &c->points[i].point, &c->points[i].tid) != 2)
+            abort();
+    }
+    return true;
+}
+
+struct bed {
+    struct streams streams, faithful_streams; /* the same hashes, owners of their own */
+    struct product product;
+    struct faithful faithful;
+    struct circle circle, faithful_circle;
+    struct csb_map next;
+};
+
+static void churn(struct bed *b, uint32_t permille)
+{
+    uint64_t count = (uint64_t)b->streams.count * permille / 1000;
+
+    for (uint64_t n = 0; n < count; n++) {
+        uint32_t i = draw_below(b->streams.count);
+        struct flow flow = draw_flow();
+        uint64_t hash = csb_hash(&b->streams.secret, &flow);
+
+        b->streams.hash[i] = hash;
+        b->streams.tid[i] = (uint8_t)csb_view_lookup(b->product.view, hash);
+        b->faithful_streams.tid[i] = (uint8_t)faithful_lookup(&b->faithful.csb, csb_key(hash), false);
+    }
+}
+
+static void verify(struct bed *b)
+{
+    uint64_t wrong = 0, wrong_faithful = 0;
+
+    for (uint32_t i = 0; i < b->streams.count; i++) {
+        uint64_t hash = b->streams.hash[i];
+        uint8_t tid = (uint8_t)csb_view_lookup(b->product.view, hash);
+        uint8_t faithful_tid = (uint8_t)faithful_lookup(&b->faithful.csb, csb_key(hash), false);
+
+        wrong += tid != b->streams.tid[i];
+        wrong_faithful += faithful_tid != b->faithful_streams.tid[i];
+        b->streams.tid[i] = tid;
+        b->faithful_streams.tid[i] = faithful_tid;
+    }
+    printf("janus misdirected %llu\n", (unsigned long long)wrong);
+    printf("faithful misdirected %llu\n", (unsigned long long)wrong_faithful);
+    printf("janus exceptions %u\n", b->product.view->exception_count);
+    printf("faithful exceptions %u\n", b->faithful.csb.set_diff_count);
+    printf("janus flagged %u\n", b->product.view->flagged_count);
+    printf("janus bytes %llu\n", (unsigned long long)b->product.view->bytes);
+    printf("faithful bytes %llu\n", b->faithful.csb.bf.bit_count / 8ULL + b->faithful.csb.h_diff.count * 8ULL);
+    fflush(stdout);
+}
+
+static void update(struct bed *b, bool is_janus)
+{
+    if (is_janus) {
+        product_fill(&b->product, &b->streams);
+        if (!csb_map_build(&b->next, b->circle.points, b->circle.count, b->product.map.epoch + 1))
+            abort();
+        printf("janus update %.9f\n", product_update(&b->product, &b->next));
+    } else {
+        faithful_fill(&b->faithful, &b->faithful_streams);
+        printf("faithful update %.9f\n",
+               faithful_update(&b->faithful, b->faithful_circle.points, b->faithful_circle.count, b->streams.count));
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct bed *b = room_of(sizeof *b);
+    struct packets packets;
+    uint32_t count = argc == 5 ? (uint32_t)atoi(argv[1]) : 0;
+
+    if (count == 0 || !read_circle(&b->faithful_circle) || !read_circle(&b->circle)) {
+        fprintf(stderr, "usage: csb_aged STREAMS PACKETS RUNS CHURN_PERMILLE < circles\n");
+        return 2;
+    }
+    streams_init(&b->streams, count);
+    b->faithful_streams = b->streams;
+    b->faithful_streams.tid = room_of(count);
+    product_init(&b->product, b->circle.points, b->circle.count, count);
+    faithful_start(&b->faithful, b->faithful_circle.points, b->faithful_circle.count, count);
+    for (uint32_t i = 0; i < count; i++) {
+        b->streams.tid[i] = (uint8_t)csb_view_lookup(b->product.view, b->streams.hash[i]);
+        b->faithful_streams.tid[i] = (uint8_t)faithful_lookup(&b->faithful.csb, csb_key(b->streams.hash[i]), false);
+    }
+    for (int n = 0; read_circle(&b->faithful_circle) && read_circle(&b->circle); n++) {
+        update(b, n % 2 == 0);
+        update(b, n % 2 != 0);
+        verify(b);
+        churn(b, (uint32_t)atoi(argv[4]));
+    }
+    packets_init(&packets, (uint32_t)atoi(argv[2]));
+    packets_draw(&packets, &b->streams);
+    for (int run = 0; run < atoi(argv[3]); run++) {
+        for (int turn = 0; turn < 2; turn++) {
+            if ((turn + run) % 2 == 0)
+                printf("janus ready %.0f\n", product_lookups(b->product.view, &packets));
+            else
+                printf("faithful ready %.0f\n", faithful_lookups(&b->faithful.csb, &packets));
+        }
+    }
+    fprintf(stderr, "checksum %llu\n", (unsigned long long)checksum);
+    return 0;
+}
