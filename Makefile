@@ -90,7 +90,8 @@ test: build native
 asan:
 	@$(MAKE) --no-print-directory native BUILD_CHECK=build/asan \
 		CFLAGS_CHECK="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
-	@JANUS_NATIVE=build/asan/native tools/with-asan $(PY) -m pytest -q -p no:cacheprovider tests/unit tests/packet_scripts tests/sim
+	@JANUS_NATIVE=build/asan/native tools/with-asan $(PY) -m pytest -q -p no:cacheprovider \
+		-m "not slow" tests/unit tests/packet_scripts tests/sim
 
 sim: build native
 	@$(PY) -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))

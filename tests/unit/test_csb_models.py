@@ -10,9 +10,10 @@ import pytest
 MODELS = Path(__file__).resolve().parents[1] / "models"
 MEMORY_MIB = 1024
 
-pytestmark = pytest.mark.skipif(
-    not shutil.which("spin"), reason="spin is not installed: no model is searched"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not shutil.which("spin"), reason="spin is not installed: no model is searched"),
+]
 
 
 def search(model: str, flags: str, tmp_path: Path) -> tuple[int, int]:
