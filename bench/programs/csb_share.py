@@ -43,6 +43,19 @@ def random_points(weights: Weights) -> Circle:
     return sorted(placed.items())
 
 
+def edited_points(circle: Circle, weights: Weights, draw: random.Random) -> Circle:
+    """The paper's step 1 and no more: a tid gets points drawn anew, or loses some of its own, whichever."""
+    of_tid: dict[int, list[int]] = {tid: [] for tid in weights}
+    for point, tid in circle:
+        of_tid[tid].append(point)
+    for tid, placed in of_tid.items():
+        wanted = max(1, round(POINTS * weights[tid])) if weights[tid] > 0 else 0
+        draw.shuffle(placed)
+        del placed[wanted:]
+        placed.extend(draw.randrange(KEYS) for _ in range(wanted - len(placed)))
+    return sorted({point: tid for tid, placed in of_tid.items() for point in placed}.items())
+
+
 def shares_of_points(circle: Circle) -> dict[int, float]:
     """What part of all keys each tid owns."""
     found: dict[int, float] = {}
