@@ -6,6 +6,7 @@
  * Prints a line per measurement: FORM METRIC VALUE.  The forms take turns, the first of one round is the last of the next.
  */
 #include "bench/csb_balance.h"
+#include "bench/csb_peers.h"
 
 static uint32_t moved_keys(const struct csb_map *a, const struct csb_map *b)
 {
@@ -41,6 +42,7 @@ struct bed {
     struct product product;
     struct faithful faithful;
     struct packets packets;
+    struct tracker maglev, jet;
     struct csb_point points[TIDS * POINTS], moved[TIDS * POINTS];
     struct csb_map map, next;
     uint32_t point_count;
@@ -108,11 +110,23 @@ static void tuple_round(struct bed *b, const struct flow *flows, uint32_t count,
     printf("%s tuple %.0f\n", is_janus ? "janus" : "faithful", count / (now() - began));
 }
 
+static void peers_init(struct bed *b)
+{
+    double maglev = tracker_init(&b->maglev, &b->streams, true), jet = tracker_init(&b->jet, &b->streams, false);
+
+    printf("maglev opening %.2f\n", maglev / b->streams.count * 1e9);
+    printf("jet opening %.2f\n", jet / b->streams.count * 1e9);
+    printf("maglev bytes %llu\n", b->maglev.size * 8ULL + MAGLEV_SIZE);
+    printf("jet bytes %llu\n", b->jet.size * 8ULL + MAGLEV_SIZE);
+}
+
 static void ready_round(struct bed *b, bool is_janus)
 {
-    if (is_janus)
+    if (is_janus) {
+        printf("maglev ready %.0f\n", tracker_lookups(&b->maglev, &b->packets));
+        printf("jet ready %.0f\n", tracker_lookups(&b->jet, &b->packets));
         printf("janus ready %.0f\n", product_lookups(b->product.view, &b->packets));
-    else
+    } else
         printf("faithful ready %.0f\n", faithful_lookups(&b->faithful.csb, &b->packets));
 }
 
@@ -147,6 +161,7 @@ int main(int argc, char **argv)
         product_update(&b->product, &b->next);
         faithful_update(&b->faithful, b->moved, b->point_count, count);
         verify(b);
+        peers_init(b);
     }
     for (int run = 0; run < atoi(argv[4]); run++) {
         for (int turn = 0; turn < 2; turn++) {
