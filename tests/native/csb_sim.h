@@ -35,6 +35,7 @@ enum sim_rule {
     SIM_REBUILD_SILENCE, /* nor does a thread after a restart, in a flagged slot */
     SIM_REBUILD_REFUSE,  /* a thread creates nothing in a flagged slot after a restart */
     SIM_REBUILD_FRESH, /* not a rule of the product: with the last one off, newcomers alone are accepted by an oracle */
+    SIM_FLOOD,         /* nor this: sixteen spoofed SYNs with each packet of data */
 };
 
 enum sim_kind { SIM_SYN, SIM_DATA, SIM_FIN, SIM_MARK };
@@ -103,7 +104,7 @@ struct sim_io {
 };
 
 struct sim_result {
-    uint64_t packets, connections, updates, aborts, deaths, restarts, exceptions, conflicts, late_drops;
+    uint64_t packets, spoofed, connections, updates, aborts, deaths, restarts, exceptions, conflicts, late_drops;
     uint64_t resets, splits, misdirected; /* what must be 0 */
 };
 
@@ -203,7 +204,7 @@ static void sim_client(struct sim *s)
         sim_send(s, n, SIM_FIN, f->incarnation);
     } else if (f->state == SIM_OPENED) {
         sim_send(s, n, SIM_DATA, f->incarnation);
-        if (sim_draw(s, 10) == 0)
+        for (uint32_t left = sim_is_off(s, SIM_FLOOD) ? 16 : sim_draw(s, 10) == 0; left > 0; left--)
             sim_send(s, n, SIM_SYN, UINT32_MAX); /* spoofed, with a live 4-tuple */
     }
 }

@@ -94,13 +94,14 @@ static void sim_io_step(struct sim *s, uint32_t n)
 
     if (sim_draw(s, 30) == 0 && sim_take(&io->mail, &order))
         sim_io_order(s, n, &order);
-    for (uint32_t burst = sim_draw(s, 4); burst > 0 && io->wire_count > 0; burst--) {
+    for (uint32_t burst = sim_draw(s, sim_is_off(s, SIM_FLOOD) ? 32 : 4); burst > 0 && io->wire_count > 0; burst--) {
         uint32_t at = sim_draw(s, io->wire_count);
         struct sim_packet packet = io->wire[at];
         uint16_t tid = sim_route(s, io, &packet);
 
         io->wire[at] = io->wire[--io->wire_count];
         s->result.packets++;
+        s->result.spoofed += packet.incarnation == UINT32_MAX;
         if (tid < SIM_TIDS && !s->thread[tid].is_dead)
             sim_push(&s->thread[tid].ring[n], packet);
     }

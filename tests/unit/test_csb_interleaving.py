@@ -20,6 +20,7 @@ class Result:
     """The sums over some seeds."""
 
     packets: int = 0
+    spoofed: int = 0
     updates: int = 0
     aborts: int = 0
     deaths: int = 0
@@ -67,6 +68,12 @@ def test_with_all_rules_nothing_goes_astray() -> None:
 def test_newcomers_may_be_let_in_after_a_restart_if_equal_keys_are_told_apart() -> None:
     """What the exact table and the check are for; as the product cannot know a newcomer, it refuses instead."""
     assert check_clean("REBUILD_REFUSE", seeds=SEEDS).conflicts > 20
+
+
+def test_a_million_spoofed_syns_with_live_four_tuples_move_nothing() -> None:
+    found = check_clean("FLOOD", seeds=20)
+    print(found)
+    assert found.spoofed > 1_000_000
 
 
 RULES = [
