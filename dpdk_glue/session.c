@@ -12,6 +12,8 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
+enum { LET_OUT_TURNS = 128 }; /* of 32 packets each */
+
 static int check_config(struct glue *g, const struct glue_session_config *c, struct shm_sizes *sizes,
                         struct shm_offsets *offsets, struct glue_text *why)
 {
@@ -258,6 +260,21 @@ static void count_slots(const struct glue_session *s, struct glue_slots *out)
         out->held = out->total - out->free;
 }
 
+static uint32_t load(const uint32_t *p)
+{
+    return atomic_load_explicit((const _Atomic uint32_t *)p, memory_order_relaxed);
+}
+
+/* What an app pushed before it said good-bye, its resets above all, still goes out; bounded, whatever it goes on to push. */
+static void let_out(struct glue_session *s)
+{
+    const struct shm_index *head = &session_a2j(s)->io[s->tx_io].tx_head;
+    const struct shm_index *tail = &session_j2a(s)->io[s->tx_io].tx_tail;
+
+    for (uint32_t i = 0; i < LET_OUT_TURNS && !session_is_closed(s) && load(&head->value) != load(&tail->value); i++)
+        qsbr_synchronize(s->glue);
+}
+
 static int stop(struct glue_session *s)
 {
     struct glue *g = s->glue;
@@ -265,6 +282,8 @@ static int stop(struct glue_session *s)
 
     if (s->stopped)
         return 0;
+    if (s->started)
+        let_out(s);
     s->stopped = true;
     (void)atomic_compare_exchange_strong(&s->app->sessions[s->tid], &self, NULL);
     int rc = s->started ? publish_lists(g) : 0;
@@ -315,11 +334,6 @@ int glue_session_slots(struct glue_session *s, struct glue_slots *out)
     count_slots(s, out);
     mtx_unlock(&s->glue->control);
     return 0;
-}
-
-static uint32_t load(const uint32_t *p)
-{
-    return atomic_load_explicit((const _Atomic uint32_t *)p, memory_order_relaxed);
 }
 
 uint32_t session_rows_used(const struct glue_session *s)
