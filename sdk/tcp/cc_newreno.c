@@ -72,6 +72,7 @@ void cc_recovery_exit(struct cc_window *window, struct cc_state *state, uint32_t
     uint32_t burst_free = (flight > smss ? flight : smss) + smss;
 
     state->acked = 0;
+    burst_free = burst_free < CC_CWND_MAX ? burst_free : CC_CWND_MAX;
     window->cwnd = window->ssthresh < burst_free ? window->ssthresh : burst_free;
 }
 

@@ -184,6 +184,7 @@ EVENTS = st.lists(
 
 @BOTH
 @given(smss=st.integers(64, 9000), cwnd=st.integers(1, 2**30), events=EVENTS)
+@example(smss=64, cwnd=2**30 - 63, events=[("exit", 2**30 - 63, 0, False)])
 @example(
     smss=64,
     cwnd=1,
