@@ -41,6 +41,24 @@ def eal_leaves_the_main_thread_alone() -> None:
     plane.close()
 
 
+def io_threads_are_pinned_and_nobody_else() -> None:
+    """Each I/O thread runs on its cpu and no other; the rest of the process keeps what it had."""
+    before = os.sched_getaffinity(0)
+    cpus = sorted(before)[-2:][::-1]
+    start_eal(eal_words(huge_pages=False))
+    plane = DataPlane(io_threads=len(cpus), cpus=cpus)
+    plane.ports.open(PortConfig(name="null", device="net_null0,size=64"))
+    plane.io_threads.start()
+    tasks = {
+        (task / "comm").read_text().strip(): int(task.name) for task in Path("/proc/self/task").iterdir()
+    }
+    for io, cpu in enumerate(cpus):
+        assert os.sched_getaffinity(tasks[f"janus-io{io}"]) == {cpu}
+        assert plane.io_threads.info(io).cpu == cpu
+    assert os.sched_getaffinity(0) == before
+    plane.close()
+
+
 def eal_starts_once_and_says_why_not() -> None:
     with pytest.raises(GlueError, match="start EAL first"):
         DataPlane()
