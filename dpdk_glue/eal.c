@@ -112,10 +112,3 @@ int glue_eal_start(const char *const *words, uint32_t count, struct glue_text *w
     started = true;
     return 0;
 }
-
-void glue_eal_stop(void)
-{
-    if (started)
-        rte_eal_cleanup();
-    started = false;
-}

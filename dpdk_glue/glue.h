@@ -43,7 +43,6 @@ struct glue_session;
 
 /* Starts EAL with these words (without a program name).  Its last log lines are part of why when it fails. */
 int glue_eal_start(const char *const *words, uint32_t count, struct glue_text *why);
-void glue_eal_stop(void);
 
 /* --- the whole --- */
 

@@ -38,7 +38,6 @@ struct janus_loop {
     uint64_t virtual_us; /* 0: real time */
     uint32_t latency_us;
     uint64_t random_state;
-    uint64_t lost;
 };
 
 /* --- pools --- */
@@ -102,9 +101,7 @@ static bool tx_send(void *context, uint32_t slot, uint32_t offset, uint32_t len,
     struct loop_end *to = end->other;
     uint32_t arrived = pool_take(&to->rx);
 
-    if (arrived == TCP_NO_SLOT) {
-        end->loop->lost++;
-    } else {
+    if (arrived != TCP_NO_SLOT) { /* else it is lost, as on any wire */
         memcpy(pool_slot(&to->rx, arrived) + offset, tx_data(end, slot) + offset, len);
         to->queue[to->tail++ % to->rx.total] =
             (struct flying){now_us(end) + end->loop->latency_us, arrived, (uint16_t)offset, (uint16_t)len};
@@ -298,9 +295,4 @@ void janus_loop_advance(struct janus_loop *loop, uint64_t us)
 {
     if (loop->virtual_us)
         loop->virtual_us += us;
-}
-
-uint64_t janus_loop_lost(const struct janus_loop *loop)
-{
-    return loop->lost;
 }

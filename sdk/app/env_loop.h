@@ -32,8 +32,6 @@ void janus_loop_close(struct janus_loop *loop);
 struct janus_thread *janus_loop_thread(struct janus_loop *loop, uint32_t index);
 /* Moves virtual time on. */
 void janus_loop_advance(struct janus_loop *loop, uint64_t us);
-/* Packets that found no RX slot at the other end. */
-uint64_t janus_loop_lost(const struct janus_loop *loop);
 /* cffi:end */
 
 #endif

@@ -79,15 +79,6 @@ bool csb_map_build(struct csb_map *map, const struct csb_point *points, uint32_t
     return true;
 }
 
-uint32_t csb_points_of_weight(uint32_t weight_permille)
-{
-    uint64_t n = ((uint64_t)weight_permille * CSB_POINTS_PER_TID + 500) / 1000;
-
-    if (n == 0)
-        return weight_permille > 0;
-    return n < CSB_POINTS_MAX ? (uint32_t)n : CSB_POINTS_MAX;
-}
-
 static bool is_taken(const struct csb_point *points, uint32_t count, uint32_t point)
 {
     for (uint32_t i = 0; i < count; i++) {

@@ -51,9 +51,6 @@ struct csb_region {
  * or above CSB_TIDS_MAX; map is then unchanged.  points may be map->points. */
 bool csb_map_build(struct csb_map *map, const struct csb_point *points, uint32_t count, uint64_t epoch);
 
-/* Points of a tid with this weight: CSB_POINTS_PER_TID at 1000, at least 1 above 0, at most CSB_POINTS_MAX. */
-uint32_t csb_points_of_weight(uint32_t weight_permille);
-
 /* Writes the first n points of tid behind the *count points that are there, and counts them.  Always the same ones
  * (murmur3 of tid and a running number); a point that is there already is left out and the next one taken.  False: tid is
  * at or above CSB_TIDS_MAX or there would be more than CSB_POINTS_MAX; nothing is then written.  points has room for

@@ -19,7 +19,4 @@ static inline uint16_t csb_lookup(const struct csb_map *map, uint32_t key)
     return (uint16_t)map->points[i < map->point_count ? i : 0].tid;
 }
 
-/* The same for a burst; count is any number. */
-void csb_lookup_batch(const struct csb_map *map, const uint32_t *keys, uint16_t *tids, uint32_t count);
-
 #endif

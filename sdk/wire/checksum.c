@@ -97,8 +97,3 @@ uint64_t checksum_pseudo(const struct ip_addr *src, const struct ip_addr *dst, u
     sum += load64(dst->b + 8);
     return fold128(sum);
 }
-
-uint16_t checksum_replace16(uint16_t checksum, uint16_t old_word, uint16_t new_word)
-{
-    return checksum_finish((uint64_t)(uint16_t)~checksum + (uint16_t)~old_word + new_word);
-}

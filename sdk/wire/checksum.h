@@ -21,7 +21,4 @@ uint16_t checksum_finish(uint64_t sum);
  * 8.1).  len: transport header and payload, bytes. */
 uint64_t checksum_pseudo(const struct ip_addr *src, const struct ip_addr *dst, uint8_t protocol, uint32_t len);
 
-/* RFC 1624: the checksum after a 16-bit word of the packet changed; all three in memory order. */
-uint16_t checksum_replace16(uint16_t checksum, uint16_t old_word, uint16_t new_word);
-
 #endif
