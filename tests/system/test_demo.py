@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,12 +21,25 @@ def traces(pid: int) -> list[str]:
     return [name for name in names if str(pid) in name]
 
 
-def demo(hold: bool) -> subprocess.Popen[str]:
-    """The demo, started."""
-    env = {**os.environ, "DEMO": "hold" if hold else ""}
-    return subprocess.Popen(
-        ["tools/demo"], cwd=REPO, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+@contextmanager
+def demo(hold: bool) -> Iterator[subprocess.Popen[str]]:
+    """The demo as a terminal starts it: Ctrl-C is not ignored, even where this run was started so. A failing test ends
+    it."""
+    process = subprocess.Popen(
+        ["tools/demo"],
+        cwd=REPO,
+        env={**os.environ, "DEMO": "hold" if hold else ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.communicate(timeout=30)
 
 
 def folders() -> set[str]:
@@ -35,8 +50,8 @@ def folders() -> set[str]:
 @pytest.mark.timeout(120)
 def test_the_demo_shows_its_table_and_leaves_nothing() -> None:
     pages, before = HUGE_PAGES_FILE.read_text(), folders()
-    process = demo(hold=False)
-    text, _ = process.communicate(timeout=100)
+    with demo(hold=False) as process:
+        text, _ = process.communicate(timeout=100)
     assert process.returncode == 0, text
     for expected in ("HTTP/1.1 200 OK", "requests/s", "connections/s", "by TCP thread 1", "dropped frames"):
         assert expected in text, text
@@ -50,17 +65,17 @@ def test_the_demo_shows_its_table_and_leaves_nothing() -> None:
 @pytest.mark.parametrize("moment", ["namespaces", "as user nobody", "wrk", "Ctrl-C"])
 def test_the_demo_is_interrupted(moment: str, number: int) -> None:
     before = folders()
-    process = demo(hold=True)
-    assert process.stdout is not None
-    seen = ""
-    while moment not in seen:
-        line = process.stdout.readline()
-        assert line, seen
-        seen += line
-    time.sleep(0.3)  # into what the line has announced
-    family = descendants(process.pid)
-    process.send_signal(number)
-    text = seen + process.communicate(timeout=60)[0]
+    with demo(hold=True) as process:
+        assert process.stdout is not None
+        seen = ""
+        while moment not in seen:
+            line = process.stdout.readline()
+            assert line, seen
+            seen += line
+        time.sleep(0.3)  # into what the line has announced
+        family = descendants(process.pid)
+        process.send_signal(number)
+        text = seen + process.communicate(timeout=60)[0]
     assert process.returncode in (0, 130), text
     assert "Traceback" not in text, text
     assert traces(process.pid) == [], text
