@@ -90,7 +90,7 @@ test: build native
 asan:
 	@$(MAKE) --no-print-directory native BUILD_CHECK=build/asan \
 		CFLAGS_CHECK="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
-	@JANUS_NATIVE=build/asan/native tools/with-asan $(PY) -m pytest -q -p no:cacheprovider \
+	@JANUS_NATIVE=build/asan/native tools/with-asan $(PY) -m pytest -q -n auto -p no:cacheprovider \
 		-m "not slow" tests/unit tests/packet_scripts tests/sim
 
 sim: build native

@@ -68,6 +68,7 @@ class Supervisor:
     workers: list[Worker]
     drain_s: float
     opened: bool = False  # all have been online once: a worker that comes later need not wait
+    stop_asked: bool = False  # by a signal, which may come between a fork and the note of its pid
     stopping_s: float | None = None
     failure: OSError | None = None
     wake: list[socket.socket] = field(default_factory=list)
@@ -167,6 +168,8 @@ class Supervisor:
             else:
                 source.recv(4096)
         self.reap()
+        if self.stop_asked:
+            self.stop()
         now_s = time.monotonic()
         if self.stopping_s is not None:
             if now_s > self.stopping_s + self.drain_s + STOP_MARGIN_S:
@@ -209,7 +212,11 @@ def supervise(count: int, target: Callable[[Report], None], drain_s: float) -> N
         end.setblocking(False)
     supervisor = Supervisor(target, [Worker(n) for n in range(count)], drain_s, wake=[ours])
     before_fd = signal.set_wakeup_fd(theirs.fileno())
-    before = {n: signal.signal(n, lambda *_: supervisor.stop()) for n in (signal.SIGTERM, signal.SIGINT)}
+
+    def ask(*_: object) -> None:
+        supervisor.stop_asked = True
+
+    before = {n: signal.signal(n, ask) for n in (signal.SIGTERM, signal.SIGINT)}
     before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
     try:
         for worker in supervisor.workers:

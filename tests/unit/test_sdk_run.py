@@ -160,6 +160,22 @@ def test_a_stop_while_workers_wait_for_each_other(tmp_path: Path) -> None:
     supervise(2, target, drain_s=5)
 
 
+def test_a_stop_during_the_fork_reaches_the_worker(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+
+    def tell(*_: object) -> None:
+        told.touch()
+        os._exit(0)
+
+    def target(report: Report) -> None:
+        signal.signal(signal.SIGTERM, tell)
+        os.kill(os.getppid(), signal.SIGTERM)  # as a rule before the parent has noted our pid
+        signal.pause()
+
+    supervise(1, target, drain_s=60)
+    assert told.exists()
+
+
 def test_signal_handlers_are_as_before() -> None:
     before = (
         signal.getsignal(signal.SIGTERM),
