@@ -10,7 +10,7 @@ from pathlib import Path
 from cffi import FFI
 
 SDK = Path(__file__).resolve().parent.parent
-SOURCES = ["connection", "loop", "module", "sleeping", "streaming", "task", "timers"]
+SOURCES = ["connection", "loop", "loop_type", "module", "options", "sleeping", "streaming", "task", "timers"]
 
 
 def marked(header: str) -> str:

@@ -5,7 +5,6 @@
  */
 #include "janus_tcp/face.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 
 enum { RECV_DEFAULT = 65536, RECV_MAX = 1 << 30 };
@@ -324,48 +323,6 @@ static PyObject *connection_set_deadline(PyObject *self, PyObject *seconds)
     Py_RETURN_NONE;
 }
 
-static PyObject *connection_set_nodelay(PyObject *self, PyObject *on)
-{
-    struct connection *c = (struct connection *)self;
-    int truth = PyObject_IsTrue(on);
-
-    if (truth < 0 || connection_usable(c, true) < 0)
-        return NULL;
-    janus_set_nodelay(c->loop->thread, c->conn, truth);
-    Py_RETURN_NONE;
-}
-
-static PyObject *connection_set_keepalive(PyObject *self, PyObject *seconds)
-{
-    struct connection *c = (struct connection *)self;
-    double s = seconds == Py_None ? 0 : PyFloat_AsDouble(seconds);
-
-    if ((s == -1.0 && PyErr_Occurred()) || connection_usable(c, true) < 0)
-        return NULL;
-    if (!(s >= 0 && s <= 4e6))
-        return PyErr_Format(PyExc_ValueError, "set_keepalive() takes 0 to 4000000 seconds, or None");
-    janus_set_keepalive(c->loop->thread, c->conn, (uint32_t)(s * 1000));
-    Py_RETURN_NONE;
-}
-
-static PyObject *connection_info(PyObject *self, PyObject *unused)
-{
-    struct connection *c = (struct connection *)self;
-    struct tcp_info i;
-
-    (void)unused;
-    if (c->flags & CONNECTION_CLOSED)
-        return face_raise_os(ENOTCONN, "the connection was closed on this side");
-    if (!loop_is_here(c->loop))
-        return NULL;
-    janus_info(c->loop->thread, c->conn, &i);
-    return Py_BuildValue("{sIsIsIsIsIsIsIsIsIsOsOsO}", "state", i.state, "srtt_us", i.srtt_us, "rttvar_us", i.rttvar_us,
-                         "rto_us", i.rto_us, "cwnd_bytes", i.cwnd_bytes, "smss", i.smss, "flight_bytes", i.flight_bytes,
-                         "unsent_bytes", i.unsent_bytes, "unread_bytes", i.unread_bytes, "sack",
-                         i.sack ? Py_True : Py_False, "timestamps", i.timestamps ? Py_True : Py_False, "ecn",
-                         i.ecn ? Py_True : Py_False);
-}
-
 static PyMethodDef connection_methods[] = {
     {"recv", (PyCFunction)(void (*)(void))connection_recv, METH_FASTCALL | METH_KEYWORDS,
      "recv(n=65536)\n--\n\nWait for data and return 1 to n bytes of it; b'' after the peer's FIN."},
@@ -383,36 +340,12 @@ static PyMethodDef connection_methods[] = {
     {"shutdown", connection_shutdown, METH_NOARGS, "Send FIN after what was sent; receiving goes on."},
     {"set_deadline", connection_set_deadline, METH_O,
      "set_deadline(seconds)\n--\n\nFrom seconds from now on recv and send raise TimeoutError; None: never."},
-    {"set_nodelay", connection_set_nodelay, METH_O, "set_nodelay(on)\n--\n\nSend small segments at once (no Nagle)."},
-    {"set_keepalive", connection_set_keepalive, METH_O,
+    {"set_nodelay", options_set_nodelay, METH_O, "set_nodelay(on)\n--\n\nSend small segments at once (no Nagle)."},
+    {"set_keepalive", options_set_keepalive, METH_O,
      "set_keepalive(seconds)\n--\n\nProbe a silent peer after so long; None or 0: never."},
-    {"info", connection_info, METH_NOARGS, "What TCP knows of the path: a dict of srtt_us, cwnd_bytes and others."},
+    {"info", options_info, METH_NOARGS, "What TCP knows of the path: a dict of srtt_us, cwnd_bytes and others."},
     {NULL, NULL, 0, NULL},
 };
-
-/* (host, port), an IPv4-mapped address in its dotted form. */
-static PyObject *endpoint(const struct ip_addr *addr, uint16_t port)
-{
-    char text[INET6_ADDRSTRLEN];
-
-    if (ip_addr_is_ipv4(addr))
-        inet_ntop(AF_INET, addr->b + 12, text, sizeof text);
-    else
-        inet_ntop(AF_INET6, addr->b, text, sizeof text);
-    return Py_BuildValue("(si)", text, port);
-}
-
-/* which: 0 for the peer, 1 for this side. */
-static PyObject *connection_name(PyObject *self, void *which)
-{
-    struct connection *c = (struct connection *)self;
-    struct flow flow;
-
-    if (c->flags & CONNECTION_CLOSED)
-        return face_raise_os(ENOTCONN, "the connection was closed on this side");
-    janus_flow(c->loop->thread, c->conn, &flow);
-    return which ? endpoint(&flow.laddr, flow.lport) : endpoint(&flow.raddr, flow.rport);
-}
 
 static PyObject *connection_closed(PyObject *self, void *unused)
 {
@@ -421,8 +354,8 @@ static PyObject *connection_closed(PyObject *self, void *unused)
 }
 
 static PyGetSetDef connection_attributes[] = {
-    {"peername", connection_name, NULL, "(host, port) of the peer.", NULL},
-    {"sockname", connection_name, NULL, "(host, port) of this side.", (void *)1},
+    {"peername", options_name, NULL, "(host, port) of the peer.", NULL},
+    {"sockname", options_name, NULL, "(host, port) of this side.", (void *)1},
     {"closed", connection_closed, NULL, "True after close() or abort().", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

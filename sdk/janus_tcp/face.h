@@ -126,6 +126,10 @@ struct loop *loop_current(void);
 /* True: the calling system thread may touch loop's stack; else a RuntimeError is set. */
 bool loop_is_here(struct loop *loop);
 void loop_push_ready(struct loop *loop, struct task *task);
+/* The next ready task, with its reference; there must be one. */
+struct task *loop_pop_ready(struct loop *loop);
+/* Resets the connections that another system thread let go. */
+void loop_close_orphans(struct loop *loop);
 /* One batch, called by cffi without the GIL; sleeps up to timeout_us (negative: no limit) when there is nothing to do.  Returns how much
  * there was to do, or -1: see take_fatal(). */
 int loop_run(uintptr_t handle, int64_t timeout_us);
@@ -174,6 +178,13 @@ void connection_expire(struct connection *c);
 int connection_usable(struct connection *c, bool sending);
 /* Sets the error that has ended the connection.  True: there is one. */
 bool connection_failed(struct connection *c);
+
+/* --- options.c: methods and attributes of Connection --- */
+PyObject *options_set_nodelay(PyObject *self, PyObject *on);
+PyObject *options_set_keepalive(PyObject *self, PyObject *seconds);
+PyObject *options_info(PyObject *self, PyObject *unused);
+/* which: null for the peer, else this side. */
+PyObject *options_name(PyObject *self, void *which);
 
 /* --- streaming.c --- */
 /* Sends data, at once as far as there is room; returns an awaitable for the rest. */

@@ -1,0 +1,328 @@
+/*
+ * loop_type.c: Loop as Python sees it: its life, ports, connections, tasks and numbers.
+ */
+#include "janus_tcp/face.h"
+
+#include <errno.h>
+
+/* --- life --- */
+
+static PyObject *loop_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"thread", "owns", "spin_us", NULL};
+    unsigned long long thread;
+    int owns = 1;
+    unsigned spin_us = 20;
+    struct loop *loop;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "K|pI:Loop", names, &thread, &owns, &spin_us))
+        return NULL;
+    loop = (struct loop *)type->tp_alloc(type, 0);
+    if (!loop)
+        return NULL;
+    loop->thread = (struct janus_thread *)(uintptr_t)thread;
+    loop->owns_thread = owns;
+    loop->spin_us = spin_us;
+    loop->fork_count = face_fork_count();
+    loop->row_count = janus_rows(loop->thread);
+    loop->rows = PyMem_RawCalloc(loop->row_count, sizeof *loop->rows);
+    loop->tasks = PySet_New(NULL);
+    loop->orphans = PyList_New(0);
+    if (!loop->rows || !loop->tasks || !loop->orphans) {
+        Py_DECREF(loop);
+        return PyErr_NoMemory();
+    }
+    return (PyObject *)loop;
+}
+
+/* Calls act on every running task: handlers, then spawned ones. */
+static void for_each_task(struct loop *loop, void (*act)(struct loop *loop, struct task *task))
+{
+    PyObject *tasks = PySequence_List(loop->tasks);
+
+    for (uint32_t i = 0; i < loop->row_count; i++) {
+        if (loop->rows[i] && loop->rows[i]->task.coro)
+            act(loop, &loop->rows[i]->task);
+    }
+    if (!tasks) {
+        PyErr_Clear();
+        return;
+    }
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(tasks); i++) {
+        PyObject *owner = PyList_GET_ITEM(tasks, i);
+
+        act(loop, Py_IS_TYPE(owner, &connection_type) ? &((struct connection *)owner)->task
+                                                      : &((struct task_object *)owner)->task);
+    }
+    Py_DECREF(tasks);
+}
+
+static void close_loop(struct loop *loop)
+{
+    if (!loop->thread)
+        return;
+    if (loop->rows && loop->tasks && loop->orphans) {
+        for_each_task(loop, task_kill);
+        for (uint32_t i = 0; i < loop->row_count; i++) {
+            if (loop->rows[i])
+                connection_close(loop->rows[i], true);
+        }
+        loop_close_orphans(loop);
+    }
+    while (loop->ready_count > 0)
+        Py_DECREF(task_owner(loop_pop_ready(loop)));
+    for (uint32_t i = 0; i < TCP_LISTENERS_MAX; i++)
+        Py_CLEAR(loop->listeners[i].handler);
+    if (loop->fork_count == face_fork_count()) {
+        janus_flush(loop->thread);
+        if (loop->owns_thread)
+            janus_close(loop->thread);
+    }
+    loop->thread = NULL;
+    timers_free(&loop->timers);
+    PyMem_Free(loop->ready);
+    loop->ready = NULL;
+    loop->ready_room = 0;
+    PyMem_RawFree(loop->rows);
+    loop->rows = NULL;
+    loop->row_count = 0;
+}
+
+static void loop_dealloc(PyObject *self)
+{
+    struct loop *loop = (struct loop *)self;
+
+    close_loop(loop);
+    Py_CLEAR(loop->tasks);
+    Py_CLEAR(loop->orphans);
+    Py_CLEAR(loop->fatal);
+    Py_TYPE(self)->tp_free(self);
+}
+
+/* --- methods --- */
+
+/* 16 bytes, or None for all zero.  False with an error set. */
+static bool parse_address(PyObject *o, struct ip_addr *addr)
+{
+    memset(addr, 0, sizeof *addr);
+    if (o == Py_None)
+        return true;
+    if (!PyBytes_Check(o) || PyBytes_GET_SIZE(o) != sizeof addr->b) {
+        PyErr_SetString(PyExc_TypeError, "an address is 16 bytes or None");
+        return false;
+    }
+    memcpy(addr->b, PyBytes_AS_STRING(o), sizeof addr->b);
+    return true;
+}
+
+static struct listener *find_listener(struct loop *loop, const struct ip_addr *addr, uint16_t port)
+{
+    for (uint32_t i = 0; i < TCP_LISTENERS_MAX; i++) {
+        struct listener *l = &loop->listeners[i];
+
+        if (addr ? l->handler && l->port == port && ip_addr_equal(&l->addr, addr) : !l->handler)
+            return l;
+    }
+    return NULL;
+}
+
+static PyObject *loop_listen(PyObject *self, PyObject *args)
+{
+    struct loop *loop = (struct loop *)self;
+    struct janus_error error;
+    struct ip_addr addr;
+    struct listener *listener;
+    PyObject *address, *handler;
+    unsigned short port;
+
+    if (!PyArg_ParseTuple(args, "OHO:listen", &address, &port, &handler) || !parse_address(address, &addr) ||
+        !loop_is_here(loop))
+        return NULL;
+    listener = find_listener(loop, NULL, 0);
+    if (!listener)
+        return face_raise_os(ENOSPC, "too many listeners");
+    if (janus_listen(loop->thread, &addr, port, (uint64_t)(listener - loop->listeners) << 1 | 1, &error) < 0)
+        return face_raise(&error);
+    *listener = (struct listener){Py_NewRef(handler), addr, port};
+    Py_RETURN_NONE;
+}
+
+static PyObject *loop_unlisten(PyObject *self, PyObject *args)
+{
+    struct loop *loop = (struct loop *)self;
+    struct janus_error error;
+    struct ip_addr addr;
+    struct listener *listener;
+    PyObject *address;
+    unsigned short port;
+
+    if (!PyArg_ParseTuple(args, "OH:unlisten", &address, &port) || !parse_address(address, &addr) ||
+        !loop_is_here(loop))
+        return NULL;
+    listener = find_listener(loop, &addr, port);
+    if (listener)
+        Py_CLEAR(listener->handler);
+    if (janus_unlisten(loop->thread, &addr, port, &error) < 0)
+        return face_raise(&error);
+    Py_RETURN_NONE;
+}
+
+static PyObject *loop_online(PyObject *self, PyObject *unused)
+{
+    struct janus_error error;
+
+    (void)unused;
+    if (!loop_is_here((struct loop *)self))
+        return NULL;
+    if (janus_online(((struct loop *)self)->thread, &error) < 0)
+        return face_raise(&error);
+    Py_RETURN_NONE;
+}
+
+static PyObject *loop_connect(PyObject *self, PyObject *args)
+{
+    struct loop *loop = (struct loop *)self;
+    struct janus_error error;
+    struct ip_addr laddr, raddr;
+    PyObject *local, *remote;
+    unsigned short lport, rport;
+    uint32_t conn;
+    struct connection *c;
+
+    if (!PyArg_ParseTuple(args, "OHOH:connect", &local, &lport, &remote, &rport) || !parse_address(local, &laddr) ||
+        !parse_address(remote, &raddr) || !loop_is_here(loop))
+        return NULL;
+    if (janus_connect(loop->thread, local == Py_None ? NULL : &laddr, lport, &raddr, rport, 0, &conn, &error) < 0)
+        return face_raise(&error);
+    c = connection_new(loop, conn);
+    if (c)
+        c->flags |= CONNECTION_CONNECTING;
+    return (PyObject *)c;
+}
+
+static PyObject *loop_spawn(PyObject *self, PyObject *args)
+{
+    PyObject *coro, *done = NULL;
+
+    if (!PyArg_ParseTuple(args, "O|O:spawn", &coro, &done) || !loop_is_here((struct loop *)self))
+        return NULL;
+    return task_spawn((struct loop *)self, coro, done);
+}
+
+static PyObject *loop_call_later(PyObject *self, PyObject *args)
+{
+    PyObject *callback;
+    double seconds;
+
+    if (!PyArg_ParseTuple(args, "dO:call_later", &seconds, &callback) || !loop_is_here((struct loop *)self))
+        return NULL;
+    return timer_new((struct loop *)self, seconds, callback);
+}
+
+static PyObject *loop_cancel_all(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    if (!loop_is_here((struct loop *)self))
+        return NULL;
+    for_each_task((struct loop *)self, task_cancel);
+    Py_RETURN_NONE;
+}
+
+static PyObject *loop_close_method(PyObject *self, PyObject *unused)
+{
+    struct loop *loop = (struct loop *)self;
+
+    (void)unused;
+    if (loop->thread && loop->fork_count == face_fork_count() && !loop_is_here(loop))
+        return NULL;
+    close_loop(loop);
+    Py_RETURN_NONE;
+}
+
+/* The exception that loop_run() returned -1 for; RuntimeError when the loop is not usable here. */
+static PyObject *loop_take_fatal(PyObject *self, PyObject *unused)
+{
+    struct loop *loop = (struct loop *)self;
+    PyObject *fatal = loop->fatal;
+
+    (void)unused;
+    loop->fatal = NULL;
+    if (fatal)
+        return fatal;
+    return loop_is_here(loop) ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyObject *loop_next_deadline(PyObject *self, PyObject *unused)
+{
+    struct loop *loop = (struct loop *)self;
+    uint64_t stack_us, timer_us = timers_next_us(&loop->timers);
+
+    (void)unused;
+    if (!loop_is_here(loop))
+        return NULL;
+    if (loop->ready_count > 0)
+        return PyLong_FromLong(0);
+    stack_us = janus_next_deadline(loop->thread);
+    return PyLong_FromUnsignedLongLong(stack_us < timer_us ? stack_us : timer_us);
+}
+
+static PyObject *loop_number(PyObject *self, void *which)
+{
+    struct loop *loop = (struct loop *)self;
+
+    switch ((uintptr_t)which) {
+    case 0:
+        return PyLong_FromVoidPtr(loop);
+    case 1:
+        return PyLong_FromUnsignedLong(loop->handlers);
+    case 2:
+        return PyLong_FromSsize_t(PySet_GET_SIZE(loop->tasks));
+    case 3:
+        return PyLong_FromUnsignedLongLong(loop->accepted);
+    case 4:
+        return PyLong_FromUnsignedLongLong(loop->failed);
+    case 5:
+        return PyBool_FromLong(loop->thread && janus_attached(loop->thread, NULL));
+    case 6:
+        return PyLong_FromUnsignedLongLong(loop->thread ? janus_clock_us(loop->thread) : 0);
+    default:
+        return PyLong_FromVoidPtr(loop->thread);
+    }
+}
+
+static PyMethodDef loop_methods[] = {
+    {"listen", loop_listen, METH_VARARGS, NULL},
+    {"unlisten", loop_unlisten, METH_VARARGS, NULL},
+    {"online", loop_online, METH_NOARGS, NULL},
+    {"connect", loop_connect, METH_VARARGS, NULL},
+    {"spawn", loop_spawn, METH_VARARGS, NULL},
+    {"call_later", loop_call_later, METH_VARARGS, NULL},
+    {"cancel_all", loop_cancel_all, METH_NOARGS, NULL},
+    {"close", loop_close_method, METH_NOARGS, NULL},
+    {"take_fatal", loop_take_fatal, METH_NOARGS, NULL},
+    {"next_deadline_us", loop_next_deadline, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef loop_attributes[] = {
+    {"handle", loop_number, NULL, "For loop_run().", (void *)0},
+    {"handlers", loop_number, NULL, "Connections whose handler runs.", (void *)1},
+    {"tasks", loop_number, NULL, "Spawned tasks that run, and handlers whose connection is closed already.", (void *)2},
+    {"accepted", loop_number, NULL, "Connections given to handlers so far.", (void *)3},
+    {"failed", loop_number, NULL, "Handlers that ended with an exception.", (void *)4},
+    {"attached", loop_number, NULL, "False while janusd is away.", (void *)5},
+    {"clock_us", loop_number, NULL, "The loop's time now.", (void *)6},
+    {"thread", loop_number, NULL, "The struct janus_thread, 0 when closed.", (void *)7},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+PyTypeObject loop_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "janus_tcp._core.Loop",
+    .tp_basicsize = sizeof(struct loop),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_doc = "One TCP thread under Python.",
+    .tp_new = loop_new,
+    .tp_dealloc = loop_dealloc,
+    .tp_methods = loop_methods,
+    .tp_getset = loop_attributes,
+};

@@ -1,0 +1,72 @@
+/*
+ * options.c: what a connection can be told, and what it knows of itself.
+ */
+#include "janus_tcp/face.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+
+PyObject *options_set_nodelay(PyObject *self, PyObject *on)
+{
+    struct connection *c = (struct connection *)self;
+    int truth = PyObject_IsTrue(on);
+
+    if (truth < 0 || connection_usable(c, true) < 0)
+        return NULL;
+    janus_set_nodelay(c->loop->thread, c->conn, truth);
+    Py_RETURN_NONE;
+}
+
+PyObject *options_set_keepalive(PyObject *self, PyObject *seconds)
+{
+    struct connection *c = (struct connection *)self;
+    double s = seconds == Py_None ? 0 : PyFloat_AsDouble(seconds);
+
+    if ((s == -1.0 && PyErr_Occurred()) || connection_usable(c, true) < 0)
+        return NULL;
+    if (!(s >= 0 && s <= 4e6))
+        return PyErr_Format(PyExc_ValueError, "set_keepalive() takes 0 to 4000000 seconds, or None");
+    janus_set_keepalive(c->loop->thread, c->conn, (uint32_t)(s * 1000));
+    Py_RETURN_NONE;
+}
+
+PyObject *options_info(PyObject *self, PyObject *unused)
+{
+    struct connection *c = (struct connection *)self;
+    struct tcp_info i;
+
+    (void)unused;
+    if (c->flags & CONNECTION_CLOSED)
+        return face_raise_os(ENOTCONN, "the connection was closed on this side");
+    if (!loop_is_here(c->loop))
+        return NULL;
+    janus_info(c->loop->thread, c->conn, &i);
+    return Py_BuildValue("{sIsIsIsIsIsIsIsIsIsOsOsO}", "state", i.state, "srtt_us", i.srtt_us, "rttvar_us", i.rttvar_us,
+                         "rto_us", i.rto_us, "cwnd_bytes", i.cwnd_bytes, "smss", i.smss, "flight_bytes", i.flight_bytes,
+                         "unsent_bytes", i.unsent_bytes, "unread_bytes", i.unread_bytes, "sack",
+                         i.sack ? Py_True : Py_False, "timestamps", i.timestamps ? Py_True : Py_False, "ecn",
+                         i.ecn ? Py_True : Py_False);
+}
+
+/* (host, port), an IPv4-mapped address in its dotted form. */
+static PyObject *endpoint(const struct ip_addr *addr, uint16_t port)
+{
+    char text[INET6_ADDRSTRLEN];
+
+    if (ip_addr_is_ipv4(addr))
+        inet_ntop(AF_INET, addr->b + 12, text, sizeof text);
+    else
+        inet_ntop(AF_INET6, addr->b, text, sizeof text);
+    return Py_BuildValue("(si)", text, port);
+}
+
+PyObject *options_name(PyObject *self, void *which)
+{
+    struct connection *c = (struct connection *)self;
+    struct flow flow;
+
+    if (c->flags & CONNECTION_CLOSED)
+        return face_raise_os(ENOTCONN, "the connection was closed on this side");
+    janus_flow(c->loop->thread, c->conn, &flow);
+    return which ? endpoint(&flow.laddr, flow.lport) : endpoint(&flow.raddr, flow.rport);
+}
