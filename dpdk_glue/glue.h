@@ -190,6 +190,8 @@ struct glue_session_info {
     uint32_t violations;                         /* impossible values that the app has written */
     uint32_t closed;                             /* 1: too many; the I/O threads have let go of it */
     uint32_t app_sleeping, heartbeat, rows_used; /* as the app says */
+    uint64_t busy_us, busy_since_us;             /* the same; struct shm_a2j_header */
+    uint32_t rx_queued;                          /* packets that the app has not taken from its rings yet */
 };
 
 /* Where the RX slots are; free + held == total always holds.  Exact when the session is stopped. */

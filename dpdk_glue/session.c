@@ -343,6 +343,14 @@ uint32_t session_rows_used(const struct glue_session *s)
     return used < s->rows.count ? used : s->rows.count;
 }
 
+/* Both ends as they are published; the app's is its word, so the difference may be anything. */
+static uint32_t rx_queued(struct glue_session *s, uint32_t io)
+{
+    uint32_t queued = load(&session_j2a(s)->io[io].rx_head.value) - load(&session_a2j(s)->io[io].rx_tail.value);
+
+    return queued <= 2 * s->sizes.rx_slots_per_io ? queued : 0;
+}
+
 void glue_session_info(struct glue_session *s, struct glue_session_info *out)
 {
     *out = (struct glue_session_info){.j2a_bytes = s->offsets.j2a_bytes,
@@ -361,6 +369,11 @@ void glue_session_info(struct glue_session *s, struct glue_session_info *out)
     out->app_sleeping = load(&session_a2j(s)->app_sleeping.value);
     out->heartbeat = load(&session_a2j(s)->heartbeat.value);
     out->rows_used = session_rows_used(s);
+    out->busy_us = atomic_load_explicit((const _Atomic uint64_t *)&session_a2j(s)->busy_us, memory_order_relaxed);
+    out->busy_since_us =
+        atomic_load_explicit((const _Atomic uint64_t *)&session_a2j(s)->busy_since_us, memory_order_relaxed);
+    for (uint32_t io = 0; io < s->sizes.io_count; io++)
+        out->rx_queued += rx_queued(s, io);
 }
 
 int glue_session_counters(struct glue_session *s, uint64_t *out, uint32_t max)

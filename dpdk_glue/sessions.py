@@ -44,6 +44,9 @@ class Session:
             app_sleeping=bool(out.app_sleeping),
             heartbeat=out.heartbeat,
             rows_used=out.rows_used,
+            busy_us=out.busy_us,
+            busy_since_us=out.busy_since_us,
+            rx_queued=out.rx_queued,
         )
 
     def seal(self) -> None:

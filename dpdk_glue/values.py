@@ -169,6 +169,9 @@ class SessionInfo:
     app_sleeping: bool
     heartbeat: int
     rows_used: int
+    busy_us: int
+    busy_since_us: int
+    rx_queued: int
 
     def welcome_fds(self) -> list[int]:
         """Return the descriptors in WELCOME's order."""

@@ -136,7 +136,8 @@ void janus_set_keepalive(struct janus_thread *t, uint32_t conn, uint32_t idle_ms
 
 void janus_get_stats(const struct janus_thread *t, struct janus_stats *stats)
 {
-    *stats = (struct janus_stats){.tcp = *tcp_counters(t->stack), .turns = t->turns, .sleeps = t->sleeps};
+    *stats = (struct janus_stats){
+        .tcp = *tcp_counters(t->stack), .turns = t->turns, .sleeps = t->sleeps, .busy_us = t->busy_us};
     tcp_usage(t->stack, &stats->usage);
     stats->tx_slots_free = t->env.tx_available(t->env.context);
     if (t->session) {

@@ -110,6 +110,7 @@ struct janus_stats {
     struct tcp_counters tcp;
     struct tcp_usage usage;
     uint64_t turns, sleeps;   /* janus_poll() calls; janus_wait() calls that slept */
+    uint64_t busy_us;         /* time of the turns that found, changed or sent something */
     uint64_t attached;        /* sessions with janusd so far */
     uint64_t sent_detached;   /* packets lost because there was no janusd */
     uint64_t ring_violations; /* impossible indices and descriptors from janusd */

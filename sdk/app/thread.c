@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -187,13 +188,37 @@ void thread_note_row(struct janus_thread *t, uint32_t conn)
         region_a2j(&t->session->region)->rows_used.value = t->rows_used;
 }
 
+/* The turns with work follow each other without a gap, so reading the clock once in each adds up without an error. */
+static void begin_turn(struct janus_thread *t)
+{
+    uint64_t now_us = t->driver.now_us(t->driver.context);
+
+    if (t->worked)
+        t->busy_us += now_us - t->now_us;
+    t->worked = false;
+    t->now_us = now_us;
+    t->turns++;
+}
+
+/* A handler may take long: whoever looks meanwhile must see since when. */
+static void note_work(struct janus_thread *t)
+{
+    struct shm_a2j_header *header;
+
+    t->worked = t->busy;
+    if (!t->session)
+        return;
+    header = region_a2j(&t->session->region);
+    atomic_store_explicit((_Atomic uint64_t *)&header->busy_us, t->busy_us, memory_order_relaxed);
+    atomic_store_explicit((_Atomic uint64_t *)&header->busy_since_us, t->busy ? t->now_us : 0, memory_order_relaxed);
+}
+
 uint32_t janus_poll(struct janus_thread *t)
 {
     struct tcp_packet packets[THREAD_BATCH];
     uint32_t n, done;
 
-    t->now_us = t->driver.now_us(t->driver.context);
-    t->turns++;
+    begin_turn(t);
     if (t->session)
         look_after_session(t);
     n = t->driver.receive(t->driver.context, packets, THREAD_BATCH);
@@ -211,6 +236,7 @@ uint32_t janus_poll(struct janus_thread *t)
         tcp_advance(t->stack, t->now_us);
         t->busy = true;
     }
+    note_work(t);
     return n + done;
 }
 
@@ -218,7 +244,7 @@ bool janus_next_event(struct janus_thread *t, struct tcp_event *event)
 {
     if (!tcp_next_event(t->stack, event))
         return false;
-    t->busy = true;
+    t->busy = t->worked = true;
     thread_note_row(t, event->conn);
     return true;
 }
@@ -227,6 +253,7 @@ uint32_t janus_flush(struct janus_thread *t)
 {
     uint32_t sent = tcp_output(t->stack, t->now_us);
 
+    t->worked |= sent > 0;
     t->driver.publish(t->driver.context);
     if (t->session && t->now_us >= t->commit_us)
         commit(t);

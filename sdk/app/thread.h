@@ -26,7 +26,8 @@ struct janus_thread {
     uint32_t rows_used;
     bool
         busy; /* the last turn changed something: the output after it may have made news, look once more before sleeping */
-    uint64_t turns, sleeps, commit_us;
+    bool worked; /* the last turn found, changed or sent something: until the next one begins the thread was busy */
+    uint64_t turns, sleeps, commit_us, busy_us;
 };
 
 /* Fills the parts of config that follow from the options and the number of rows. */

@@ -24,7 +24,7 @@
 
 enum {
     SHM_ABI_MAJOR = 1,
-    SHM_ABI_MINOR = 0,
+    SHM_ABI_MINOR = 1,
     SHM_SLOT_BYTES = 2048,
     SHM_SLOT_HEADROOM = 128, /* free bytes in front of a received packet, and in front of a built one */
     SHM_IO_MAX = 8,          /* I/O threads */
@@ -103,6 +103,9 @@ struct shm_a2j_header {
     _Alignas(SHM_CACHE_LINE) struct shm_a2j_io io[SHM_IO_MAX];
     _Alignas(SHM_CACHE_LINE)
         uint64_t counters[SHM_CACHE_LINE]; /* the thread's own counters, for the stats page; untrusted */
+    /* How long the thread has worked, in microseconds of CLOCK_MONOTONIC: what the balancer evens out; untrusted. */
+    _Alignas(SHM_CACHE_LINE) uint64_t busy_us; /* all turns that found work, up to the one that runs now */
+    uint64_t busy_since_us;                    /* when that one began, if it found work; else 0 */
 };
 static_assert(sizeof(struct shm_a2j_header) <= 4096, "one page");
 

@@ -262,6 +262,16 @@ static void fake_close_session(struct fake *f)
     j2a(f)->closed = 1;
 }
 
+static uint64_t fake_busy_us(const struct fake *f)
+{
+    return a2j(f)->busy_us;
+}
+
+static uint64_t fake_busy_since_us(const struct fake *f)
+{
+    return a2j(f)->busy_since_us;
+}
+
 static uint32_t fake_heartbeat(const struct fake *f)
 {
     return a2j(f)->heartbeat.value;

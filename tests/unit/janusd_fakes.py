@@ -71,6 +71,7 @@ class FakeSession:
         self.calls: list[str] = []
         self.seal_error: GlueError | None = None
         self.connections: list[Row] = []
+        self.busy_us = self.rx_queued = 0
         self._io_count = io_count
         self._fds = [os.open("/dev/null", os.O_RDONLY) for _ in range(4 + io_count)]
 
@@ -90,6 +91,9 @@ class FakeSession:
             app_sleeping=True,
             heartbeat=7,
             rows_used=len(self.connections),
+            busy_us=self.busy_us,
+            busy_since_us=0,
+            rx_queued=self.rx_queued,
         )
 
     def seal(self) -> None:
