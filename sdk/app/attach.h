@@ -9,7 +9,7 @@
 #ifndef APP_ATTACH_H
 #define APP_ATTACH_H
 
-#include "app/janus.h"
+#include "app/thread_api.h"
 #include "app/region.h"
 #include "shm/attach.h"
 

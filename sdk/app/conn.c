@@ -39,8 +39,8 @@ static int connect_error(int code, uint16_t rport, struct janus_error *error)
     }
 }
 
-int janus_connect(struct janus_thread *t, const struct ip_addr *laddr, uint16_t lport, const struct ip_addr *raddr,
-                  uint16_t rport, uint64_t user, uint32_t *conn, struct janus_error *error)
+int thread_connect(struct janus_thread *t, const struct ip_addr *laddr, uint16_t lport, const struct ip_addr *raddr,
+                   uint16_t rport, uint64_t user, uint32_t *conn, struct janus_error *error)
 {
     int rc = tcp_connect(t->stack, laddr, lport, raddr, rport, t->session ? answers_come_here : NULL,
                          t->session ? &t->session->region : NULL, user, t->now_us, conn);
@@ -51,32 +51,32 @@ int janus_connect(struct janus_thread *t, const struct ip_addr *laddr, uint16_t 
     return 0;
 }
 
-uint32_t janus_recv(struct janus_thread *t, uint32_t conn, void *data, uint32_t len)
+uint32_t thread_recv(struct janus_thread *t, uint32_t conn, void *data, uint32_t len)
 {
     return tcp_recv(t->stack, conn, data, len);
 }
 
-uint32_t janus_recv_ready(const struct janus_thread *t, uint32_t conn)
+uint32_t thread_recv_ready(const struct janus_thread *t, uint32_t conn)
 {
     return tcp_recv_ready(t->stack, conn);
 }
 
-uint32_t janus_recv_views(const struct janus_thread *t, uint32_t conn, struct tcp_view *views, uint32_t count)
+uint32_t thread_recv_views(const struct janus_thread *t, uint32_t conn, struct tcp_view *views, uint32_t count)
 {
     return tcp_recv_views(t->stack, conn, views, count);
 }
 
-void janus_recv_consume(struct janus_thread *t, uint32_t conn, uint32_t len)
+void thread_recv_consume(struct janus_thread *t, uint32_t conn, uint32_t len)
 {
     tcp_recv_consume(t->stack, conn, len);
 }
 
-bool janus_recv_eof(const struct janus_thread *t, uint32_t conn)
+bool thread_recv_eof(const struct janus_thread *t, uint32_t conn)
 {
     return tcp_recv_eof(t->stack, conn);
 }
 
-bool janus_fin_received(const struct janus_thread *t, uint32_t conn)
+bool thread_fin_received(const struct janus_thread *t, uint32_t conn)
 {
     enum tcp_state state = tcp_conn_state(t->stack, conn);
 
@@ -84,57 +84,57 @@ bool janus_fin_received(const struct janus_thread *t, uint32_t conn)
            state == TCP_STATE_TIME_WAIT;
 }
 
-int64_t janus_send(struct janus_thread *t, uint32_t conn, const void *data, size_t len)
+int64_t thread_send(struct janus_thread *t, uint32_t conn, const void *data, size_t len)
 {
     return tcp_send(t->stack, conn, data, len);
 }
 
-void janus_shutdown(struct janus_thread *t, uint32_t conn)
+void thread_shutdown(struct janus_thread *t, uint32_t conn)
 {
     tcp_shutdown(t->stack, conn, t->now_us);
 }
 
-void janus_close_conn(struct janus_thread *t, uint32_t conn)
+void thread_close_conn(struct janus_thread *t, uint32_t conn)
 {
     tcp_close(t->stack, conn, t->now_us);
 }
 
-void janus_abort(struct janus_thread *t, uint32_t conn)
+void thread_abort(struct janus_thread *t, uint32_t conn)
 {
     tcp_abort(t->stack, conn, t->now_us);
 }
 
-void janus_set_user(struct janus_thread *t, uint32_t conn, uint64_t user)
+void thread_set_user(struct janus_thread *t, uint32_t conn, uint64_t user)
 {
     tcp_set_user(t->stack, conn, user);
 }
 
-int janus_conn_error(const struct janus_thread *t, uint32_t conn)
+int thread_conn_error(const struct janus_thread *t, uint32_t conn)
 {
     return tcp_error(t->stack, conn);
 }
 
-void janus_flow(const struct janus_thread *t, uint32_t conn, struct flow *flow)
+void thread_flow(const struct janus_thread *t, uint32_t conn, struct flow *flow)
 {
     tcp_flow(t->stack, conn, flow);
 }
 
-void janus_info(const struct janus_thread *t, uint32_t conn, struct tcp_info *info)
+void thread_info(const struct janus_thread *t, uint32_t conn, struct tcp_info *info)
 {
     tcp_get_info(t->stack, conn, info);
 }
 
-void janus_set_nodelay(struct janus_thread *t, uint32_t conn, bool on)
+void thread_set_nodelay(struct janus_thread *t, uint32_t conn, bool on)
 {
     tcp_set_nodelay(t->stack, conn, on);
 }
 
-void janus_set_keepalive(struct janus_thread *t, uint32_t conn, uint32_t idle_ms)
+void thread_set_keepalive(struct janus_thread *t, uint32_t conn, uint32_t idle_ms)
 {
     tcp_set_keepalive(t->stack, conn, idle_ms);
 }
 
-void janus_get_stats(const struct janus_thread *t, struct janus_stats *stats)
+void thread_get_stats(const struct janus_thread *t, struct janus_stats *stats)
 {
     *stats = (struct janus_stats){
         .tcp = *tcp_counters(t->stack), .turns = t->turns, .sleeps = t->sleeps, .busy_us = t->busy_us};
@@ -151,23 +151,23 @@ void janus_get_stats(const struct janus_thread *t, struct janus_stats *stats)
     }
 }
 
-uint16_t janus_tid(const struct janus_thread *t)
+uint16_t thread_tid(const struct janus_thread *t)
 {
     return t->session ? t->session->region.tid : 0;
 }
 
-uint32_t janus_addresses(const struct janus_thread *t, struct ip_addr *addresses, uint32_t count)
+uint32_t thread_addresses(const struct janus_thread *t, struct ip_addr *addresses, uint32_t count)
 {
     memcpy(addresses, t->addresses, sizeof *addresses * (count < t->address_count ? count : t->address_count));
     return t->address_count;
 }
 
-uint32_t janus_rows(const struct janus_thread *t)
+uint32_t thread_rows(const struct janus_thread *t)
 {
     return t->config.conn_max;
 }
 
-bool janus_attached(const struct janus_thread *t, struct janus_error *error)
+bool thread_attached(const struct janus_thread *t, struct janus_error *error)
 {
     if (!t->session || t->session->phase == SESSION_UP)
         return true;

@@ -9,7 +9,7 @@
 #ifndef APP_ENV_LOOP_H
 #define APP_ENV_LOOP_H
 
-#include "app/janus.h"
+#include "app/thread_api.h"
 
 /* cffi:begin */
 struct janus_loop;
@@ -26,7 +26,7 @@ struct janus_loop_options {
 
 /* Null: error says why. */
 struct janus_loop *janus_loop_open(const struct janus_loop_options *options, struct janus_error *error);
-/* Closes both threads; do not call janus_close() on them. */
+/* Closes both threads; do not call thread_close() on them. */
 void janus_loop_close(struct janus_loop *loop);
 /* Thread 0 or 1; the loop keeps it. */
 struct janus_thread *janus_loop_thread(struct janus_loop *loop, uint32_t index);

@@ -7,7 +7,7 @@
 #ifndef APP_REGION_H
 #define APP_REGION_H
 
-#include "app/janus.h"
+#include "app/thread_api.h"
 #include "csb/circle.h"
 #include "shm/attach.h"
 

@@ -2,7 +2,7 @@
  * thread.c: one TCP thread's loop, in named phases, each a pass over the batch.
  *
  *   session ─> receive ─> input ─> completions ─> timers │ events, the user's calls │ output ─> publish ─> sleep
- *   └──────────────── janus_poll() ────────────────────┘                            └─ janus_flush() ─┘  janus_wait()
+ *   └──────────────── thread_poll() ───────────────────┘                            └─ thread_flush() ┘  thread_wait()
  */
 #include "app/thread.h"
 
@@ -97,7 +97,7 @@ static void fill_from_lease(struct janus_thread *t, const struct janus_options *
     env_rings_driver(&t->session->rings, &t->driver);
 }
 
-struct janus_thread *janus_open(const struct janus_options *options, struct janus_error *error)
+struct janus_thread *thread_open(const struct janus_options *options, struct janus_error *error)
 {
     struct janus_thread *t = calloc(1, sizeof *t);
     struct session *s = calloc(1, sizeof *s);
@@ -118,13 +118,13 @@ struct janus_thread *janus_open(const struct janus_options *options, struct janu
     t->session = s;
     fill_from_lease(t, options);
     if (thread_make_stack(t, region_rows(&s->region), t->driver.now_us(t->driver.context), error) < 0) {
-        janus_close(t);
+        thread_close(t);
         return NULL;
     }
     return t;
 }
 
-void janus_close(struct janus_thread *t)
+void thread_close(struct janus_thread *t)
 {
     if (!t)
         return;
@@ -136,7 +136,7 @@ void janus_close(struct janus_thread *t)
     free(t);
 }
 
-/* --- phases of janus_poll() --- */
+/* --- phases of thread_poll() --- */
 
 /* janusd is back: rows and slots move into the new region, then everything in flight goes out again. */
 static void move_in(struct janus_thread *t)
@@ -213,7 +213,7 @@ static void note_work(struct janus_thread *t)
     atomic_store_explicit((_Atomic uint64_t *)&header->busy_since_us, t->busy ? t->now_us : 0, memory_order_relaxed);
 }
 
-uint32_t janus_poll(struct janus_thread *t)
+uint32_t thread_poll(struct janus_thread *t)
 {
     struct tcp_packet packets[THREAD_BATCH];
     uint32_t n, done;
@@ -240,7 +240,7 @@ uint32_t janus_poll(struct janus_thread *t)
     return n + done;
 }
 
-bool janus_next_event(struct janus_thread *t, struct tcp_event *event)
+bool thread_next_event(struct janus_thread *t, struct tcp_event *event)
 {
     if (!tcp_next_event(t->stack, event))
         return false;
@@ -249,7 +249,7 @@ bool janus_next_event(struct janus_thread *t, struct tcp_event *event)
     return true;
 }
 
-uint32_t janus_flush(struct janus_thread *t)
+uint32_t thread_flush(struct janus_thread *t)
 {
     uint32_t sent = tcp_output(t->stack, t->now_us);
 
@@ -262,17 +262,17 @@ uint32_t janus_flush(struct janus_thread *t)
 
 /* --- sleeping --- */
 
-int janus_fd(const struct janus_thread *t)
+int thread_fd(const struct janus_thread *t)
 {
     return t->session ? t->session->poll_fd : -1;
 }
 
-bool janus_pending(const struct janus_thread *t)
+bool thread_pending(const struct janus_thread *t)
 {
     return t->driver.pending(t->driver.context);
 }
 
-bool janus_arm(struct janus_thread *t)
+bool thread_arm(struct janus_thread *t)
 {
     if (t->busy)
         return false;
@@ -283,7 +283,7 @@ bool janus_arm(struct janus_thread *t)
     return false;
 }
 
-void janus_disarm(struct janus_thread *t)
+void thread_disarm(struct janus_thread *t)
 {
     uint64_t rung[16];
 
@@ -295,7 +295,7 @@ void janus_disarm(struct janus_thread *t)
     }
 }
 
-uint64_t janus_next_deadline(const struct janus_thread *t)
+uint64_t thread_next_deadline(const struct janus_thread *t)
 {
     uint64_t deadline_us = tcp_next_deadline(t->stack);
     uint64_t outer_us = UINT64_MAX;
@@ -307,29 +307,29 @@ uint64_t janus_next_deadline(const struct janus_thread *t)
     return outer_us < deadline_us ? outer_us : deadline_us;
 }
 
-void janus_wait(struct janus_thread *t, uint64_t timeout_us)
+void thread_wait(struct janus_thread *t, uint64_t timeout_us)
 {
     uint64_t now_us = t->driver.now_us(t->driver.context);
-    uint64_t deadline_us = janus_next_deadline(t);
-    struct pollfd p = {janus_fd(t), POLLIN, 0};
+    uint64_t deadline_us = thread_next_deadline(t);
+    struct pollfd p = {thread_fd(t), POLLIN, 0};
     struct timespec ts;
 
-    if (deadline_us <= now_us || timeout_us == 0 || !janus_arm(t))
+    if (deadline_us <= now_us || timeout_us == 0 || !thread_arm(t))
         return;
     if (deadline_us - now_us < timeout_us)
         timeout_us = deadline_us - now_us;
     ts = (struct timespec){(time_t)(timeout_us / 1000000), (long)(timeout_us % 1000000) * 1000};
     t->sleeps++;
     (void)ppoll(&p, 1, timeout_us == UINT64_MAX ? NULL : &ts, NULL); /* a negative descriptor only sleeps */
-    janus_disarm(t);
+    thread_disarm(t);
 }
 
-uint64_t janus_now_us(const struct janus_thread *t)
+uint64_t thread_now_us(const struct janus_thread *t)
 {
     return t->now_us;
 }
 
-uint64_t janus_clock_us(const struct janus_thread *t)
+uint64_t thread_clock_us(const struct janus_thread *t)
 {
     return t->driver.now_us(t->driver.context);
 }
@@ -338,8 +338,8 @@ uint64_t janus_clock_us(const struct janus_thread *t)
 
 static const struct ip_addr any_address;
 
-int janus_listen(struct janus_thread *t, const struct ip_addr *addr, uint16_t port, uint64_t user,
-                 struct janus_error *error)
+int thread_listen(struct janus_thread *t, const struct ip_addr *addr, uint16_t port, uint64_t user,
+                  struct janus_error *error)
 {
     int rc;
 
@@ -357,7 +357,7 @@ int janus_listen(struct janus_thread *t, const struct ip_addr *addr, uint16_t po
     return rc;
 }
 
-int janus_unlisten(struct janus_thread *t, const struct ip_addr *addr, uint16_t port, struct janus_error *error)
+int thread_unlisten(struct janus_thread *t, const struct ip_addr *addr, uint16_t port, struct janus_error *error)
 {
     addr = addr ? addr : &any_address;
     if (tcp_unlisten(t->stack, addr, port) < 0)
@@ -365,7 +365,7 @@ int janus_unlisten(struct janus_thread *t, const struct ip_addr *addr, uint16_t 
     return t->session ? session_unlisten(t->session, addr, port, error) : 0;
 }
 
-int janus_online(struct janus_thread *t, struct janus_error *error)
+int thread_online(struct janus_thread *t, struct janus_error *error)
 {
     return t->session ? session_online(t->session, error) : 0;
 }

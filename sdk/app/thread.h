@@ -5,7 +5,7 @@
 #define APP_THREAD_H
 
 #include "app/driver.h"
-#include "app/janus.h"
+#include "app/thread_api.h"
 #include "app/session.h"
 
 enum { THREAD_BATCH = 64 };

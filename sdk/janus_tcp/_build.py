@@ -28,16 +28,16 @@ def struct(header: str, name: str) -> str:
 ffi = FFI()
 ffi.cdef(
     "struct ip_addr { uint8_t b[16]; };\n"
-    + marked("app/janus.h")
+    + marked("app/thread_api.h")
     + marked("app/env_loop.h")
     + struct("tcp/counters.h", "tcp_counters")
     + struct("tcp/tcp.h", "tcp_usage")
-    + struct("app/janus.h", "janus_stats")
+    + struct("app/thread_api.h", "janus_stats")
     + """
-    void janus_get_stats(const struct janus_thread *t, struct janus_stats *stats);
-    uint16_t janus_tid(const struct janus_thread *t);
-    uint32_t janus_addresses(const struct janus_thread *t, struct ip_addr *addresses, uint32_t count);
-    bool janus_attached(const struct janus_thread *t, struct janus_error *error);
+    void thread_get_stats(const struct janus_thread *t, struct janus_stats *stats);
+    uint16_t thread_tid(const struct janus_thread *t);
+    uint32_t thread_addresses(const struct janus_thread *t, struct ip_addr *addresses, uint32_t count);
+    bool thread_attached(const struct janus_thread *t, struct janus_error *error);
     const char *tcp_drop_name(int drop);
     int face_install(void);
     int face_end_with_parent(void);
@@ -50,7 +50,12 @@ ffi.set_source(
     sources=[f"sdk/janus_tcp/{name}.c" for name in SOURCES],
     include_dirs=["sdk", "."],
     extra_objects=["build/release/libjanus.a"],
-    depends=["build/release/libjanus.a", "sdk/janus_tcp/face.h", "sdk/app/janus.h", "sdk/app/env_loop.h"],
+    depends=[
+        "build/release/libjanus.a",
+        "sdk/janus_tcp/face.h",
+        "sdk/app/thread_api.h",
+        "sdk/app/env_loop.h",
+    ],
     py_limited_api=False,
     define_macros=[("_CFFI_NO_LIMITED_API", "1"), ("_GNU_SOURCE", "1")],
     extra_compile_args=[

@@ -16,7 +16,7 @@ struct connection *connection_new(struct loop *loop, uint32_t conn)
     struct connection *c = PyObject_New(struct connection, &connection_type);
 
     if (!c) {
-        janus_abort(loop->thread, conn);
+        thread_abort(loop->thread, conn);
         return NULL;
     }
     memset((char *)c + sizeof(PyObject), 0, sizeof *c - sizeof(PyObject));
@@ -24,7 +24,7 @@ struct connection *connection_new(struct loop *loop, uint32_t conn)
     c->conn = conn;
     c->task.of_connection = 1;
     loop->rows[conn] = c;
-    janus_set_user(loop->thread, conn, (uint64_t)(uintptr_t)c);
+    thread_set_user(loop->thread, conn, (uint64_t)(uintptr_t)c);
     return c;
 }
 
@@ -38,9 +38,9 @@ void connection_close(struct connection *c, bool abort)
     timers_remove(&loop->timers, &c->deadline_index);
     loop->rows[c->conn] = NULL;
     if (abort)
-        janus_abort(loop->thread, c->conn);
+        thread_abort(loop->thread, c->conn);
     else
-        janus_close_conn(loop->thread, c->conn);
+        thread_close_conn(loop->thread, c->conn);
     if (c->task.coro && PySet_Add(loop->tasks, (PyObject *)c) < 0) /* its handler goes on without its row */
         PyErr_Clear();
     task_wake(loop, &c->reader);
@@ -75,7 +75,7 @@ static void connection_dealloc(PyObject *self)
 
 bool connection_failed(struct connection *c)
 {
-    int code = janus_conn_error(c->loop->thread, c->conn);
+    int code = thread_conn_error(c->loop->thread, c->conn);
 
     if (code == 0)
         return false;
@@ -117,7 +117,7 @@ static PySendResult take_data(struct connection *c, uint32_t ready, PyObject **r
     *result = PyBytes_FromStringAndSize(NULL, len);
     if (!*result)
         return PYGEN_ERROR;
-    janus_recv(c->loop->thread, c->conn, PyBytes_AS_STRING(*result), len);
+    thread_recv(c->loop->thread, c->conn, PyBytes_AS_STRING(*result), len);
     return PYGEN_RETURN;
 }
 
@@ -138,12 +138,12 @@ static PySendResult connection_send(PyObject *self, PyObject *value, PyObject **
         *result = Py_NewRef(self);
         return PYGEN_RETURN;
     }
-    ready = janus_recv_ready(c->loop->thread, c->conn);
+    ready = thread_recv_ready(c->loop->thread, c->conn);
     if (ready > 0)
         return take_data(c, ready, result);
     if (connection_failed(c))
         return PYGEN_ERROR;
-    if (!janus_recv_eof(c->loop->thread, c->conn))
+    if (!thread_recv_eof(c->loop->thread, c->conn))
         return block(c, &c->reader, result);
     if (c->op == OP_NEXT) {
         PyErr_SetNone(PyExc_StopAsyncIteration);
@@ -297,7 +297,7 @@ static PyObject *connection_shutdown(PyObject *self, PyObject *unused)
         return face_raise_os(EPIPE, "the connection was closed on this side");
     if (!loop_is_here(c->loop))
         return NULL;
-    janus_shutdown(c->loop->thread, c->conn);
+    thread_shutdown(c->loop->thread, c->conn);
     Py_RETURN_NONE;
 }
 

@@ -15,7 +15,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "app/janus.h"
+#include "app/thread_api.h"
 
 struct loop;
 

@@ -1,8 +1,8 @@
 /*
  * loop.c: Loop, one TCP thread under Python, and the batch: one call runs poll, TCP, every ready coroutine and the output.
  *
- *   loop_run():  janus_poll ─> events ─┐ GIL: events ─> timers ─> ready tasks ┌─> janus_flush ─> spin, sleep
- *                                      └──────────────────────────────────────┘
+ *   loop_run():  thread_poll ─> events ─┐ GIL: events ─> timers ─> ready tasks ┌─> thread_flush ─> spin, sleep
+ *                                      └───────────────────────────────────────┘
  *
  * loop_run() is called without the GIL and takes it once per batch, only when there is something for Python.
  */
@@ -76,7 +76,7 @@ static void accept_connection(struct loop *loop, const struct tcp_event *event)
     PyObject *coro;
 
     if (!listener->handler) {
-        janus_abort(loop->thread, event->conn);
+        thread_abort(loop->thread, event->conn);
         return;
     }
     c = connection_new(loop, event->conn);
@@ -173,7 +173,7 @@ static void run_python(struct loop *loop, uint32_t n)
 
     running_loop = loop;
     run_events(loop, n);
-    run_timers(loop, janus_now_us(loop->thread));
+    run_timers(loop, thread_now_us(loop->thread));
     run_ready(loop);
     if (PyList_GET_SIZE(loop->orphans) > 0)
         loop_close_orphans(loop);
@@ -186,7 +186,7 @@ static uint32_t gather(struct loop *loop)
 {
     uint32_t n = 0;
 
-    while (n < LOOP_EVENTS && janus_next_event(loop->thread, &loop->events[n]))
+    while (n < LOOP_EVENTS && thread_next_event(loop->thread, &loop->events[n]))
         n++;
     return n;
 }
@@ -194,38 +194,38 @@ static uint32_t gather(struct loop *loop)
 /* Returns how much there was to do. */
 static uint32_t turn(struct loop *loop)
 {
-    uint32_t work = janus_poll(loop->thread);
+    uint32_t work = thread_poll(loop->thread);
     uint32_t n = gather(loop);
 
-    if (n > 0 || loop->ready_count > 0 || timers_next_us(&loop->timers) <= janus_now_us(loop->thread)) {
+    if (n > 0 || loop->ready_count > 0 || timers_next_us(&loop->timers) <= thread_now_us(loop->thread)) {
         PyGILState_STATE gil = PyGILState_Ensure();
 
         run_python(loop, n);
         PyGILState_Release(gil);
         work += n + 1;
     }
-    janus_flush(loop->thread);
+    thread_flush(loop->thread);
     return work;
 }
 
 /* A short spin, since the next packet is often near; then sleep. */
 static void idle(struct loop *loop, uint64_t timeout_us)
 {
-    uint64_t now_us = janus_clock_us(loop->thread);
+    uint64_t now_us = thread_clock_us(loop->thread);
     uint64_t spin_until_us = now_us + loop->spin_us;
     uint64_t timer_us = timers_next_us(&loop->timers);
 
     if (timer_us <= now_us || loop->ready_count > 0)
         return;
-    for (; janus_fd(loop->thread) >= 0 && now_us < spin_until_us; now_us = janus_clock_us(loop->thread)) {
-        if (janus_pending(loop->thread))
+    for (; thread_fd(loop->thread) >= 0 && now_us < spin_until_us; now_us = thread_clock_us(loop->thread)) {
+        if (thread_pending(loop->thread))
             return;
         for (int i = 0; i < 32; i++)
             __builtin_ia32_pause();
     }
     if (timer_us <= now_us)
         return;
-    janus_wait(loop->thread, timer_us - now_us < timeout_us ? timer_us - now_us : timeout_us);
+    thread_wait(loop->thread, timer_us - now_us < timeout_us ? timer_us - now_us : timeout_us);
 }
 
 int loop_run(uintptr_t handle, int64_t timeout_us)

@@ -24,7 +24,7 @@ static PyObject *loop_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     loop->owns_thread = owns;
     loop->spin_us = spin_us;
     loop->fork_count = face_fork_count();
-    loop->row_count = janus_rows(loop->thread);
+    loop->row_count = thread_rows(loop->thread);
     loop->rows = PyMem_RawCalloc(loop->row_count, sizeof *loop->rows);
     loop->tasks = PySet_New(NULL);
     loop->orphans = PyList_New(0);
@@ -74,9 +74,9 @@ static void close_loop(struct loop *loop)
     for (uint32_t i = 0; i < TCP_LISTENERS_MAX; i++)
         Py_CLEAR(loop->listeners[i].handler);
     if (loop->fork_count == face_fork_count()) {
-        janus_flush(loop->thread);
+        thread_flush(loop->thread);
         if (loop->owns_thread)
-            janus_close(loop->thread);
+            thread_close(loop->thread);
     }
     loop->thread = NULL;
     timers_free(&loop->timers);
@@ -141,7 +141,7 @@ static PyObject *loop_listen(PyObject *self, PyObject *args)
     listener = find_listener(loop, NULL, 0);
     if (!listener)
         return face_raise_os(ENOSPC, "too many listeners");
-    if (janus_listen(loop->thread, &addr, port, (uint64_t)(listener - loop->listeners) << 1 | 1, &error) < 0)
+    if (thread_listen(loop->thread, &addr, port, (uint64_t)(listener - loop->listeners) << 1 | 1, &error) < 0)
         return face_raise(&error);
     *listener = (struct listener){Py_NewRef(handler), addr, port};
     Py_RETURN_NONE;
@@ -162,7 +162,7 @@ static PyObject *loop_unlisten(PyObject *self, PyObject *args)
     listener = find_listener(loop, &addr, port);
     if (listener)
         Py_CLEAR(listener->handler);
-    if (janus_unlisten(loop->thread, &addr, port, &error) < 0)
+    if (thread_unlisten(loop->thread, &addr, port, &error) < 0)
         return face_raise(&error);
     Py_RETURN_NONE;
 }
@@ -174,7 +174,7 @@ static PyObject *loop_online(PyObject *self, PyObject *unused)
     (void)unused;
     if (!loop_is_here((struct loop *)self))
         return NULL;
-    if (janus_online(((struct loop *)self)->thread, &error) < 0)
+    if (thread_online(((struct loop *)self)->thread, &error) < 0)
         return face_raise(&error);
     Py_RETURN_NONE;
 }
@@ -192,7 +192,7 @@ static PyObject *loop_connect(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "OHOH:connect", &local, &lport, &remote, &rport) || !parse_address(local, &laddr) ||
         !parse_address(remote, &raddr) || !loop_is_here(loop))
         return NULL;
-    if (janus_connect(loop->thread, local == Py_None ? NULL : &laddr, lport, &raddr, rport, 0, &conn, &error) < 0)
+    if (thread_connect(loop->thread, local == Py_None ? NULL : &laddr, lport, &raddr, rport, 0, &conn, &error) < 0)
         return face_raise(&error);
     c = connection_new(loop, conn);
     if (c)
@@ -262,7 +262,7 @@ static PyObject *loop_next_deadline(PyObject *self, PyObject *unused)
         return NULL;
     if (loop->ready_count > 0)
         return PyLong_FromLong(0);
-    stack_us = janus_next_deadline(loop->thread);
+    stack_us = thread_next_deadline(loop->thread);
     return PyLong_FromUnsignedLongLong(stack_us < timer_us ? stack_us : timer_us);
 }
 
@@ -282,9 +282,9 @@ static PyObject *loop_number(PyObject *self, void *which)
     case 4:
         return PyLong_FromUnsignedLongLong(loop->failed);
     case 5:
-        return PyBool_FromLong(loop->thread && janus_attached(loop->thread, NULL));
+        return PyBool_FromLong(loop->thread && thread_attached(loop->thread, NULL));
     case 6:
-        return PyLong_FromUnsignedLongLong(loop->thread ? janus_clock_us(loop->thread) : 0);
+        return PyLong_FromUnsignedLongLong(loop->thread ? thread_clock_us(loop->thread) : 0);
     default:
         return PyLong_FromVoidPtr(loop->thread);
     }

@@ -13,7 +13,7 @@ PyObject *options_set_nodelay(PyObject *self, PyObject *on)
 
     if (truth < 0 || connection_usable(c, true) < 0)
         return NULL;
-    janus_set_nodelay(c->loop->thread, c->conn, truth);
+    thread_set_nodelay(c->loop->thread, c->conn, truth);
     Py_RETURN_NONE;
 }
 
@@ -26,7 +26,7 @@ PyObject *options_set_keepalive(PyObject *self, PyObject *seconds)
         return NULL;
     if (!(s >= 0 && s <= 4e6))
         return PyErr_Format(PyExc_ValueError, "set_keepalive() takes 0 to 4000000 seconds, or None");
-    janus_set_keepalive(c->loop->thread, c->conn, (uint32_t)(s * 1000));
+    thread_set_keepalive(c->loop->thread, c->conn, (uint32_t)(s * 1000));
     Py_RETURN_NONE;
 }
 
@@ -40,7 +40,7 @@ PyObject *options_info(PyObject *self, PyObject *unused)
         return face_raise_os(ENOTCONN, "the connection was closed on this side");
     if (!loop_is_here(c->loop))
         return NULL;
-    janus_info(c->loop->thread, c->conn, &i);
+    thread_info(c->loop->thread, c->conn, &i);
     return Py_BuildValue("{sIsIsIsIsIsIsIsIsIsOsOsO}", "state", i.state, "srtt_us", i.srtt_us, "rttvar_us", i.rttvar_us,
                          "rto_us", i.rto_us, "cwnd_bytes", i.cwnd_bytes, "smss", i.smss, "flight_bytes", i.flight_bytes,
                          "unsent_bytes", i.unsent_bytes, "unread_bytes", i.unread_bytes, "sack",
@@ -67,6 +67,6 @@ PyObject *options_name(PyObject *self, void *which)
 
     if (c->flags & CONNECTION_CLOSED)
         return face_raise_os(ENOTCONN, "the connection was closed on this side");
-    janus_flow(c->loop->thread, c->conn, &flow);
+    thread_flow(c->loop->thread, c->conn, &flow);
     return which ? endpoint(&flow.laddr, flow.lport) : endpoint(&flow.raddr, flow.rport);
 }

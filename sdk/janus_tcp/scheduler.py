@@ -55,7 +55,7 @@ def open_loop(
         },
     )
     error = ffi.new("struct janus_error *")
-    thread = lib.janus_open(options, error)
+    thread = lib.thread_open(options, error)
     if thread == ffi.NULL:
         raise_error(error)
     return Loop(int(ffi.cast("uintptr_t", thread)))
@@ -95,7 +95,7 @@ def result_of(task: Task[Any]) -> Any:
 def stats(loop: Loop) -> dict[str, Any]:
     """What the thread counts: ``tcp`` (with ``dropped`` by reason), ``usage``, and its own numbers."""
     filled = ffi.new("struct janus_stats *")
-    lib.janus_get_stats(ffi.cast("struct janus_thread *", loop.thread), filled)
+    lib.thread_get_stats(ffi.cast("struct janus_thread *", loop.thread), filled)
     found = _as_dict(filled[0])
     dropped = found["tcp"]["dropped"]
     found["tcp"]["dropped"] = {
@@ -119,7 +119,7 @@ def _as_dict(value: Any) -> dict[str, Any]:
 def local_addresses(loop: Loop) -> list[str]:
     """The addresses of the lease."""
     found = ffi.new("struct ip_addr[16]")
-    count = lib.janus_addresses(ffi.cast("struct janus_thread *", loop.thread), found, 16)
+    count = lib.thread_addresses(ffi.cast("struct janus_thread *", loop.thread), found, 16)
     return [unpack(bytes(ffi.buffer(found[i]))) for i in range(min(count, 16))]
 
 
@@ -142,7 +142,7 @@ class Watch:
             self._attached, self._said = False, ""
             logger.warning("janusd is away; connections go on, attaching again")
         error = ffi.new("struct janus_error *")
-        lib.janus_attached(ffi.cast("struct janus_thread *", self._loop.thread), error)
+        lib.thread_attached(ffi.cast("struct janus_thread *", self._loop.thread), error)
         text = ffi.string(error.text).decode(errors="replace")
         if text and text != self._said:
             self._said = text

@@ -26,7 +26,7 @@ bool sleep_when(struct loop *loop, double seconds, uint64_t *when_us)
         return false;
     }
     *when_us =
-        janus_clock_us(loop->thread) + (seconds > 1e9 ? UINT64_C(1000000000000000) : (uint64_t)ceil(seconds * 1e6));
+        thread_clock_us(loop->thread) + (seconds > 1e9 ? UINT64_C(1000000000000000) : (uint64_t)ceil(seconds * 1e6));
     return true;
 }
 

@@ -54,7 +54,7 @@ PyTypeObject done_type = {
 /* Sends what there is room for.  Bytes taken, or -1 with the error set. */
 static Py_ssize_t push(struct connection *c, const char *data, Py_ssize_t len)
 {
-    int64_t n = janus_send(c->loop->thread, c->conn, data, (size_t)len);
+    int64_t n = thread_send(c->loop->thread, c->conn, data, (size_t)len);
 
     if (n < 0)
         face_raise_os((int)-n, n == -EPIPE ? "the connection was shut down on this side" : strerror((int)-n));
@@ -212,8 +212,8 @@ static int step_exactly(struct reading *r, PyObject **result)
     if (r->progress < r->need) {
         Py_ssize_t rest = r->need - r->progress;
 
-        r->progress += janus_recv(c->loop->thread, c->conn, PyBytes_AS_STRING(r->data) + r->progress,
-                                  rest < INT32_MAX ? (uint32_t)rest : INT32_MAX);
+        r->progress += thread_recv(c->loop->thread, c->conn, PyBytes_AS_STRING(r->data) + r->progress,
+                                   rest < INT32_MAX ? (uint32_t)rest : INT32_MAX);
     }
     if (r->progress == r->need) {
         *result = Py_NewRef(r->data);
@@ -221,7 +221,7 @@ static int step_exactly(struct reading *r, PyObject **result)
     }
     if (connection_failed(c))
         return -1;
-    if (!janus_recv_eof(c->loop->thread, c->conn))
+    if (!thread_recv_eof(c->loop->thread, c->conn))
         return 0;
     raise_incomplete(PyBytes_FromStringAndSize(PyBytes_AS_STRING(r->data), r->progress), r->need);
     return -1;
@@ -270,7 +270,7 @@ static PyObject *take(struct connection *c, uint32_t len)
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, len);
 
     if (bytes)
-        janus_recv(c->loop->thread, c->conn, PyBytes_AS_STRING(bytes), len);
+        thread_recv(c->loop->thread, c->conn, PyBytes_AS_STRING(bytes), len);
     return bytes;
 }
 
@@ -279,8 +279,8 @@ static int step_until(struct reading *r, PyObject **result)
     struct connection *c = r->connection;
     struct tcp_view *views = c->loop->views;
     Py_ssize_t len = PyBytes_GET_SIZE(r->data);
-    uint32_t count = janus_recv_views(c->loop->thread, c->conn, views, LOOP_VIEWS);
-    uint32_t ready = janus_recv_ready(c->loop->thread, c->conn);
+    uint32_t count = thread_recv_views(c->loop->thread, c->conn, views, LOOP_VIEWS);
+    uint32_t ready = thread_recv_ready(c->loop->thread, c->conn);
     Py_ssize_t at = find(views, count, r->progress, PyBytes_AS_STRING(r->data), len);
 
     if (at >= 0 && at + len <= r->need) {
@@ -294,7 +294,7 @@ static int step_until(struct reading *r, PyObject **result)
     r->progress = ready >= len ? ready - (len - 1) : 0;
     if (connection_failed(c))
         return -1;
-    if (!janus_fin_received(c->loop->thread, c->conn))
+    if (!thread_fin_received(c->loop->thread, c->conn))
         return 0;
     raise_incomplete(take(c, ready), r->need);
     return -1;

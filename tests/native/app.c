@@ -2,7 +2,7 @@
  * app.c: the SDK's C API, and janusd's side of the shared memory in the same process: rings, slots and one wire between
  * two sessions.  Python speaks the attach protocol.
  */
-#include "app/janus.h"
+#include "app/thread_api.h"
 #include "csb/circle.h"
 #include "csb/hash.h"
 #include "shm/attach.h"
@@ -293,17 +293,17 @@ static void app_echo(struct janus_thread *t)
     struct tcp_event event;
     struct tcp_view view;
 
-    janus_poll(t);
-    while (janus_next_event(t, &event)) {
-        while (janus_recv_views(t, event.conn, &view, 1) == 1) {
-            int64_t n = janus_send(t, event.conn, view.data, view.len);
+    thread_poll(t);
+    while (thread_next_event(t, &event)) {
+        while (thread_recv_views(t, event.conn, &view, 1) == 1) {
+            int64_t n = thread_send(t, event.conn, view.data, view.len);
 
             if (n <= 0)
                 break;
-            janus_recv_consume(t, event.conn, (uint32_t)n);
+            thread_recv_consume(t, event.conn, (uint32_t)n);
         }
-        if (janus_conn_error(t, event.conn) != 0 || janus_recv_eof(t, event.conn))
-            janus_close_conn(t, event.conn);
+        if (thread_conn_error(t, event.conn) != 0 || thread_recv_eof(t, event.conn))
+            thread_close_conn(t, event.conn);
     }
-    janus_flush(t);
+    thread_flush(t);
 }

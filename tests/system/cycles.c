@@ -6,7 +6,7 @@
  * Every third goes without a word, as a process that has been killed. Prints {"cycles": N, "fds": F, "maps": M}: how many descriptors
  * and mappings this process has more than after its first cycle.
  */
-#include "app/janus.h"
+#include "app/thread_api.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -48,19 +48,19 @@ static struct janus_thread *come(char **argv)
 {
     struct janus_options options = {.app = argv[2], .socket_path = argv[1], .rx_slots = 256, .tx_slots = 256};
     struct janus_error error = {0};
-    struct janus_thread *t = janus_open(&options, &error);
+    struct janus_thread *t = thread_open(&options, &error);
 
     require(t != NULL, &error);
-    require(janus_listen(t, NULL, (uint16_t)atoi(argv[3]), 0, &error) == 0, &error);
-    require(janus_online(t, &error) == 0, &error);
+    require(thread_listen(t, NULL, (uint16_t)atoi(argv[3]), 0, &error) == 0, &error);
+    require(thread_online(t, &error) == 0, &error);
     for (int turn = 0; turn < 10; turn++) {
         struct tcp_event event;
 
-        janus_poll(t);
-        while (janus_next_event(t, &event))
+        thread_poll(t);
+        while (thread_next_event(t, &event))
             continue;
-        janus_flush(t);
-        janus_wait(t, 100);
+        thread_flush(t);
+        thread_wait(t, 100);
     }
     return t;
 }
@@ -89,7 +89,7 @@ int main(int argc, char **argv)
         if (i % 3 == 2)
             vanish(argv);
         else
-            janus_close(come(argv));
+            thread_close(come(argv));
         if (i == 0) {
             fds = count_fds();
             maps = count_maps();

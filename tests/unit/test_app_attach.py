@@ -159,7 +159,7 @@ def attach(path: Path, app: bytes = b"test") -> Any:
     error = ffi.new("struct janus_error *")
     strings = ffi.new("char[]", app), ffi.new("char[]", str(path).encode())
     options = ffi.new("struct janus_options *", {"app": strings[0], "socket_path": strings[1], "msl_ms": 10})
-    thread = lib.janus_open(options, error)
+    thread = lib.thread_open(options, error)
     if thread == ffi.NULL:
         raise Refused(error)
     return thread
@@ -172,13 +172,13 @@ def check(rc: int, error: Any) -> None:
 
 def listen(thread: Any, port: int = PORT) -> None:
     error = ffi.new("struct janus_error *")
-    check(lib.janus_listen(thread, ffi.NULL, port, 0, error), error)
-    check(lib.janus_online(thread, error), error)
+    check(lib.thread_listen(thread, ffi.NULL, port, 0, error), error)
+    check(lib.thread_online(thread, error), error)
 
 
 def stats(thread: Any) -> Any:
     filled = ffi.new("struct janus_stats *")
-    lib.janus_get_stats(thread, filled)
+    lib.thread_get_stats(thread, filled)
     return filled
 
 
@@ -192,9 +192,9 @@ class Transfer:
         error = ffi.new("struct janus_error *")
         conn = ffi.new("uint32_t *")
         server_addr = ffi.new("struct ip_addr *", [mapped_ipv4("10.0.0.1")])
-        check(lib.janus_online(self.client, error), error)
+        check(lib.thread_online(self.client, error), error)
         args = ffi.NULL, 0, server_addr, PORT, 0, conn, error
-        check(lib.janus_connect(self.client, *args), error)
+        check(lib.thread_connect(self.client, *args), error)
         self.conn = conn[0]
         self.sent = 0
         self.received = bytearray()
@@ -204,16 +204,16 @@ class Transfer:
 
     def turn(self) -> None:
         lib.app_echo(self.server)
-        lib.janus_poll(self.client)
+        lib.thread_poll(self.client)
         event = ffi.new("struct tcp_event *")
-        while lib.janus_next_event(self.client, event):
-            self.error = self.error or lib.janus_conn_error(self.client, self.conn)
-        while n := lib.janus_recv(self.client, self.conn, self.buffer, 65536):
+        while lib.thread_next_event(self.client, event):
+            self.error = self.error or lib.thread_conn_error(self.client, self.conn)
+        while n := lib.thread_recv(self.client, self.conn, self.buffer, 65536):
             self.received += ffi.buffer(self.buffer, n)[:]
         if self.sent < len(self.data):
             chunk = self.data[self.sent : self.sent + 65536]
-            self.sent += max(lib.janus_send(self.client, self.conn, chunk, len(chunk)), 0)
-        lib.janus_flush(self.client)
+            self.sent += max(lib.thread_send(self.client, self.conn, chunk, len(chunk)), 0)
+        lib.thread_flush(self.client)
         if self.fakes:
             server, client = self.fakes
             lib.fake_pump(client, server)
@@ -234,8 +234,8 @@ class Transfer:
         return not any(u.conns or u.time_wait or u.rx_slots_held or u.tx_slots_held for u in used)
 
     def close(self) -> None:
-        lib.janus_close(self.client)
-        lib.janus_close(self.server)
+        lib.thread_close(self.client)
+        lib.thread_close(self.server)
 
 
 def pattern(n: int) -> bytes:
@@ -248,17 +248,17 @@ def test_attach_says_who_we_are(plain_janusd: FakeJanusd) -> None:
     assert ffi.string(hello.app) == b"web-1"
     assert (hello.abi_major, hello.resume, hello.rows) == (lib.SHM_ABI_MAJOR, 0, 0)
     assert 64 <= hello.row.stride <= 1024
-    assert lib.janus_tid(thread) == 0
-    assert lib.janus_attached(thread, ffi.NULL)
+    assert lib.thread_tid(thread) == 0
+    assert lib.thread_attached(thread, ffi.NULL)
     assert stats(thread).attached == 1
-    lib.janus_close(thread)
+    lib.thread_close(thread)
 
 
 def test_a_transfer_both_ways_and_every_slot_comes_back(janusd: FakeJanusd) -> None:
     transfer = Transfer(janusd, pattern(500_000))
     transfer.run(transfer.is_complete)
     assert transfer.received == transfer.data
-    lib.janus_close_conn(transfer.client, transfer.conn)
+    lib.thread_close_conn(transfer.client, transfer.conn)
     transfer.run(transfer.is_empty)
     for _ in range(3):
         transfer.turn()
@@ -283,17 +283,19 @@ def test_janusd_dies_and_comes_back_and_connections_go_on(janusd: FakeJanusd, wh
     if when == "unread data":
         for _ in range(50):  # the client reads no more: data waits in its slots
             lib.app_echo(transfer.server)
-            lib.janus_poll(transfer.client)
-            lib.janus_flush(transfer.client)
+            lib.thread_poll(transfer.client)
+            lib.thread_flush(transfer.client)
             lib.fake_pump(janusd.sessions[1], janusd.sessions[0])
             lib.fake_pump(janusd.sessions[0], janusd.sessions[1])
         assert stats(transfer.client).usage.rx_slots_held > 0
     janusd.stop()
     transfer.fakes = None
-    transfer.run(lambda: not any(lib.janus_attached(t, ffi.NULL) for t in (transfer.server, transfer.client)))
+    transfer.run(
+        lambda: not any(lib.thread_attached(t, ffi.NULL) for t in (transfer.server, transfer.client))
+    )
     janusd.requests.clear()
     janusd.start()
-    transfer.run(lambda: all(lib.janus_attached(t, ffi.NULL) for t in (transfer.server, transfer.client)))
+    transfer.run(lambda: all(lib.thread_attached(t, ffi.NULL) for t in (transfer.server, transfer.client)))
     assert [h.resume for h in janusd.hellos] == [0, 0, 1, 1]
     by_tid = {h.token[0]: s for h, s in zip(janusd.hellos[2:], janusd.sessions[2:], strict=True)}
     transfer.fakes = by_tid[0], by_tid[1]
@@ -301,7 +303,7 @@ def test_janusd_dies_and_comes_back_and_connections_go_on(janusd: FakeJanusd, wh
     transfer.run(transfer.is_complete)
     assert transfer.received == transfer.data
     assert sorted(janusd.requests) == [(LISTEN, PORT), (ONLINE, 0), (ONLINE, 0)]
-    lib.janus_close_conn(transfer.client, transfer.conn)
+    lib.thread_close_conn(transfer.client, transfer.conn)
     transfer.run(transfer.is_empty)
     for _ in range(3):
         transfer.turn()
@@ -320,12 +322,12 @@ def test_janusd_ends_a_session_in_its_header(plain_janusd: FakeJanusd) -> None:
     thread = attach(plain_janusd.path)
     lib.fake_close_session(plain_janusd.sessions[0])
     for _ in range(TURNS_MAX):
-        lib.janus_poll(thread)
-        lib.janus_flush(thread)
+        lib.thread_poll(thread)
+        lib.thread_flush(thread)
         if stats(thread).attached == 2:
             break
     assert stats(thread).attached == 2
-    lib.janus_close(thread)
+    lib.thread_close(thread)
 
 
 def test_loss_on_the_way(plain_janusd: FakeJanusd) -> None:
@@ -354,9 +356,9 @@ def test_impossible_descriptors_are_counted(
 ) -> None:
     thread = attach(plain_janusd.path)
     lib.fake_push(plain_janusd.sessions[0], 0, slot, offset, length, kind)
-    lib.janus_poll(thread)
+    lib.thread_poll(thread)
     assert stats(thread).ring_violations == 1
-    lib.janus_close(thread)
+    lib.thread_close(thread)
 
 
 @pytest.mark.parametrize(
@@ -369,59 +371,59 @@ def test_impossible_completions_are_counted(
 ) -> None:
     thread = attach(plain_janusd.path)
     lib.fake_push_done(plain_janusd.sessions[0], 0, slot, generation, kind)
-    lib.janus_poll(thread)
+    lib.thread_poll(thread)
     found = stats(thread)
     assert found.ring_violations == 1
     assert found.tx_slots_free == plain_janusd.tx_slots
-    lib.janus_close(thread)
+    lib.thread_close(thread)
 
 
 def test_an_impossible_index_is_counted_and_survived(plain_janusd: FakeJanusd) -> None:
     thread = attach(plain_janusd.path)
     lib.fake_set_rx_head(plain_janusd.sessions[0], 0, 100_000)
-    lib.janus_poll(thread)
+    lib.thread_poll(thread)
     assert stats(thread).ring_violations == 1
     lib.fake_set_rx_head(plain_janusd.sessions[0], 0, 0)
-    lib.janus_poll(thread)
+    lib.thread_poll(thread)
     assert stats(thread).ring_violations == 1
-    lib.janus_close(thread)
+    lib.thread_close(thread)
 
 
 def test_a_marker_is_no_packet(plain_janusd: FakeJanusd) -> None:
     thread = attach(plain_janusd.path)
     lib.fake_push(plain_janusd.sessions[0], 0, 2**32 - 1, 0, 0, 3)
-    lib.janus_poll(thread)
+    lib.thread_poll(thread)
     assert stats(thread).ring_violations == 0
-    lib.janus_close(thread)
+    lib.thread_close(thread)
 
 
 def test_sleep_is_announced_and_never_with_work_waiting(plain_janusd: FakeJanusd) -> None:
     thread = attach(plain_janusd.path)
     session = plain_janusd.sessions[0]
-    assert lib.janus_arm(thread)
+    assert lib.thread_arm(thread)
     assert lib.fake_sleeping(session)
-    lib.janus_disarm(thread)
+    lib.thread_disarm(thread)
     assert not lib.fake_sleeping(session)
     lib.fake_push(session, 0, 0, 128, 40, 1)
-    assert not lib.janus_arm(thread)
+    assert not lib.thread_arm(thread)
     assert not lib.fake_sleeping(session)
-    lib.janus_wait(thread, 2**64 - 1)  # returns at once: there is something
+    lib.thread_wait(thread, 2**64 - 1)  # returns at once: there is something
     assert stats(thread).sleeps == 0
-    lib.janus_close(thread)
+    lib.thread_close(thread)
 
 
 def test_the_death_of_janusd_ends_a_sleep(plain_janusd: FakeJanusd) -> None:
     thread = attach(plain_janusd.path)
     plain_janusd.stop()
-    lib.janus_wait(thread, 2**64 - 1)
-    lib.janus_poll(thread)
+    lib.thread_wait(thread, 2**64 - 1)
+    lib.thread_poll(thread)
     error = ffi.new("struct janus_error *")
     while not (found := ffi.string(error.text)):
-        lib.janus_poll(thread)
-        assert not lib.janus_attached(thread, error)
+        lib.thread_poll(thread)
+        assert not lib.thread_attached(thread, error)
     assert found.startswith(b"no janusd: ")
     plain_janusd.start()
-    lib.janus_close(thread)
+    lib.thread_close(thread)
 
 
 def test_nothing_keeps_a_thread_awake_while_janusd_is_away(plain_janusd: FakeJanusd) -> None:
@@ -430,11 +432,11 @@ def test_nothing_keeps_a_thread_awake_while_janusd_is_away(plain_janusd: FakeJan
     lib.fake_free(plain_janusd.sessions.pop())  # its end of the doorbell is closed now, as the kernel does
     error = ffi.new("struct janus_error *")
     while not ffi.string(error.text):
-        lib.janus_poll(thread)
-        assert not lib.janus_attached(thread, error)
-    assert select.select([lib.janus_fd(thread)], [], [], 0)[0] == []
+        lib.thread_poll(thread)
+        assert not lib.thread_attached(thread, error)
+    assert select.select([lib.thread_fd(thread)], [], [], 0)[0] == []
     plain_janusd.start()
-    lib.janus_close(thread)
+    lib.thread_close(thread)
 
 
 def test_a_crowd_before_janusds_door_is_waited_for(tmp_path: Path) -> None:
@@ -480,7 +482,7 @@ class BusyJanusd(FakeJanusd):
 
 def test_a_busy_janusd_is_asked_again(tmp_path: Path) -> None:
     busy = BusyJanusd(tmp_path / "attach.sock")
-    lib.janus_close(attach(busy.path))
+    lib.thread_close(attach(busy.path))
     assert len(busy.hellos) == 3
     busy.free()
 
@@ -517,10 +519,10 @@ def test_a_refused_listen_leaves_nothing_behind(plain_janusd: FakeJanusd, status
     with pytest.raises(Refused, match="listens on it already"):
         listen(thread)
     error = ffi.new("struct janus_error *")
-    assert lib.janus_unlisten(thread, ffi.NULL, PORT, error) == 0
-    assert lib.janus_unlisten(thread, ffi.NULL, PORT, error) == -errno.ENOENT
+    assert lib.thread_unlisten(thread, ffi.NULL, PORT, error) == 0
+    assert lib.thread_unlisten(thread, ffi.NULL, PORT, error) == -errno.ENOENT
     assert plain_janusd.requests == [(LISTEN, 80), (LISTEN, 80), (ONLINE, 0), (UNLISTEN, 80)]
-    lib.janus_close(thread)
+    lib.thread_close(thread)
 
 
 def test_no_janusd(tmp_path: Path) -> None:

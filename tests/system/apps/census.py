@@ -15,7 +15,7 @@ def held() -> dict[str, Any]:
     loop = current_loop()
     assert loop is not None
     stats = ffi.new("struct janus_stats *")
-    lib.janus_get_stats(ffi.cast("struct janus_thread *", loop.thread), stats)
+    lib.thread_get_stats(ffi.cast("struct janus_thread *", loop.thread), stats)
     return {
         "pid": os.getpid(),
         "handlers": loop.handlers,
