@@ -24,7 +24,7 @@ from dpdk_glue.values import (
     SessionConfig,
 )
 from janusd import policy
-from janusd.balancer import Balancer
+from janusd.balancer import PUBLISHED, Balancer, Result, Target
 from janusd.config import AppConfig, Config, IpAddress
 from janusd.log_format import fields
 from janusd.messages import ABI_MAJOR, ABI_MINOR, AttachStatus, Hello, Welcome
@@ -55,6 +55,29 @@ class Attached:
         return self.plane.info().welcome_fds()
 
 
+class AtOnce:
+    """Publishes each circle as one step, asking no thread."""
+
+    def __init__(self, plane: DataPlane, app_ids: dict[str, int]) -> None:
+        self._plane = plane
+        self._app_ids = app_ids
+
+    def start(self, target: Target, done: Callable[[Result], None]) -> None:
+        """Publish."""
+        self._plane.apps.publish_circle(self._app_ids[target.app], target.points(), target.epoch)
+        done(Result(PUBLISHED))
+
+    def abort(self, app: str, why: str) -> None:
+        """Nothing runs."""
+
+    def phase(self, app: str) -> str:
+        """Nothing runs."""
+        return ""
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> None:
+        """Nothing fails, so nothing is tried again."""
+
+
 class Sessions:
     """All attached threads."""
 
@@ -79,6 +102,7 @@ class Sessions:
         self.app_ids = {app.name: number for number, app in enumerate(config.apps, 1)}
         self.recovering = False
         self._unsaved = False
+        balancer.use(AtOnce(plane, self.app_ids), self.app_ids)
 
     # --- start and end of it all ---
 
@@ -90,6 +114,8 @@ class Sessions:
             if circle.weights:
                 self._plane.apps.publish_circle(number, circle.points(), circle.epoch)
         self.recovering = self._registry.waiting() > 0
+        if not self.recovering:
+            self._rebuild()
         self._publish_policy()
         self._publish_services()
 
@@ -200,8 +226,7 @@ class Sessions:
         session = attached.session
         changed = not session.online or session.unconfirmed is not None
         self._registry.online(session)
-        if self._balancer.join(session.app, session.tid):
-            self._publish_circle(session.app)
+        self._balancer.join(session.app, session.tid)
         if changed:
             self._publish_services()
             self._save_now()
@@ -258,6 +283,11 @@ class Sessions:
             self._publish_services()
             self._save_now()
         self._publish_policy()
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        for app in self.app_ids:
+            self._balancer.rebuild(app)
 
     # --- its parts ---
 
@@ -273,12 +303,7 @@ class Sessions:
         self._save_now()
 
     def _leave(self, session: Session) -> None:
-        if self._balancer.leave(session.app, session.tid):
-            self._publish_circle(session.app)
-
-    def _publish_circle(self, app: str) -> None:
-        circle = self._balancer.circle(app)
-        self._plane.apps.publish_circle(self.app_ids[app], circle.points(), circle.epoch)
+        self._balancer.leave(session.app, session.tid)
 
     def _publish_services(self) -> None:
         self._plane.services.publish(

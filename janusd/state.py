@@ -21,18 +21,21 @@ from janusd.messages import TOKEN_BYTES
 from janusd.registry import Registry, Session
 from janusd.weights import NOBODY, SLOT_COUNT, WEIGHT_MAX
 
-VERSION = 1
+VERSION = 2
 FILE_NAME = "state.json"
 
 
 class SavedCircle(msgspec.Struct, forbid_unknown_fields=True):
-    """A Circle; owners as runs of (tid, slots)."""
+    """A Circle; owners and homes as runs of (tid, slots), flagged in hexadecimal."""
 
     app: str
     secret: bytes
     epoch: int
     weights: dict[int, float]
     owners: list[tuple[int, int]]
+    homes: list[tuple[int, int]]
+    flagged: str
+    drained: dict[int, float]
 
 
 class SavedSession(msgspec.Struct, forbid_unknown_fields=True):
@@ -105,26 +108,45 @@ def load(directory: Path, registry: Registry, balancer: Balancer, apps: list[str
         for tid in list(circle.weights):
             session = registry.session(app, tid)
             if session is None or not session.online:
-                balancer.leave(app, tid)
+                balancer.forget(app, tid)
     return registry.waiting()
 
 
+def _runs(owners: list[int]) -> list[tuple[int, int]]:
+    return [(tid, len(list(run))) for tid, run in groupby(owners)]
+
+
+def _slots(runs: list[tuple[int, int]]) -> list[int]:
+    if sum(count for _, count in runs if count > 0) != SLOT_COUNT or len(runs) > SLOT_COUNT:
+        raise ValueError(f"has not {SLOT_COUNT} slots")
+    return [tid for tid, count in runs for _ in range(count)]
+
+
 def _save_circle(app: str, circle: Circle) -> SavedCircle:
-    runs = [(tid, len(list(run))) for tid, run in groupby(circle.owners)]
-    return SavedCircle(app, circle.secret, circle.epoch, circle.weights, runs)
+    return SavedCircle(
+        app,
+        circle.secret,
+        circle.epoch,
+        circle.weights,
+        _runs(circle.owners),
+        _runs(circle.homes),
+        f"{circle.flagged:x}",
+        circle.drained,
+    )
 
 
 def _load_circle(saved: SavedCircle) -> Circle:
     if len(saved.secret) != SECRET_BYTES or saved.epoch < 0:
         raise ValueError(f"circle of {saved.app}: secret or epoch is out of range")
-    if sum(count for _, count in saved.owners if count > 0) != SLOT_COUNT or len(saved.owners) > SLOT_COUNT:
-        raise ValueError(f"circle of {saved.app}: has not {SLOT_COUNT} slots")
-    if not all(0 <= tid < TIDS_MAX and 0 <= weight <= WEIGHT_MAX for tid, weight in saved.weights.items()):
-        raise ValueError(f"circle of {saved.app}: a weight is out of range")
-    owners = [tid for tid, count in saved.owners for _ in range(count)]
+    for weights in (saved.weights, saved.drained):
+        if not all(0 <= tid < TIDS_MAX and 0 <= weight <= WEIGHT_MAX for tid, weight in weights.items()):
+            raise ValueError(f"circle of {saved.app}: a weight is out of range")
+    owners, homes, flagged = _slots(saved.owners), _slots(saved.homes), int(saved.flagged, 16)
     if any(tid != NOBODY and tid not in saved.weights for tid in owners):
         raise ValueError(f"circle of {saved.app}: an owner without weight")
-    return Circle(saved.secret, saved.epoch, saved.weights, owners)
+    if not 0 <= flagged < 1 << SLOT_COUNT:
+        raise ValueError(f"circle of {saved.app}: flags of more than {SLOT_COUNT} slots")
+    return Circle(saved.secret, saved.epoch, saved.weights, owners, homes, flagged, saved.drained)
 
 
 def _save_session(session: Session) -> SavedSession:

@@ -70,6 +70,17 @@ def divide(
     return [next(needy) if tid == NOBODY else tid for tid in result]
 
 
+def inherit(owners: Sequence[int], weights: Mapping[int, float]) -> list[int]:
+    """The owners after those without weight have gone: their slots go to the others by weight, no other slot moves."""
+    quota = quotas(weights)
+    if not any(quota.values()):
+        return [NOBODY] * SLOT_COUNT
+    result = [tid if tid in quota else NOBODY for tid in owners]
+    lack = {tid: count - result.count(tid) for tid, count in quota.items() if count}
+    needy = iter([tid for tid, count in lack.items() for _ in range(count)])
+    return [next(needy) if tid == NOBODY else tid for tid in result]
+
+
 def _giving_order(tid: int, homes: Sequence[int], wanted: Mapping[int, int], slot: int) -> int:
     """What a tid keeps first: its own slots, then others', last those whose home needs them."""
     return 0 if homes[slot] == tid else 1 + (wanted.get(homes[slot], 0) > 0)
