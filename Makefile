@@ -30,7 +30,7 @@ ifneq ($(JANUS_WITHOUT_DPDK),1)
 LIBS       += $(BUILD)/libjanus_glue.a
 endif
 
-.PHONY: all libs build native check test asan sim fuzz bench demo format clean deps
+.PHONY: all libs build native packetdrill check test asan sim fuzz bench demo format clean deps
 
 all: build
 
@@ -80,11 +80,22 @@ native: $(VENV)/.ready $(NATIVE:%=$(BUILD_CHECK)/native/%.stamp)
 $(BUILD_CHECK)/native/%.stamp: tests/native/%.cdef tests/native/%.c $(wildcard tests/native/*.h) $(BUILD_CHECK)/libjanus.a tests/native/build.py
 	@echo "  cffi tests/native/$*" && $(PY) tests/native/build.py $* $(BUILD_CHECK) "$(CFLAGS_CHECK)" && touch $@
 
+# --- the stack as packetdrill loads it ---
+PACKETDRILL_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/packetdrill/*.c))
+
+packetdrill: $(BUILD)/libjanus_packetdrill.so
+
+$(BUILD)/libjanus_packetdrill.so: $(PACKETDRILL_OBJ) $(BUILD)/libjanus.a tests/packetdrill/exports.map
+	@echo "  ld $@" && $(CC) -shared -Wl,--version-script=tests/packetdrill/exports.map -Wl,-z,defs -o $@ \
+		$(PACKETDRILL_OBJ) $(BUILD)/libjanus.a -pthread
+
+-include $(PACKETDRILL_OBJ:.o=.d)
+
 # --- tests ---
-check: build native
+check: build native packetdrill
 	@tools/check $(SEEDS)
 
-test: build native
+test: build native packetdrill
 	@tools/run-tests
 
 asan:

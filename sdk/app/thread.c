@@ -40,6 +40,7 @@ void thread_configure(struct tcp_config *config, const struct janus_options *opt
     config->snd_buf_bytes = options->snd_buf_bytes;
     config->msl_ms = options->msl_ms;
     config->reset_unknown = true;
+    config->handshake_rtt = true;
 }
 
 static void *map_memory(size_t bytes)

@@ -76,7 +76,7 @@ static struct tcb *make(struct tcp_stack *s, const struct flow *flow, uint8_t la
         tcb_free(s, t);
         return NULL;
     }
-    t->flags = TCB_IN_TABLE | TCB_ACTIVE | TCB_WINDOW_SCALE | TCB_TIMESTAMPS | TCB_SACK;
+    t->flags = TCB_IN_TABLE | TCB_ACTIVE | handshake_flags(s);
     t->snd_una = isn_at(&offsets, now_us);
     t->snd_nxt = t->snd_una + 1;
     t->smss = SMSS_MIN;

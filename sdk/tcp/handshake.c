@@ -9,7 +9,6 @@ enum {
     MSS_DEFAULT_IPV4 = 536, /* RFC 9293 3.7.1 */
     MSS_DEFAULT_IPV6 = 1220,
     TIMESTAMPS_BYTES = 12,
-    WSCALE_MAX = 14, /* RFC 7323 2.3 */
 };
 
 uint16_t handshake_our_mss(const struct tcp_stack *s, const struct ip_addr *raddr)
@@ -17,21 +16,31 @@ uint16_t handshake_our_mss(const struct tcp_stack *s, const struct ip_addr *radd
     return (uint16_t)(s->config.mtu - stack_header_len(raddr));
 }
 
+uint32_t handshake_flags(const struct tcp_stack *s)
+{
+    uint8_t off = s->config.options_off;
+
+    return (off & TCP_OPTION_WINDOW_SCALE ? 0 : TCB_WINDOW_SCALE) | (off & TCP_OPTION_TIMESTAMPS ? 0 : TCB_TIMESTAMPS) |
+           (off & TCP_OPTION_SACK_PERMITTED ? 0 : TCB_SACK);
+}
+
 void handshake_read(const struct tcp_stack *s, const struct flow *flow, const struct tcp_options *options,
                     struct handshake *h)
 {
     uint16_t ours = handshake_our_mss(s, &flow->raddr);
     uint16_t mss = ip_addr_is_ipv4(&flow->raddr) ? MSS_DEFAULT_IPV4 : MSS_DEFAULT_IPV6;
+    uint8_t present = options->present & (uint8_t)~s->config.options_off;
 
-    if (options->present & TCP_OPTION_MSS)
+    if (present & TCP_OPTION_MSS)
         mss = options->mss;
     mss = mss > SMSS_MIN ? mss : SMSS_MIN;
     h->mss = mss < ours ? mss : ours;
-    h->timestamps = (options->present & TCP_OPTION_TIMESTAMPS) != 0;
-    h->sack = (options->present & TCP_OPTION_SACK_PERMITTED) != 0;
+    h->timestamps = (present & TCP_OPTION_TIMESTAMPS) != 0;
+    h->sack = (present & TCP_OPTION_SACK_PERMITTED) != 0;
     h->tsval = h->timestamps ? options->tsval : 0;
+    h->rtt_us = 0;
     h->wscale = HANDSHAKE_NO_WSCALE;
-    if (options->present & TCP_OPTION_WINDOW_SCALE)
+    if (present & TCP_OPTION_WINDOW_SCALE)
         h->wscale = options->window_scale < WSCALE_MAX ? options->window_scale : WSCALE_MAX;
 }
 
@@ -47,10 +56,14 @@ void handshake_apply(struct tcp_stack *s, struct tcb *t, const struct handshake 
     }
     if (h->sack)
         t->flags |= TCB_SACK;
+    if (h->rtt_us != 0)
+        rtt_sample(&t->rtt, h->rtt_us, 1);
+    if (s->config.quick_acks != 0)
+        t->flags |= TCB_QUICK_ACK;
     if (h->wscale != HANDSHAKE_NO_WSCALE) {
         t->flags |= TCB_WINDOW_SCALE;
         t->snd_wind_shift = h->wscale & 0xf;
-        t->rcv_wind_shift = window_shift(s->config.rcv_buf_bytes) & 0xf;
+        t->rcv_wind_shift = window_shift(s) & 0xf;
     }
     t->rcv_nxt = irs + 1;
     t->rcv_adv = t->rcv_nxt + window_initial(s);
@@ -73,6 +86,6 @@ void handshake_options(const struct tcp_stack *s, const struct flow *flow, const
     }
     if (h->wscale != HANDSHAKE_NO_WSCALE) {
         options->present |= TCP_OPTION_WINDOW_SCALE;
-        options->window_scale = window_shift(s->config.rcv_buf_bytes);
+        options->window_scale = window_shift(s);
     }
 }

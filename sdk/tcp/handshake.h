@@ -15,10 +15,14 @@ struct handshake {
     uint8_t wscale; /* 0 to 14, or HANDSHAKE_NO_WSCALE */
     bool timestamps, sack;
     uint32_t tsval;
+    uint32_t rtt_us; /* from SYN-ACK to its ACK, 0: not measured */
 };
 
 void handshake_read(const struct tcp_stack *s, const struct flow *flow, const struct tcp_options *options,
                     struct handshake *h);
+
+/* enum tcb_flag of the options that this stack offers. */
+uint32_t handshake_flags(const struct tcp_stack *s);
 
 /* The MSS that this stack offers. */
 uint16_t handshake_our_mss(const struct tcp_stack *s, const struct ip_addr *raddr);

@@ -421,6 +421,11 @@ enum tcp_drop half_open_input(struct tcp_stack *s, uint32_t index, struct input 
     if (drop != TCP_DROP_NONE || (in->seg.flags & TCP_RST))
         return drop;
     handshake_of(&h, &hs);
+    if (s->config.handshake_rtt && h.retries == 0) {        /* else the ACK may be of either copy (Karn) */
+        uint32_t sent_ms = h.deadline - HALF_OPEN_FIRST_MS; /* rounded up */
+
+        hs.rtt_us = seq_gt(stack_now_ms(in->now_us), sent_ms) ? (stack_now_ms(in->now_us) - sent_ms) * 1000 : 1000;
+    }
     drop = establish(s, in, &hs, h.irs, s->listeners[h.listener].user, h.retries != 0,
                      handle_make(HANDLE_HALF_OPEN, index));
     if (drop == TCP_DROP_NO_TCB)

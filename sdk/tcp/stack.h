@@ -27,6 +27,7 @@ enum {
     CHALLENGE_MS = 500,
     DELAYED_ACK_US = 40000, /* RFC 9293 3.8.6.3: less than 500 ms */
     SMSS_MIN = 64,
+    WSCALE_MAX = 14,     /* RFC 7323 2.3 */
     BACKOFF_MAX = 12,    /* R2 of RFC 9293 3.8.3: over 100 s even from the smallest RTO */
     BACKOFF_KEPT = 4,    /* at most, from one segment to the next */
     BACKOFF_MAX_SYN = 7, /* over 3 minutes */

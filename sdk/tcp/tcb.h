@@ -44,6 +44,7 @@ enum tcb_flag {
     TCB_FIN_AHEAD = 0x00200000,    /* FIN has arrived before its turn, at fin_seq */
     TCB_PROBED = 0x00400000,       /* a tail loss probe is out, up to probe_end */
     TCB_PROBED_AGAIN = 0x00800000, /* and it was sent before: its ACK may be of either copy */
+    TCB_QUICK_ACK = 0x80000000,    /* data is acknowledged at once; sent_16ms counts how often */
 };
 
 /* What tcp_output() is to send; marked by everyone, cleared by output alone. */
@@ -84,7 +85,7 @@ struct tcb {
     uint32_t idle_deadline; /* keepalive or FIN-WAIT-2, as all deadlines in ms, 0: none */
     struct wheel_node timer;
     uint16_t challenged_64ms; /* last limited ACK, 0: none yet */
-    uint16_t sent_16ms;       /* last data sent */
+    uint16_t sent_16ms;       /* last data sent, when not TCB_QUICK_ACK */
     uint8_t owe;              /* enum tcb_owe */
     uint8_t backoff : 4;      /* timeouts in a row */
     uint8_t unanswered : 4;   /* timeouts and probes since the peer was last heard */

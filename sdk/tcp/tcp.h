@@ -69,6 +69,12 @@ struct tcp_config {
     uint32_t fin_wait_2_ms;        /* a closed connection's longest FIN-WAIT-2, default 60,000 when 0 */
     struct csb_secret flow_secret; /* for the connection table; the hash in tcp_packet must be made with it */
     bool reset_unknown; /* answer a segment without a connection by RST (RFC 9293 3.10.7.1), else be silent */
+    /* Where other stacks choose otherwise; 0: as this one does. */
+    uint8_t options_off;  /* enum tcp_option_present without MSS: neither offered nor taken */
+    uint8_t window_scale; /* offered at least, 0 to 14, whatever the buffer needs */
+    uint8_t quick_acks;   /* data segments that are acknowledged at once while a connection has sent no data itself */
+    bool
+        handshake_rtt; /* the time from SYN-ACK to ACK is the first measurement of a passive open, not that of its first data */
 };
 
 enum tcp_cc { TCP_CC_CUBIC = 0, TCP_CC_NEWRENO = 1 };

@@ -69,7 +69,7 @@ enum sent transmit_syn(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint
         options.present |= TCP_OPTION_SACK_PERMITTED;
     if (t->flags & TCB_WINDOW_SCALE) {
         options.present |= TCP_OPTION_WINDOW_SCALE;
-        options.window_scale = window_shift(s->config.rcv_buf_bytes);
+        options.window_scale = window_shift(s);
     }
     result = output_control(s, &b);
     if (result != SENT)
@@ -106,6 +106,7 @@ enum sent transmit_ack(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint
 static void note_sent(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
 {
     (void)s;
+    t->flags &= ~(uint32_t)TCB_QUICK_ACK; /* from now on ACKs have something to ride on */
     t->sent_16ms = (uint16_t)(now_us / 16000);
     if (e->rtx_deadline == 0)
         timers_start_rtx(t, e, now_us);
@@ -230,7 +231,8 @@ static void restart_if_idle(struct tcb *t, uint64_t now_us)
 {
     uint64_t idle_us = (uint64_t)(uint16_t)((uint16_t)(now_us / 16000) - t->sent_16ms) * 16000;
 
-    if (t->snd_una == t->snd_nxt && t->sent_16ms != 0 && idle_us > rtt_rto_us(&t->rtt, 0))
+    if (t->snd_una == t->snd_nxt && t->sent_16ms != 0 && !(t->flags & TCB_QUICK_ACK) &&
+        idle_us > rtt_rto_us(&t->rtt, 0))
         cc_window_restart(&t->cc, t->smss);
 }
 

@@ -60,11 +60,11 @@ bool window_is_worth_telling(const struct tcp_stack *s, const struct tcb *t)
     return offered < t->smss ? opened != 0 : opened >= 2u * t->smss;
 }
 
-uint8_t window_shift(uint32_t rcv_buf_bytes)
+uint8_t window_shift(const struct tcp_stack *s)
 {
-    uint8_t shift = 0;
+    uint8_t shift = s->config.window_scale;
 
-    while (shift < 14 && rcv_buf_bytes >> shift > UINT16_MAX)
+    while (shift < WSCALE_MAX && s->config.rcv_buf_bytes >> shift > UINT16_MAX)
         shift++;
     return shift;
 }

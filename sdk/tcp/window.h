@@ -17,8 +17,8 @@ uint16_t window_advertise(const struct tcp_stack *s, struct tcb *t);
 /* The user has read: true when the peer should hear of the new window without waiting for something else to say. */
 bool window_is_worth_telling(const struct tcp_stack *s, const struct tcb *t);
 
-/* The shift that lets the window field cover the largest window. */
-uint8_t window_shift(uint32_t rcv_buf_bytes);
+/* The shift that lets the window field cover the largest window, or more when the configuration asks for it. */
+uint8_t window_shift(const struct tcp_stack *s);
 
 /* The window field of a SYN or SYN-ACK, never scaled (RFC 7323 2.2). */
 uint16_t window_initial(const struct tcp_stack *s);

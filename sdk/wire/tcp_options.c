@@ -149,16 +149,15 @@ size_t tcp_options_build(uint8_t *data, const struct tcp_options *options)
         put_be32(p, (uint32_t)KIND_MSS << 24 | LEN_MSS << 16 | options->mss);
         p += 4;
     }
-    if (sack_permitted || options->present & TCP_OPTION_TIMESTAMPS) {
-        put_be16(p, sack_permitted ? KIND_SACK_PERMITTED << 8 | LEN_SACK_PERMITTED : KIND_NOP << 8 | KIND_NOP);
-        put_be16(p + 2, KIND_NOP << 8 | KIND_NOP);
-        p += 4;
-    }
     if (options->present & TCP_OPTION_TIMESTAMPS) {
-        put_be16(p - 2, KIND_TIMESTAMPS << 8 | LEN_TIMESTAMPS);
-        put_be32(p, options->tsval);
-        put_be32(p + 4, options->tsecr);
-        p += 8;
+        put_be16(p, sack_permitted ? KIND_SACK_PERMITTED << 8 | LEN_SACK_PERMITTED : KIND_NOP << 8 | KIND_NOP);
+        put_be16(p + 2, KIND_TIMESTAMPS << 8 | LEN_TIMESTAMPS);
+        put_be32(p + 4, options->tsval);
+        put_be32(p + 8, options->tsecr);
+        p += 12;
+    } else if (sack_permitted) {
+        put_be32(p, (uint32_t)KIND_NOP << 24 | KIND_NOP << 16 | KIND_SACK_PERMITTED << 8 | LEN_SACK_PERMITTED);
+        p += 4;
     }
     if (options->present & TCP_OPTION_WINDOW_SCALE) {
         put_be32(p, (uint32_t)KIND_NOP << 24 | KIND_WINDOW_SCALE << 16 | LEN_WINDOW_SCALE << 8 | options->window_scale);

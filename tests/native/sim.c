@@ -258,6 +258,8 @@ static void sim_open(struct sim *sim, uint64_t start_us)
             .msl_ms = k->msl_ms,
             .flow_secret = {rng_next(&sim->rng), rng_next(&sim->rng)},
             .reset_unknown = k->reset_unknown,
+            .handshake_rtt = k->reset_unknown,
+            .quick_acks = k->ipv6 ? 16 : 0,
         };
         host_open(h, start_us);
         for (uint32_t family = 0; family < 2; family++) {

@@ -27,6 +27,10 @@ SETTINGS: dict[str, int] = {
     "source_port_first": 40000,
     "source_port_last": 49999,
     "reset_unknown": 1,
+    "options_off": 0,
+    "window_scale": 0,
+    "quick_acks": 0,
+    "handshake_rtt": 0,
     "congestion_control": int(lib.TCP_CC_NEWRENO),
 }
 
