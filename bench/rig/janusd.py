@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from bench.rig.network import SERVER_ADDRESS, SERVER_ADDRESS_6, Network
 from bench.rig.processes import Process, python
@@ -48,6 +48,7 @@ class JanusdConfig:
     unknown_port: str = "reset"
     recovery_s: float = 3.0
     device: str = "net_af_packet0,iface=v0"
+    gateway: str = ""
     huge_pages: str = '"auto"'
     memory_mib: int = 64
     metrics: str = f"127.0.0.1:{METRICS_PORT}"
@@ -64,7 +65,8 @@ class JanusdConfig:
             f"[eal]\nhuge_pages = {self.huge_pages}\nmemory_mib = {self.memory_mib}\n",
             f"[io]\nthreads = {self.io_threads}\nmode = {_quoted(self.mode)}\n",
             f'[[port]]\nname = "p0"\ndevice = {_quoted(self.device)}\n'
-            f"addresses = {_list([SERVER_ADDRESS + '/24', SERVER_ADDRESS_6 + '/64'])}\n",
+            f"addresses = {_list([SERVER_ADDRESS + '/24', SERVER_ADDRESS_6 + '/64'])}\n"
+            f"gateways = {_list([self.gateway] if self.gateway else [])}\n",
             f"[metrics]\nlisten = {_quoted(self.metrics)}\n",
             *(
                 f"[[app]]\nname = {_quoted(app.name)}\nusers = {_list(app.users)}\n"
@@ -93,7 +95,7 @@ class Janusd:
         self._process: Process | None = None
         self._apps: list[Process] = []
 
-    def __enter__(self) -> "Janusd":
+    def __enter__(self) -> Self:
         provide_huge_pages()
         try:
             self.start()
@@ -129,6 +131,14 @@ class Janusd:
         path.chmod(0o644)
         return path
 
+    def command(self) -> Sequence[str]:
+        """The words that start the daemon, its options excepted."""
+        return (python(), "-m", "janusd")
+
+    def answers(self, port: int) -> bool:
+        """Whether a connection to the port opens."""
+        return self.network.answers(port)
+
     def start(self) -> None:
         """Start the daemon and wait until it says that it is ready, in systemd's way."""
         notify_path = self._workdir / "notify"
@@ -137,7 +147,7 @@ class Janusd:
             notify.bind(str(notify_path))
             notify.settimeout(0.1)
             self._process = Process(
-                [python(), "-m", "janusd", "--config", str(self.write_config())],
+                [*self.command(), "--config", str(self.write_config())],
                 name="janusd",
                 workdir=self._workdir,
                 namespace=self.network.srv,
@@ -203,7 +213,7 @@ class Janusd:
         process = self.app(*words, app=app, name=f"{app}-{port}", env=env)
         self.await_threads(process, app, workers)
         deadline = time.monotonic() + READY_SECONDS
-        while not self.network.answers(port):
+        while not self.answers(port):
             if not process.alive() or time.monotonic() > deadline:
                 logs = f"{process.tail()}\n{self.process.tail()}"
                 raise RuntimeError(f"{handler} does not answer on port {port}:\n{logs}")
