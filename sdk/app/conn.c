@@ -71,6 +71,21 @@ void thread_recv_consume(struct janus_thread *t, uint32_t conn, uint32_t len)
     tcp_recv_consume(t->stack, conn, len);
 }
 
+uint32_t thread_recv_lend(struct janus_thread *t, uint32_t conn, struct tcp_view *view)
+{
+    uint32_t slot = tcp_recv_lend(t->stack, conn, view);
+
+    t->lent += slot != TCP_NO_SLOT;
+    return slot;
+}
+
+void thread_recv_give(struct janus_thread *t, uint32_t slot)
+{
+    tcp_recv_give(t->stack, slot);
+    if (--t->lent == 0 && t->session)
+        session_unmap_kept(t->session);
+}
+
 bool thread_recv_eof(const struct janus_thread *t, uint32_t conn)
 {
     return tcp_recv_eof(t->stack, conn);
@@ -87,6 +102,11 @@ bool thread_fin_received(const struct janus_thread *t, uint32_t conn)
 int64_t thread_send(struct janus_thread *t, uint32_t conn, const void *data, size_t len)
 {
     return tcp_send(t->stack, conn, data, len);
+}
+
+uint32_t thread_send_room(struct janus_thread *t, uint32_t conn)
+{
+    return tcp_send_room(t->stack, conn);
 }
 
 void thread_shutdown(struct janus_thread *t, uint32_t conn)

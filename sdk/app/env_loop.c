@@ -279,6 +279,8 @@ void janus_loop_close(struct janus_loop *loop)
         struct loop_end *end = &loop->ends[i];
 
         thread_free_memory(&end->thread);
+        if (end->thread.lent > 0)
+            end->rx.slots = NULL; /* views still show it */
         pool_free(&end->rx);
         pool_free(&end->tx);
         free(end->queue);

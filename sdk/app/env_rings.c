@@ -456,5 +456,7 @@ uint32_t env_rings_move_rx(void *context, uint32_t slot)
 void env_rings_rebase_end(struct env_rings *e)
 {
     e->old_tx = NULL;
+    for (uint32_t slot = 0; slot < e->rx_total; slot++)
+        e->refs[slot].slot = SHM_NO_SLOT; /* what is lent was not moved, and is the old session's */
     fill_tx_free(e);
 }

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -136,7 +137,7 @@ int session_open(struct session *s, const struct janus_options *options, struct 
     adopt(s);
     watch(s, s->attach.fd);
     if (env_rings_init(&s->rings, &s->region, s->lease.port_flags & 1) < 0) {
-        session_close(s);
+        session_close(s, false);
         return error_set(error, ENOMEM, "no memory for %u RX and %u TX slots", s->region.sizes.rx_slots_per_io,
                          s->region.sizes.tx_slots);
     }
@@ -144,9 +145,24 @@ int session_open(struct session *s, const struct janus_options *options, struct 
     return 0;
 }
 
-void session_close(struct session *s)
+void session_unmap_kept(struct session *s)
+{
+    while (s->kept_count > 0) {
+        struct kept_j2a *kept = &s->kept[--s->kept_count];
+
+        munmap((void *)(uintptr_t)kept->j2a, kept->bytes);
+    }
+}
+
+void session_close(struct session *s, bool lent)
 {
     attach_stop(&s->attach);
+    if (lent) {
+        s->rings.rx_private = NULL;
+        s->region.j2a = NULL;
+    } else {
+        session_unmap_kept(s);
+    }
     env_rings_free(&s->rings);
     region_unmap(&s->region);
     if (s->phase == SESSION_MOVING)
@@ -250,8 +266,13 @@ static void send_next_service(struct session *s)
         error_set(&s->last_error, -rc, "janusd hung up during LISTEN: %s", strerror(-rc));
 }
 
-void session_moved(struct session *s)
+void session_moved(struct session *s, bool lent)
 {
+    if (lent) {
+        if (s->kept_count < SESSION_KEPT_MAX) /* else it stays mapped until the process ends */
+            s->kept[s->kept_count++] = (struct kept_j2a){s->old.j2a, s->old.offsets.j2a_bytes};
+        s->old.j2a = NULL;
+    }
     region_unmap(&s->old);
     s->service_next = 0;
     s->phase = SESSION_SERVICES;

@@ -26,6 +26,8 @@ struct session_service {
     uint16_t port;
 };
 
+enum { SESSION_KEPT_MAX = 4 };
+
 struct session {
     enum session_phase phase;
     struct attach attach;
@@ -42,12 +44,18 @@ struct session {
     bool online;
     uint64_t backoff_us, retry_us, give_up_us, check_us;
     uint64_t attached;
+    struct kept_j2a {
+        const uint8_t *j2a;
+        size_t bytes;
+    } kept[SESSION_KEPT_MAX]; /* of earlier sessions, while slots of theirs are lent */
+    uint32_t kept_count;
     struct janus_error last_error;
 };
 
 /* Attaches; blocks for a few seconds at most.  0 or -errno with error filled. */
 int session_open(struct session *s, const struct janus_options *options, struct janus_error *error);
-void session_close(struct session *s);
+/* lent: views of received slots outlive the session, and their memory stays mapped until the process ends. */
+void session_close(struct session *s, bool lent);
 
 /* Requests to janusd that wait for the answer.  While janusd is away they are remembered and count as granted. */
 int session_listen(struct session *s, const struct ip_addr *addr, uint16_t port, struct janus_error *error);
@@ -56,8 +64,10 @@ int session_online(struct session *s, struct janus_error *error);
 
 /* Looks after the session, cheap when called often.  Never blocks. */
 enum session_news session_step(struct session *s, uint64_t now_us);
-/* The stack has moved into region: old is unmapped, services are announced again. */
-void session_moved(struct session *s);
+/* The stack has moved into region: old is unmapped, but for received slots that are lent; services are announced again. */
+void session_moved(struct session *s, bool lent);
+/* No slot is lent any more. */
+void session_unmap_kept(struct session *s);
 /* When session_step() has something to do; UINT64_MAX: only when poll_fd is readable. */
 uint64_t session_next_deadline(const struct session *s);
 

@@ -130,7 +130,7 @@ void thread_close(struct janus_thread *t)
     if (!t)
         return;
     if (t->session) {
-        session_close(t->session);
+        session_close(t->session, t->lent > 0);
         free(t->session);
     }
     thread_free_memory(t);
@@ -152,7 +152,7 @@ static void move_in(struct janus_thread *t)
                RESEND_SPREAD_US);
     env_rings_rebase_end(&s->rings);
     region_a2j(&s->region)->rows_used.value = t->rows_used;
-    session_moved(s);
+    session_moved(s, t->lent > 0);
     tcp_tx_completed(t->stack);
 }
 

@@ -24,6 +24,7 @@ struct janus_thread {
     struct ip_addr addresses[TCP_ADDRESSES_MAX];
     uint32_t address_count;
     uint32_t rows_used;
+    uint32_t lent; /* slots that views still show: their memory stays mapped, whatever ends */
     bool
         busy; /* the last turn changed something: the output after it may have made news, look once more before sleeping */
     bool worked; /* the last turn found, changed or sent something: until the next one begins the thread was busy */

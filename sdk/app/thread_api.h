@@ -90,10 +90,13 @@ uint32_t thread_recv(struct janus_thread *t, uint32_t conn, void *data, uint32_t
 uint32_t thread_recv_ready(const struct janus_thread *t, uint32_t conn);
 uint32_t thread_recv_views(const struct janus_thread *t, uint32_t conn, struct tcp_view *views, uint32_t count);
 void thread_recv_consume(struct janus_thread *t, uint32_t conn, uint32_t len);
+uint32_t thread_recv_lend(struct janus_thread *t, uint32_t conn, struct tcp_view *view);
+void thread_recv_give(struct janus_thread *t, uint32_t slot);
 bool thread_recv_eof(const struct janus_thread *t, uint32_t conn);
 /* True: the peer's FIN has arrived; what was received before it may be unread. */
 bool thread_fin_received(const struct janus_thread *t, uint32_t conn);
 int64_t thread_send(struct janus_thread *t, uint32_t conn, const void *data, size_t len);
+uint32_t thread_send_room(struct janus_thread *t, uint32_t conn);
 void thread_shutdown(struct janus_thread *t, uint32_t conn);
 void thread_close_conn(struct janus_thread *t, uint32_t conn);
 void thread_abort(struct janus_thread *t, uint32_t conn);

@@ -12,7 +12,7 @@ janus_tcp.run(handle, port=7, workers=2)
 from janus_tcp._native import CancelledError, Connection, IncompleteReadError, Task, sleep
 from janus_tcp.run import run
 from janus_tcp.scheduler import Listener, connect, listen
-from janus_tcp.tasks import TaskGroup, spawn
+from janus_tcp.tasks import TaskGroup, gather, spawn
 from janus_tcp.timeouts import timeout
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Task",
     "TaskGroup",
     "connect",
+    "gather",
     "listen",
     "run",
     "sleep",

@@ -10,7 +10,19 @@ from pathlib import Path
 from cffi import FFI
 
 SDK = Path(__file__).resolve().parent.parent
-SOURCES = ["connection", "loop", "loop_type", "module", "options", "sleeping", "streaming", "task", "timers"]
+SOURCES = [
+    "connection",
+    "loop",
+    "loop_type",
+    "module",
+    "options",
+    "reading",
+    "sending",
+    "sleeping",
+    "task",
+    "timers",
+    "view",
+]
 
 
 def marked(header: str) -> str:
@@ -53,6 +65,7 @@ ffi.set_source(
     depends=[
         "build/release/libjanus.a",
         "sdk/janus_tcp/face.h",
+        "sdk/janus_tcp/docs.h",
         "sdk/app/thread_api.h",
         "sdk/app/env_loop.h",
     ],

@@ -3,6 +3,7 @@
  *
  * Reading goes straight to the core: data waits in its packets until a task asks for it.  Nothing is allocated per await.
  */
+#include "janus_tcp/docs.h"
 #include "janus_tcp/face.h"
 
 #include <errno.h>
@@ -44,8 +45,45 @@ void connection_close(struct connection *c, bool abort)
     if (c->task.coro && PySet_Add(loop->tasks, (PyObject *)c) < 0) /* its handler goes on without its row */
         PyErr_Clear();
     task_wake(loop, &c->reader);
-    task_wake(loop, &c->writer);
+    if (c->more) {
+        task_wake(loop, &c->more->writer);
+        if (c->more->lent && view_take_back(c->more) < 0)
+            PyErr_Clear(); /* what is still held keeps the packet, and shows nothing else */
+        if (!c->task.coro)
+            Py_CLEAR(c->more->user_data);
+    }
 }
+
+/* --- what most connections never need --- */
+
+struct connection_more *connection_more(struct connection *c)
+{
+    if (!c->more)
+        c->more = PyMem_Calloc(1, sizeof *c->more);
+    if (!c->more)
+        PyErr_NoMemory();
+    return c->more;
+}
+
+static void free_more(struct connection *c)
+{
+    struct connection_more *more = c->more;
+
+    c->more = NULL;
+    if (!more)
+        return;
+    Py_XDECREF(more->user_data);
+    Py_XDECREF(more->view);
+    Py_XDECREF(more->lent);
+    PyMem_Free(more);
+}
+
+int connection_take_view_back(struct connection *c)
+{
+    return c->more && c->more->lent ? view_take_back(c->more) : 0;
+}
+
+/* --- the end of its object --- */
 
 /* The last reference to an open connection is gone.  Only the loop's own thread may close it; another one leaves it there. */
 static void connection_finalize(PyObject *self)
@@ -67,8 +105,10 @@ static void connection_finalize(PyObject *self)
 
 static void connection_dealloc(PyObject *self)
 {
-    if (PyObject_CallFinalizerFromDealloc(self) == 0)
-        PyObject_Free(self);
+    if (PyObject_CallFinalizerFromDealloc(self) < 0)
+        return;
+    free_more((struct connection *)self);
+    PyObject_Free(self);
 }
 
 /* --- what may be done --- */
@@ -99,21 +139,45 @@ int connection_usable(struct connection *c, bool sending)
 /* --- the awaiter --- */
 
 /* Blocks the running task in *waiter. */
-static PySendResult block(struct connection *c, struct task **waiter, PyObject **result)
+static bool block(struct connection *c, struct task **waiter, PyObject *awaiter)
 {
     if (*waiter && *waiter != c->loop->current) {
         PyErr_SetString(PyExc_RuntimeError, "another task waits for this connection already");
-        return PYGEN_ERROR;
+        return false;
     }
-    *waiter = task_block(c->loop, (PyObject *)c);
-    *result = *waiter ? Py_NewRef(Py_None) : NULL;
-    return *result ? PYGEN_NEXT : PYGEN_ERROR;
+    *waiter = task_block(c->loop, awaiter);
+    return *waiter != NULL;
+}
+
+bool connection_block_writer(struct connection *c, PyObject *awaiter)
+{
+    struct connection_more *more = connection_more(c);
+
+    return more && block(c, &more->writer, awaiter);
+}
+
+void connection_forget_task(struct connection *c, const struct task *task)
+{
+    if (c->reader == task)
+        c->reader = NULL;
+    if (c->more && c->more->writer == task)
+        c->more->writer = NULL;
+}
+
+static PySendResult blocked(bool blocked, PyObject **result)
+{
+    *result = blocked ? Py_NewRef(Py_None) : NULL;
+    return blocked ? PYGEN_NEXT : PYGEN_ERROR;
 }
 
 static PySendResult take_data(struct connection *c, uint32_t ready, PyObject **result)
 {
     uint32_t len = ready < c->want ? ready : c->want;
 
+    if (c->op == OP_VIEW) {
+        *result = view_lend(c);
+        return *result ? PYGEN_RETURN : PYGEN_ERROR;
+    }
     *result = PyBytes_FromStringAndSize(NULL, len);
     if (!*result)
         return PYGEN_ERROR;
@@ -134,7 +198,7 @@ static PySendResult connection_send(PyObject *self, PyObject *value, PyObject **
         if (connection_failed(c))
             return PYGEN_ERROR;
         if (c->flags & CONNECTION_CONNECTING)
-            return block(c, &c->writer, result);
+            return blocked(connection_block_writer(c, self), result);
         *result = Py_NewRef(self);
         return PYGEN_RETURN;
     }
@@ -144,13 +208,15 @@ static PySendResult connection_send(PyObject *self, PyObject *value, PyObject **
     if (connection_failed(c))
         return PYGEN_ERROR;
     if (!thread_recv_eof(c->loop->thread, c->conn))
-        return block(c, &c->reader, result);
+        return blocked(block(c, &c->reader, self), result);
     if (c->op == OP_NEXT) {
         PyErr_SetNone(PyExc_StopAsyncIteration);
         return PYGEN_ERROR;
     }
     *result = PyBytes_FromStringAndSize(NULL, 0);
-    return PYGEN_RETURN;
+    if (c->op == OP_VIEW)
+        Py_SETREF(*result, PyMemoryView_FromObject(*result));
+    return *result ? PYGEN_RETURN : PYGEN_ERROR;
 }
 
 static PyObject *connection_next(PyObject *self)
@@ -167,6 +233,8 @@ static PyObject *start(struct connection *c, enum connection_op op, uint32_t wan
         PyErr_SetString(PyExc_RuntimeError, "another task waits for this connection already");
         return NULL;
     }
+    if (connection_take_view_back(c) < 0)
+        return NULL;
     c->op = (uint8_t)op;
     c->want = want;
     return Py_NewRef((PyObject *)c);
@@ -199,15 +267,16 @@ void connection_on_event(struct connection *c, uint32_t kinds)
         c->flags &= (uint8_t)~CONNECTION_CONNECTING;
     if (kinds & (TCP_EVENT_READABLE | TCP_EVENT_ERROR))
         resume(loop, &c->reader);
-    if (kinds & (TCP_EVENT_WRITABLE | TCP_EVENT_CONNECTED | TCP_EVENT_ERROR))
-        resume(loop, &c->writer);
+    if ((kinds & (TCP_EVENT_WRITABLE | TCP_EVENT_CONNECTED | TCP_EVENT_ERROR)) && c->more)
+        resume(loop, &c->more->writer);
 }
 
 void connection_expire(struct connection *c)
 {
     c->flags |= CONNECTION_EXPIRED;
     task_wake(c->loop, &c->reader);
-    task_wake(c->loop, &c->writer);
+    if (c->more)
+        task_wake(c->loop, &c->more->writer);
 }
 
 /* --- methods --- */
@@ -237,6 +306,45 @@ static PyObject *connection_connected(PyObject *self, PyObject *unused)
     (void)unused;
     ((struct connection *)self)->op = OP_CONNECT;
     return Py_NewRef(self);
+}
+
+static PyObject *connection_recv_view(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return start((struct connection *)self, OP_VIEW, RECV_DEFAULT);
+}
+
+static PyObject *connection_recv_into(PyObject *self, PyObject *buffer)
+{
+    return reading_into((struct connection *)self, buffer);
+}
+
+static PyObject *connection_try_send(PyObject *self, PyObject *data)
+{
+    return sending_try((struct connection *)self, data);
+}
+
+static PyObject *connection_writable(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return sending_room((struct connection *)self);
+}
+
+static PyObject *connection_sendfile(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"file", "offset", "count", NULL};
+    PyObject *file, *count = Py_None;
+    long long offset = 0, bytes = INT64_MAX;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|LO:sendfile", names, &file, &offset, &count))
+        return NULL;
+    if (count != Py_None)
+        bytes = PyLong_AsLongLong(count);
+    if (bytes == -1 && PyErr_Occurred())
+        return NULL;
+    if (offset < 0 || bytes < 0)
+        return PyErr_Format(PyExc_ValueError, "sendfile() takes an offset and a count that are not negative");
+    return sending_file((struct connection *)self, file, offset, bytes);
 }
 
 static PyObject *connection_send_method(PyObject *self, PyObject *data)
@@ -324,26 +432,23 @@ static PyObject *connection_set_deadline(PyObject *self, PyObject *seconds)
 }
 
 static PyMethodDef connection_methods[] = {
-    {"recv", (PyCFunction)(void (*)(void))connection_recv, METH_FASTCALL | METH_KEYWORDS,
-     "recv(n=65536)\n--\n\nWait for data and return 1 to n bytes of it; b'' after the peer's FIN."},
-    {"send", connection_send_method, METH_O,
-     "send(data)\n--\n\nSend bytes, bytearray or memoryview; await it: it waits until all has found room."},
-    {"recv_exactly", connection_recv_exactly, METH_O,
-     "recv_exactly(n)\n--\n\nWait for n bytes and return them; IncompleteReadError when the stream ends before."},
-    {"recv_until", (PyCFunction)(void (*)(void))connection_recv_until, METH_VARARGS | METH_KEYWORDS,
-     "recv_until(delimiter, limit=65536)\n--\n\nWait for delimiter and return all up to and with it; ValueError when "
-     "it "
-     "is not within limit bytes."},
+    {"recv", (PyCFunction)(void (*)(void))connection_recv, METH_FASTCALL | METH_KEYWORDS, DOC_RECV},
+    {"recv_view", connection_recv_view, METH_NOARGS, DOC_RECV_VIEW},
+    {"recv_into", connection_recv_into, METH_O, DOC_RECV_INTO},
+    {"recv_exactly", connection_recv_exactly, METH_O, DOC_RECV_EXACTLY},
+    {"recv_until", (PyCFunction)(void (*)(void))connection_recv_until, METH_VARARGS | METH_KEYWORDS, DOC_RECV_UNTIL},
+    {"send", connection_send_method, METH_O, DOC_SEND},
+    {"try_send", connection_try_send, METH_O, DOC_TRY_SEND},
+    {"writable", connection_writable, METH_NOARGS, DOC_WRITABLE},
+    {"sendfile", (PyCFunction)(void (*)(void))connection_sendfile, METH_VARARGS | METH_KEYWORDS, DOC_SENDFILE},
     {"_connected", connection_connected, METH_NOARGS, NULL},
-    {"close", connection_close_method, METH_NOARGS, "Close: what was sent still arrives, then FIN."},
-    {"abort", connection_abort, METH_NOARGS, "Close at once by RST."},
-    {"shutdown", connection_shutdown, METH_NOARGS, "Send FIN after what was sent; receiving goes on."},
-    {"set_deadline", connection_set_deadline, METH_O,
-     "set_deadline(seconds)\n--\n\nFrom seconds from now on recv and send raise TimeoutError; None: never."},
-    {"set_nodelay", options_set_nodelay, METH_O, "set_nodelay(on)\n--\n\nSend small segments at once (no Nagle)."},
-    {"set_keepalive", options_set_keepalive, METH_O,
-     "set_keepalive(seconds)\n--\n\nProbe a silent peer after so long; None or 0: never."},
-    {"info", options_info, METH_NOARGS, "What TCP knows of the path: a dict of srtt_us, cwnd_bytes and others."},
+    {"close", connection_close_method, METH_NOARGS, DOC_CLOSE},
+    {"abort", connection_abort, METH_NOARGS, DOC_ABORT},
+    {"shutdown", connection_shutdown, METH_NOARGS, DOC_SHUTDOWN},
+    {"set_deadline", connection_set_deadline, METH_O, DOC_SET_DEADLINE},
+    {"set_nodelay", options_set_nodelay, METH_O, DOC_SET_NODELAY},
+    {"set_keepalive", options_set_keepalive, METH_O, DOC_SET_KEEPALIVE},
+    {"info", options_info, METH_NOARGS, DOC_INFO},
     {NULL, NULL, 0, NULL},
 };
 
@@ -353,10 +458,30 @@ static PyObject *connection_closed(PyObject *self, void *unused)
     return PyBool_FromLong(((struct connection *)self)->flags & CONNECTION_CLOSED);
 }
 
+static PyObject *connection_user_data(PyObject *self, void *unused)
+{
+    struct connection *c = (struct connection *)self;
+
+    (void)unused;
+    return Py_NewRef(c->more && c->more->user_data ? c->more->user_data : Py_None);
+}
+
+static int connection_set_user_data(PyObject *self, PyObject *value, void *unused)
+{
+    struct connection_more *more = connection_more((struct connection *)self);
+
+    (void)unused;
+    if (!more)
+        return -1;
+    Py_XSETREF(more->user_data, Py_XNewRef(value));
+    return 0;
+}
+
 static PyGetSetDef connection_attributes[] = {
-    {"peername", options_name, NULL, "(host, port) of the peer.", NULL},
-    {"sockname", options_name, NULL, "(host, port) of this side.", (void *)1},
-    {"closed", connection_closed, NULL, "True after close() or abort().", NULL},
+    {"user_data", connection_user_data, connection_set_user_data, DOC_USER_DATA, NULL},
+    {"peername", options_name, NULL, DOC_PEERNAME, NULL},
+    {"sockname", options_name, NULL, DOC_SOCKNAME, (void *)1},
+    {"closed", connection_closed, NULL, DOC_CLOSED, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -371,7 +496,7 @@ PyTypeObject connection_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "janus_tcp.Connection",
     .tp_basicsize = sizeof(struct connection),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_doc = "One TCP connection; iterate over it with async for to receive.",
+    .tp_doc = DOC_CONNECTION,
     .tp_dealloc = connection_dealloc,
     .tp_finalize = connection_finalize,
     .tp_as_async = &connection_async,

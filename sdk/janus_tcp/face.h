@@ -36,11 +36,19 @@ enum connection_flag {
     CONNECTION_SENDING = 0x08,    /* a send() has not found room for all yet */
 };
 
-enum connection_op { OP_RECV, OP_NEXT, OP_CONNECT };
+enum connection_op { OP_RECV, OP_NEXT, OP_VIEW, OP_CONNECT };
+
+/* Made at the first need, freed with the connection. */
+struct connection_more {
+    struct task *writer;   /* waiting in send or connect */
+    PyObject *user_data;   /* the handler's own */
+    PyObject *view, *lent; /* what recv_view() handed out, and the packet under it */
+};
 
 struct connection {
     PyObject_HEAD struct loop *loop; /* null once closed */
-    struct task *reader, *writer;    /* waiting in recv or connect, and in send */
+    struct task *reader;             /* waiting in recv */
+    struct connection_more *more;    /* what most connections never need; null: not yet */
     uint32_t conn;
     uint32_t want;           /* recv()'s limit */
     uint32_t deadline_index; /* in the timer heap, 1-based; 0: none */
@@ -50,6 +58,11 @@ struct connection {
     struct task task;
 };
 static_assert(sizeof(struct connection) == 80, "part of the bytes per idle connection");
+
+/* How every awaitable of a connection begins that is not the connection itself. */
+struct awaiter {
+    PyObject_HEAD struct connection *connection;
+};
 
 struct task_object {
     PyObject_HEAD struct loop *loop;
@@ -77,7 +90,7 @@ struct listener {
     uint16_t port;
 };
 
-enum { LOOP_EVENTS = 64, LOOP_VIEWS = 1024, READING_LIMIT_MAX = 128 * 1024 };
+enum { LOOP_EVENTS = 64, LOOP_VIEWS = 1024, LOOP_CHUNK_BYTES = 64 * 1024, READING_LIMIT_MAX = 128 * 1024 };
 
 struct loop {
     PyObject_HEAD struct janus_thread *thread;
@@ -89,7 +102,8 @@ struct loop {
     struct timers timers;
     struct listener listeners[TCP_LISTENERS_MAX];
     PyObject *tasks;   /* set of the running Tasks, and of closed Connections whose handler still runs */
-    PyObject *orphans; /* list of unclosed Connections that another system thread let go */
+    PyObject *orphans; /* list of what another system thread let go: unclosed Connections, numbers of lent slots */
+    char *chunk;       /* LOOP_CHUNK_BYTES for sendfile(); null: not used yet */
     uint32_t handlers; /* connections whose handler runs */
     uint64_t accepted, failed;
     unsigned long system_thread; /* of the last loop_run(); 0: none yet */
@@ -102,7 +116,7 @@ struct loop {
 };
 
 extern PyTypeObject connection_type, task_type, loop_type, sleep_type, timer_type, sending_type, reading_type,
-    done_type;
+    done_type, lent_type;
 extern PyObject *face_cancelled_error, *face_incomplete_error;
 
 /* --- module.c --- */
@@ -128,8 +142,12 @@ bool loop_is_here(struct loop *loop);
 void loop_push_ready(struct loop *loop, struct task *task);
 /* The next ready task, with its reference; there must be one. */
 struct task *loop_pop_ready(struct loop *loop);
-/* Resets the connections that another system thread let go. */
+/* Resets the connections and gives the slots back that another system thread let go. */
 void loop_close_orphans(struct loop *loop);
+/* Gives a lent slot back, from whichever system thread. */
+void loop_give_back(struct loop *loop, uint32_t slot);
+/* LOOP_CHUNK_BYTES for a moment's use; null with MemoryError set. */
+char *loop_chunk(struct loop *loop);
 /* One batch, called by cffi without the GIL; sleeps up to timeout_us (negative: no limit) when there is nothing to do.  Returns how much
  * there was to do, or -1: see take_fatal(). */
 int loop_run(uintptr_t handle, int64_t timeout_us);
@@ -178,6 +196,19 @@ void connection_expire(struct connection *c);
 int connection_usable(struct connection *c, bool sending);
 /* Sets the error that has ended the connection.  True: there is one. */
 bool connection_failed(struct connection *c);
+/* Null with MemoryError set. */
+struct connection_more *connection_more(struct connection *c);
+/* Blocks the running task, which sends, in awaiter.  False with an error set. */
+bool connection_block_writer(struct connection *c, PyObject *awaiter);
+/* What task waits for on c is no longer its business. */
+void connection_forget_task(struct connection *c, const struct task *task);
+/* The time of the last recv_view()'s view is over.  0, or -1 with BufferError set: parts of it are held. */
+int connection_take_view_back(struct connection *c);
+
+/* --- view.c --- */
+/* A memoryview of the first unread packet, of which there must be one; more remembers it. */
+PyObject *view_lend(struct connection *c);
+int view_take_back(struct connection_more *more);
 
 /* --- options.c: methods and attributes of Connection --- */
 PyObject *options_set_nodelay(PyObject *self, PyObject *on);
@@ -186,12 +217,19 @@ PyObject *options_info(PyObject *self, PyObject *unused);
 /* which: null for the peer, else this side. */
 PyObject *options_name(PyObject *self, void *which);
 
-/* --- streaming.c --- */
+/* --- sending.c --- */
 /* Sends data, at once as far as there is room; returns an awaitable for the rest. */
 PyObject *sending_start(struct connection *c, PyObject *data);
+/* Sends what there is room for; how much that was. */
+PyObject *sending_try(struct connection *c, PyObject *data);
+/* An awaitable that is done when there is room. */
+PyObject *sending_room(struct connection *c);
+/* count bytes of file (what fileno() tells) from offset, or up to its end; the awaitable's result is how many. */
+PyObject *sending_file(struct connection *c, PyObject *file, int64_t offset, int64_t count);
+
+/* --- reading.c --- */
 PyObject *reading_exactly(struct connection *c, Py_ssize_t n);
 PyObject *reading_until(struct connection *c, PyObject *delimiter, Py_ssize_t limit);
-/* The task that was blocked in this Sending or Reading goes elsewhere. */
-void streaming_abandon(PyObject *awaiter, struct task *task);
+PyObject *reading_into(struct connection *c, PyObject *buffer);
 
 #endif

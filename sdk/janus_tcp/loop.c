@@ -162,9 +162,40 @@ static void run_ready(struct loop *loop)
 
 void loop_close_orphans(struct loop *loop)
 {
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(loop->orphans); i++)
-        connection_close((struct connection *)PyList_GET_ITEM(loop->orphans, i), true);
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(loop->orphans); i++) {
+        PyObject *orphan = PyList_GET_ITEM(loop->orphans, i);
+
+        if (PyLong_CheckExact(orphan))
+            thread_recv_give(loop->thread, (uint32_t)PyLong_AsUnsignedLong(orphan));
+        else
+            connection_close((struct connection *)orphan, true);
+    }
     PyList_SetSlice(loop->orphans, 0, PyList_GET_SIZE(loop->orphans), NULL);
+}
+
+void loop_give_back(struct loop *loop, uint32_t slot)
+{
+    PyObject *number;
+
+    if (!loop->thread || loop->fork_count != face_fork_count())
+        return; /* with the stack the slot has gone too */
+    if (loop->system_thread == 0 || loop->system_thread == PyThread_get_thread_ident()) {
+        thread_recv_give(loop->thread, slot);
+        return;
+    }
+    number = PyLong_FromUnsignedLong(slot);
+    if (!number || PyList_Append(loop->orphans, number) < 0)
+        PyErr_WriteUnraisable(NULL);
+    Py_XDECREF(number);
+}
+
+char *loop_chunk(struct loop *loop)
+{
+    if (!loop->chunk)
+        loop->chunk = PyMem_Malloc(LOOP_CHUNK_BYTES);
+    if (!loop->chunk)
+        PyErr_NoMemory();
+    return loop->chunk;
 }
 
 static void run_python(struct loop *loop, uint32_t n)

@@ -80,6 +80,8 @@ static void close_loop(struct loop *loop)
     }
     loop->thread = NULL;
     timers_free(&loop->timers);
+    PyMem_Free(loop->chunk);
+    loop->chunk = NULL;
     PyMem_Free(loop->ready);
     loop->ready = NULL;
     loop->ready_room = 0;

@@ -1,6 +1,7 @@
 /*
  * module.c: the types become module janus_tcp._core; errors; forks.
  */
+#include "janus_tcp/docs.h"
 #include "janus_tcp/face.h"
 
 #include <pthread.h>
@@ -154,7 +155,7 @@ static PyObject *set_error_handler(PyObject *module, PyObject *handler)
 static PyMethodDef functions[] = {
     {"current_loop", current_loop, METH_NOARGS, "The loop that runs the calling coroutine, or None."},
     {"current_task", current_task, METH_NOARGS, "The running Task, or the Connection whose handler runs, or None."},
-    {"sleep", face_sleep, METH_O, "sleep(seconds)\n--\n\nWait."},
+    {"sleep", face_sleep, METH_O, DOC_SLEEP},
     {"cancel", face_cancel, METH_O, "Raise CancelledError in a task where it waits."},
     {"set_error_handler", set_error_handler, METH_O, "handler(owner, exception) hears of what nobody caught."},
     {NULL, NULL, 0, NULL},
@@ -171,6 +172,7 @@ static int add_types(PyObject *module)
     } types[] = {
         {"Loop", &loop_type},   {"Connection", &connection_type}, {"Task", &task_type},       {"Timer", &timer_type},
         {"Sleep", &sleep_type}, {"Sending", &sending_type},       {"Reading", &reading_type}, {"Done", &done_type},
+        {"Lent", &lent_type},
     };
 
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {

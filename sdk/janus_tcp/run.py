@@ -131,6 +131,10 @@ def run(
 
     Raises OSError with janusd's reason: no janusd (ENOENT, ECONNREFUSED), policy (EACCES), port taken
     (EADDRINUSE).
+
+    >>> janus_tcp.run(echo, port=7, socket="/nowhere/attach.sock")
+    Traceback (most recent call last):
+    FileNotFoundError: [Errno 2] no janusd: ...
     """
     drop_privileges(user, group)
 

@@ -171,7 +171,13 @@ def drain(loop: Loop, seconds: float, hurry: Callable[[], bool] = lambda: False)
 
 
 class Listener:
-    """A port that is listened on; close() stops accepting, connections go on."""
+    """A port that is listened on; close() stops accepting, connections go on.
+
+    >>> with Pair() as pair:
+    ...     listener = pair.serve(echo, port=7)
+    ...     listener.port, listener.closed
+    (7, False)
+    """
 
     def __init__(self, loop: Loop, address: bytes | None, port: int) -> None:
         self._loop = loop
@@ -189,7 +195,14 @@ class Listener:
 def listen(handle: Handler, port: int, host: str | None = None) -> Listener:
     """Accept connections on port and run ``handle(connection)`` for each; host None: every address.
 
-    Raises OSError: EADDRINUSE, EADDRNOTAVAIL, EACCES with janusd's reason.
+    Raises OSError: EADDRINUSE, EADDRNOTAVAIL, EACCES with janusd's reason; ValueError for a port that is none.
+
+    >>> async def client(conn):
+    ...     listener = janus_tcp.listen(echo, 8080)
+    ...     listener.close()
+    ...     return listener.closed
+    >>> talk(echo, client)
+    True
     """
     return listen_on(running_loop(), handle, port, host)
 
@@ -208,6 +221,16 @@ async def connect(host: str, port: int, *, local_host: str | None = None, local_
 
     Raises ConnectionRefusedError, TimeoutError, or OSError: EADDRNOTAVAIL when the app has no address of that
     family or no source ports.  A host name asks the system's resolver, which blocks.
+
+    >>> async def client(conn):
+    ...     host, port = conn.peername
+    ...     second = await janus_tcp.connect(host, port)
+    ...     await second.send(b"x")
+    ...     answer = await second.recv()
+    ...     second.close()
+    ...     return answer
+    >>> talk(echo, client)
+    b'x'
     """
     connection = running_loop().connect(pack(local_host), local_port, resolve(host, port), port)
     try:

@@ -1,6 +1,7 @@
 /*
  * task.c: coroutines that the loop drives, and Task, the one that stands for itself.
  */
+#include "janus_tcp/docs.h"
 #include "janus_tcp/face.h"
 
 #include <stddef.h>
@@ -51,18 +52,13 @@ static void detach(struct task *task)
     if (!awaiting)
         return;
     if (Py_IS_TYPE(awaiting, &connection_type)) {
-        struct connection *c = (struct connection *)awaiting;
-
-        if (c->reader == task)
-            c->reader = NULL;
-        if (c->writer == task)
-            c->writer = NULL;
+        connection_forget_task((struct connection *)awaiting, task);
     } else if (Py_IS_TYPE(awaiting, &sleep_type)) {
         sleep_abandon(awaiting);
     } else if (Py_IS_TYPE(awaiting, &task_type)) {
         ((struct task_object *)awaiting)->joiner = NULL;
-    } else {
-        streaming_abandon(awaiting, task);
+    } else if (Py_IS_TYPE(awaiting, &sending_type) || Py_IS_TYPE(awaiting, &reading_type)) {
+        connection_forget_task(((struct awaiter *)awaiting)->connection, task);
     }
 }
 
@@ -119,7 +115,9 @@ static void finish_handler(struct loop *loop, struct connection *c, PyObject *ex
     }
     if (PySet_Discard(loop->tasks, (PyObject *)c) < 0)
         PyErr_Clear();
-    Py_DECREF(c); /* the reference of its running handler */
+    if (c->more)
+        Py_CLEAR(c->more->user_data); /* it may refer to the connection */
+    Py_DECREF(c);                     /* the reference of its running handler */
 }
 
 static void finish_task(struct loop *loop, struct task_object *t, PyObject *result, PyObject *exception)
@@ -354,8 +352,7 @@ static PyObject *task_exception(PyObject *self, PyObject *unused)
 }
 
 static PyMethodDef task_methods[] = {
-    {"cancel", task_cancel_method, METH_NOARGS,
-     "Raise CancelledError in the task where it waits, or at its next await."},
+    {"cancel", task_cancel_method, METH_NOARGS, DOC_TASK_CANCEL},
     {"done", task_done, METH_NOARGS, "True when the task has ended."},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "Task[T] for annotations."},
     {"exception", task_exception, METH_NOARGS, "The exception that ended the task, or None."},
@@ -368,7 +365,7 @@ PyTypeObject task_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "janus_tcp.Task",
     .tp_basicsize = sizeof(struct task_object),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_doc = "A coroutine that runs beside others; await it for its result.",
+    .tp_doc = DOC_TASK,
     .tp_dealloc = task_dealloc,
     .tp_traverse = task_traverse,
     .tp_clear = task_clear,

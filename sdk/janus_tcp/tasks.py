@@ -28,7 +28,17 @@ def running_task() -> Task[Any] | Connection:
 def spawn(coro: Coroutine[Any, Any, T]) -> Task[T]:
     """Run coro beside the caller; await the Task for its result.
 
-    An exception that nobody awaits is logged.  Prefer TaskGroup: it leaves no task behind.
+    An exception that nobody awaits is logged.  Prefer TaskGroup: it leaves no task behind.  Raises RuntimeError
+    outside of a coroutine that janus_tcp runs, TypeError for what is no coroutine.
+
+    >>> async def client(conn):
+    ...     task = janus_tcp.spawn(answer(conn))
+    ...     await conn.send(b"x")
+    ...     return await task
+    >>> async def answer(conn):
+    ...     return await conn.recv()
+    >>> talk(echo, client)
+    b'x'
     """
     return running_loop().spawn(coro)
 
@@ -36,7 +46,18 @@ def spawn(coro: Coroutine[Any, Any, T]) -> Task[T]:
 class TaskGroup:
     """``async with TaskGroup() as group: group.spawn(f())``: leaves when all tasks have ended.
 
-    The first failure cancels the others and the body; failures are raised as one ExceptionGroup.
+    The first failure cancels the others and the body; failures are raised as one ExceptionGroup.  When the caller
+    is cancelled, so are all tasks, and it leaves when they have ended.
+
+    >>> async def answer(conn):
+    ...     return await conn.recv_exactly(2)
+    >>> async def client(conn):
+    ...     async with janus_tcp.TaskGroup() as group:
+    ...         task = group.spawn(answer(conn))
+    ...         await conn.send(b"hi")
+    ...     return await task
+    >>> talk(echo, client)
+    b'hi'
     """
 
     def __init__(self) -> None:
@@ -96,3 +117,24 @@ class TaskGroup:
             raise ExceptionGroup("tasks of a group failed", self._errors)
         if outside is not None and outside is not error:
             raise outside
+
+
+async def gather(*coros: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Run coroutines beside each other; their results in order.
+
+    The first failure is raised as it is, when the others, cancelled, have ended.
+
+    >>> async def later(seconds):
+    ...     await janus_tcp.sleep(seconds)
+    ...     return seconds
+    >>> async def client(conn):
+    ...     return await janus_tcp.gather(later(2), later(1))
+    >>> talk(echo, client)
+    [2, 1]
+    """
+    try:
+        async with TaskGroup() as group:
+            tasks = [group.spawn(coro) for coro in coros]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [await task for task in tasks]

@@ -14,16 +14,30 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
-from janus_tcp._native import Loop, Task, ffi, lib, raise_error, set_error_handler
+from janus_tcp._native import Connection, Loop, Task, ffi, lib, raise_error, set_error_handler
 from janus_tcp.addresses import pack
-from janus_tcp.scheduler import Handler, Listener, listen_on, report, result_of, stats, turn
+from janus_tcp.scheduler import Handler, Listener, connect, listen_on, report, result_of, stats, turn
 
 TICK_US = 1000
 NEVER = 2**64 - 1
 
 
 class Pair:
-    """A server's and a client's stack on one wire; time stands still while there is work, then jumps."""
+    """A server's and a client's stack on one wire; time stands still while there is work, then jumps.
+
+    connections, rx_slots and tx_slots are per side; recv_buffer and send_buffer are bytes of a connection, 0: the
+    stack's default; mtu is bytes of a packet; the same seed gives the same run.
+
+    >>> async def client(host):
+    ...     conn = await janus_tcp.connect(host, 7)
+    ...     await janus_tcp.sleep(3600)
+    ...     conn.close()
+    >>> with Pair(latency_us=5000) as pair:
+    ...     listener = pair.serve(echo, port=7)
+    ...     pair.run(client(pair.host), limit_s=4000)
+    ...     pair.now_s > 3600
+    True
+    """
 
     def __init__(
         self,
@@ -68,7 +82,7 @@ class Pair:
         self.close()
 
     def close(self) -> None:
-        """End everything on both sides."""
+        """End everything on both sides: handlers see GeneratorExit."""
         self.server.close()
         self.client.close()
         if self._wire != ffi.NULL:
@@ -77,11 +91,11 @@ class Pair:
 
     @property
     def now_s(self) -> float:
-        """Virtual time."""
+        """Virtual time, in seconds."""
         return self.server.clock_us / 1e6
 
     def serve(self, handle: Handler, port: int) -> Listener:
-        """Listen on the server's side."""
+        """Listen on the server's side; a Listener.  Raises OSError EADDRINUSE."""
         return listen_on(self.server, handle, port)
 
     def step(self) -> bool:
@@ -119,3 +133,36 @@ class Pair:
             if loop.handlers or loop.tasks or any(usage[name] for name in usage):
                 return False
         return True
+
+
+def talk(
+    handle: Handler,
+    client: Callable[[Connection], Coroutine[Any, Any, Any]],
+    *,
+    port: int = 7,
+    **options: Any,
+) -> Any:
+    """Serve handle, run ``client(connection)`` against it to its end, close, and return its result.
+
+    options are those of Pair.  Raises what client raises, TimeoutError when it hangs.
+
+    >>> async def client(conn):
+    ...     await conn.send(b"hello")
+    ...     return await conn.recv()
+    >>> talk(echo, client, mtu=576)
+    b'hello'
+    """
+
+    async def run(host: str) -> Any:
+        connection = await connect(host, port)
+        try:
+            return await client(connection)
+        finally:
+            connection.close()
+
+    with Pair(**options) as pair:
+        pair.serve(handle, port)
+        return pair.run(run(pair.host))
+
+
+__all__ = ["Pair", "talk"]

@@ -8,7 +8,19 @@ from janus_tcp.tasks import running_loop, running_task
 
 
 class timeout:
-    """``async with timeout(seconds)``: TimeoutError when the body takes longer; None is no limit."""
+    """``async with timeout(seconds)``: TimeoutError when the body takes longer; None is no limit.
+
+    The body is cancelled where it waits.  Raises ValueError for a negative number.
+
+    >>> async def client(conn):
+    ...     try:
+    ...         async with janus_tcp.timeout(0.5):
+    ...             await conn.recv()
+    ...     except TimeoutError as error:
+    ...         return str(error)
+    >>> talk(echo, client)
+    'took longer than 0.5 s'
+    """
 
     def __init__(self, seconds: float | None) -> None:
         self._seconds = seconds

@@ -86,6 +86,30 @@ uint32_t tcp_recv(struct tcp_stack *s, uint32_t conn, void *data, uint32_t len)
     return done;
 }
 
+uint32_t tcp_recv_lend(struct tcp_stack *s, uint32_t conn, struct tcp_view *view)
+{
+    struct tcb *t = stack_tcb(s, conn);
+    struct tcb_ext *e = stack_ext(s, t);
+    uint32_t slot = e != NULL ? e->rx_first : TCP_NO_SLOT;
+
+    if (slot == TCP_NO_SLOT)
+        return TCP_NO_SLOT;
+    tcp_recv_views(s, conn, view, 1);
+    rxq_unlink_first(s, e);
+    e->rx_bytes -= view->len;
+    s->rx_lent++;
+    if (state_can_receive(t->state) && window_is_worth_telling(s, t))
+        tcb_owe(s, t, OWE_ACK);
+    tcb_return_ext(s, t);
+    return slot;
+}
+
+void tcp_recv_give(struct tcp_stack *s, uint32_t slot)
+{
+    s->rx_lent--;
+    stack_release_rx(s, slot);
+}
+
 bool tcp_recv_eof(const struct tcp_stack *s, uint32_t conn)
 {
     return (stack_tcb(s, conn)->flags & TCB_FIN_RECEIVED) && tcp_recv_ready(s, conn) == 0;
@@ -128,6 +152,23 @@ int64_t tcp_send(struct tcp_stack *s, uint32_t conn, const void *data, size_t le
     else
         tcb_return_ext(s, t);
     return taken;
+}
+
+uint32_t tcp_send_room(struct tcp_stack *s, uint32_t conn)
+{
+    struct tcb *t = stack_tcb(s, conn);
+    const struct tcb_ext *e = stack_ext(s, t);
+    uint32_t room;
+
+    if (why_not_send(t) != 0)
+        return 0;
+    room = e != NULL && rtxq_is_full(s, t, e) ? 0 : rtxq_room(s, t, e);
+    if (room == 0) {
+        t->flags |= TCB_WANT_WRITABLE;
+        if (e == NULL || !rtxq_is_full(s, t, e))
+            tcb_owe(s, t, OWE_WRITABLE);
+    }
+    return room;
 }
 
 uint32_t tcp_unacked(const struct tcp_stack *s, uint32_t conn)
@@ -283,6 +324,7 @@ void tcp_get_info(const struct tcp_stack *s, uint32_t conn, struct tcp_info *inf
         .smss = t->smss,
         .flight_bytes = t->snd_nxt - t->snd_una,
         .unread_bytes = e != NULL ? e->rx_bytes : 0,
+        .timeouts = t->backoff,
     };
     if (e != NULL && e->tx_unsent != TCP_NO_SLOT)
         info->unsent_bytes = e->tx_end - s->tx[e->tx_unsent].seq;

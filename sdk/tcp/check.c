@@ -183,7 +183,7 @@ void tcp_check(const struct tcp_stack *s)
         check_tcb(s, stack_tcb(s, i), &tally);
     assert(tally.conns == s->conns && tally.conns + tally.zombies == s->rows.used);
     assert(tally.ext == s->ext.used);
-    assert(tally.rx == s->rx_held && tally.tx == s->tx_held);
+    assert(tally.rx + s->rx_lent == s->rx_held && tally.tx == s->tx_held);
     assert(tally.in_output == list_len(s, &s->output, TCB_IN_OUTPUT) + list_len(s, &s->blocked, TCB_IN_OUTPUT));
     assert(tally.in_events == list_len(s, &s->events, TCB_IN_EVENTS));
     assert(s->reply_count <= REPLIES_MAX);

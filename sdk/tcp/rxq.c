@@ -104,6 +104,14 @@ enum tcp_drop rxq_add(struct tcp_stack *s, struct tcb *t, struct input *in)
     return TCP_DROP_NONE;
 }
 
+void rxq_unlink_first(struct tcp_stack *s, struct tcb_ext *e)
+{
+    e->rx_first = s->rx[e->rx_first].next;
+    e->rx_slots--;
+    if (e->rx_first == TCP_NO_SLOT)
+        e->rx_last = TCP_NO_SLOT;
+}
+
 void rxq_consume(struct tcp_stack *s, struct tcb_ext *e, uint32_t len)
 {
     e->rx_bytes -= len;
@@ -117,12 +125,9 @@ void rxq_consume(struct tcp_stack *s, struct tcb_ext *e, uint32_t len)
             return;
         }
         len -= m->len;
-        e->rx_first = m->next;
-        e->rx_slots--;
+        rxq_unlink_first(s, e);
         stack_release_rx(s, slot);
     }
-    if (e->rx_first == TCP_NO_SLOT)
-        e->rx_last = TCP_NO_SLOT;
 }
 
 void rxq_drop_out_of_order(struct tcp_stack *s, struct tcb_ext *e)

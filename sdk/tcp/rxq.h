@@ -19,6 +19,9 @@ uint32_t rxq_conn_max(uint32_t rcv_buf_bytes);
 /* RX slots that the connection may still take. */
 uint32_t rxq_slots_left(const struct tcp_stack *s, const struct tcb_ext *e);
 
+/* Takes the first slot out of what is in order; it stays held, and rx_bytes is the caller's to correct. */
+void rxq_unlink_first(struct tcp_stack *s, struct tcb_ext *e);
+
 /* Consumes len bytes, at most rx_bytes. */
 void rxq_consume(struct tcp_stack *s, struct tcb_ext *e, uint32_t len);
 

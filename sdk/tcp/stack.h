@@ -98,6 +98,7 @@ struct tcp_stack {
     struct tx_slot *tx, *tx_other;
     struct reasm_slot *rx, *rx_other;
     uint32_t rx_held, tx_held;
+    uint32_t rx_lent;     /* of rx_held, by tcp_recv_lend() */
     uint32_t rx_budget;   /* RX slots that the core may hold */
     uint32_t rx_conn_max; /* and one connection of them */
     uint32_t tx_reserve;  /* TX slots that data leaves to control packets */

@@ -187,12 +187,19 @@ uint32_t tcp_recv_ready(const struct tcp_stack *s, uint32_t conn);
 void tcp_recv_consume(struct tcp_stack *s, uint32_t conn, uint32_t len);
 /* Copies up to len bytes out and consumes them. */
 uint32_t tcp_recv(struct tcp_stack *s, uint32_t conn, void *data, uint32_t len);
+/* Lends the first packet that has unread data, whole: it is no longer the connection's, and view, the unread rest of it, stays
+ * readable until tcp_recv_give(), whatever becomes of the connection.  Returns the slot, whose number and memory tcp_rebase() leaves
+ * alone; TCP_NO_SLOT: nothing to read. */
+uint32_t tcp_recv_lend(struct tcp_stack *s, uint32_t conn, struct tcp_view *view);
+void tcp_recv_give(struct tcp_stack *s, uint32_t slot);
 /* True: the peer's FIN has arrived and all before it is read. */
 bool tcp_recv_eof(const struct tcp_stack *s, uint32_t conn);
 
 /* Copies up to len bytes into segments; returns how many were taken (0: no room, WRITABLE will tell).  -EPIPE after
  * tcp_shutdown(), -ENOTCONN before the connection is established, or the connection's error. */
 int64_t tcp_send(struct tcp_stack *s, uint32_t conn, const void *data, size_t len);
+/* Bytes that tcp_send() would take now, or fewer by less than a segment; 0: not a segment, and WRITABLE will tell. */
+uint32_t tcp_send_room(struct tcp_stack *s, uint32_t conn);
 /* Bytes given to tcp_send() and not yet acknowledged. */
 uint32_t tcp_unacked(const struct tcp_stack *s, uint32_t conn);
 void tcp_want_sent_all(struct tcp_stack *s, uint32_t conn);
@@ -222,6 +229,7 @@ struct tcp_info {
     uint32_t cwnd_bytes, ssthresh_bytes;
     uint32_t snd_una, snd_nxt, snd_wnd, rcv_nxt, rcv_wnd;
     uint32_t smss, flight_bytes, unsent_bytes, unread_bytes;
+    uint8_t timeouts; /* retransmission timeouts in a row */
 };
 void tcp_get_info(const struct tcp_stack *s, uint32_t conn, struct tcp_info *info);
 

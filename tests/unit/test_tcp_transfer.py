@@ -58,6 +58,58 @@ def test_views_are_the_packets_themselves() -> None:
     assert peer.read() == b"ree"
 
 
+def test_a_lent_packet_is_whole_and_outlives_its_connection() -> None:
+    stack, peer = established()
+    for part in (b"one", b"twotwo", b"three"):
+        peer.send("A", part)
+    view = ffi.new("struct tcp_view *")
+    assert stack.recv(peer.conn, 1) == b"o"
+    slots = []
+    for expected in (b"ne", b"twotwo"):
+        slots.append(lib.tcp_recv_lend(stack.tcp, peer.conn, view))
+        assert bytes(ffi.buffer(view.data, view.len)) == expected
+        lib.tcp_check(stack.tcp)
+    assert lib.tcp_recv_ready(stack.tcp, peer.conn) == 5
+    assert peer.read() == b"three"
+    assert lib.tcp_recv_lend(stack.tcp, peer.conn, view) == 2**32 - 1
+    lib.tcp_abort(stack.tcp, peer.conn, stack.now_us)
+    stack.output()
+    assert stack.usage["rx_slots_held"] == stack.native.rx_used == 2
+    for slot in slots:
+        lib.tcp_recv_give(stack.tcp, slot)
+        lib.tcp_check(stack.tcp)
+    assert stack.usage["rx_slots_held"] == stack.native.rx_used == 0
+
+
+def test_lending_reopens_the_window_as_reading_does() -> None:
+    stack, peer = established(rcv_buf_bytes=8192)
+    view = ffi.new("struct tcp_view *")
+    for i in range(5):
+        peer.send("A", pattern(1460, 1460 * i))
+    stack.advance(40 * MS)
+    peer.collect()
+    closed = stack.info(peer.conn).rcv_wnd
+    for _ in range(5):
+        lib.tcp_recv_give(stack.tcp, lib.tcp_recv_lend(stack.tcp, peer.conn, view))
+    peer.expect("A", ack=1 + 5 * 1460)
+    assert stack.info(peer.conn).rcv_wnd > closed
+    assert stack.usage["rx_slots_held"] == 0
+
+
+def test_the_room_to_send_is_what_a_send_takes() -> None:
+    stack, peer = established(snd_buf_bytes=8192)
+    room = lib.tcp_send_room(stack.tcp, peer.conn)
+    assert 0 < room <= 8192
+    assert stack.send(peer.conn, bytes(20_000)) >= room
+    assert lib.tcp_send_room(stack.tcp, peer.conn) == 0
+    peer.collect()
+    peer.send("A", ack=1 + 5 * 1460)  # Nagle keeps the rest
+    assert (peer.conn, {"writable"}) in stack.events()
+    assert lib.tcp_send_room(stack.tcp, peer.conn) > 0
+    stack.shutdown(peer.conn)
+    assert lib.tcp_send_room(stack.tcp, peer.conn) == 0
+
+
 @pytest.mark.parametrize(("mss", "ts"), [(1460, None), (536, (1, 0))])
 def test_a_long_send_goes_in_full_segments(mss: int, ts: tuple[int, int] | None) -> None:
     stack, peer = established(options=Options(mss=mss, ts=ts))
