@@ -33,6 +33,7 @@ NAMES = (
     "slots_dry",
     "output_blocked",
     "persist_resets",
+    "misdirected_segments",
 )
 DROPS = (
     "none",
@@ -52,6 +53,7 @@ DROPS = (
     "no_tcb",
     "after_close",
     "cookie",
+    "moving",
 )
 
 

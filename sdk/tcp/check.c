@@ -2,6 +2,7 @@
  * check.c: all that is true of a stack between two calls, in one place.
  */
 #undef NDEBUG /* tcp_check() must hold in every build; nothing on the fast path asserts */
+#include "tcp/flows.h"
 #include "tcp/listen.h"
 #include "tcp/seq.h"
 #include "tcp/stack.h"
@@ -115,12 +116,17 @@ static void check_tcb(const struct tcp_stack *s, const struct tcb *t, struct tal
         check_tx(s, t, e, tally);
         check_rx(s, e, tally);
     }
+    if (!state_is_open(t->state))
+        assert(s->flows[HANDLE_TCB][index] == 0);
     if (state_is_open(t->state)) {
         uint32_t deadline = timers_earliest(s, t);
         uint32_t hash = tcb_table_hash(s, t);
+        struct flow flow;
         struct table_cursor cursor;
         uint32_t handle = table_first(&s->table, hash, &cursor);
 
+        tcb_flow(s, t, &flow);
+        assert(s->flows[HANDLE_TCB][index] == flows_hash(s, &flow));
         assert(wheel_is_scheduled(&s->wheel, index) == (deadline != 0));
         assert(deadline == 0 || seq_leq(t->timer.deadline_tick, deadline) || seq_leq(deadline, s->wheel.now_tick));
         while (handle != handle_make(HANDLE_TCB, index)) {
@@ -150,6 +156,7 @@ static uint32_t list_len(const struct tcp_stack *s, const struct tcb_list *list,
 static void check_blocks(const struct tcp_stack *s)
 {
     uint32_t count = 0;
+    struct flow flow;
 
     for (uint32_t i = 0; i <= HALF_OPEN_RETRIES; i++) {
         uint32_t prev = BLOCK_NONE;
@@ -158,6 +165,8 @@ static void check_blocks(const struct tcp_stack *s)
             const struct half_open *h = slab_at(&s->half_open, b);
 
             assert(h->prev == prev && h->retries == i && s->listeners[h->listener].port == h->lport);
+            half_open_flow(s, h, &flow);
+            assert(s->flows[HANDLE_HALF_OPEN][b] == flows_hash(s, &flow));
             prev = b;
             b = h->next;
         }
@@ -169,6 +178,8 @@ static void check_blocks(const struct tcp_stack *s)
         const struct time_wait *w = slab_at(&s->time_wait, b);
 
         assert(w->prev == prev);
+        time_wait_flow(s, w, &flow);
+        assert(s->flows[HANDLE_TIME_WAIT][b] == flows_hash(s, &flow));
         prev = b;
         b = w->next;
     }

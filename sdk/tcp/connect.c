@@ -3,6 +3,7 @@
  */
 #include "tcp/connect.h"
 
+#include "tcp/flows.h"
 #include "tcp/handshake.h"
 #include "tcp/input.h"
 #include "tcp/reply.h"
@@ -36,8 +37,8 @@ static uint16_t choose_port(struct tcp_stack *s, struct flow *flow, bool (*accep
         uint64_t hash;
 
         flow->lport = (uint16_t)(first + (start % count + i) % count);
-        hash = csb_hash(&s->config.flow_secret, flow);
-        if ((accept_port == NULL || accept_port(context, hash)) && !is_taken(s, csb_table_hash(hash), flow))
+        hash = flows_hash(s, flow);
+        if (!is_taken(s, csb_table_hash(hash), flow) && (accept_port == NULL || accept_port(context, hash)))
             return flow->lport;
     }
     return 0;
@@ -57,10 +58,10 @@ static bool choose_address(const struct tcp_stack *s, const struct ip_addr *ladd
     return false;
 }
 
-static struct tcb *make(struct tcp_stack *s, const struct flow *flow, uint8_t laddr_index, uint64_t now_us)
+static struct tcb *make(struct tcp_stack *s, const struct flow *flow, uint64_t hash, uint8_t laddr_index,
+                        uint64_t now_us)
 {
     uint32_t index = slab_available(&s->ext) != 0 ? tcb_take(s) : TCP_NO_CONN;
-    uint32_t hash = csb_table_hash(csb_hash(&s->config.flow_secret, flow));
     struct isn_offsets offsets = isn_offsets(&s->secret, flow);
     struct tcb *t;
     struct tcb_ext *e;
@@ -72,7 +73,7 @@ static struct tcb *make(struct tcp_stack *s, const struct flow *flow, uint8_t la
     t->rport = flow->rport;
     t->lport = flow->lport;
     t->laddr_index = laddr_index;
-    if (!table_insert(&s->table, hash, handle_make(HANDLE_TCB, index))) {
+    if (!flows_add(s, hash, handle_make(HANDLE_TCB, index))) {
         tcb_free(s, t);
         return NULL;
     }
@@ -92,6 +93,7 @@ int tcp_connect(struct tcp_stack *s, const struct ip_addr *laddr, uint16_t lport
 {
     struct flow flow = {.raddr = *raddr, .rport = rport, .lport = lport};
     uint8_t laddr_index;
+    uint64_t hash;
     struct tcb *t;
 
     s->now_us = now_us;
@@ -103,10 +105,13 @@ int tcp_connect(struct tcp_stack *s, const struct ip_addr *laddr, uint16_t lport
     if (lport == 0) {
         if (choose_port(s, &flow, accept_port, context) == 0)
             return s->config.source_port_first == 0 ? -EADDRNOTAVAIL : -EADDRINUSE;
-    } else if (is_taken(s, csb_table_hash(csb_hash(&s->config.flow_secret, &flow)), &flow)) {
-        return -EADDRINUSE;
     }
-    t = make(s, &flow, laddr_index, now_us);
+    hash = flows_hash(s, &flow);
+    if (lport != 0 && is_taken(s, csb_table_hash(hash), &flow))
+        return -EADDRINUSE;
+    if (lport != 0 && accept_port != NULL && !accept_port(context, hash))
+        return -EADDRNOTAVAIL;
+    t = make(s, &flow, hash, laddr_index, now_us);
     if (t == NULL)
         return -ENOBUFS;
     t->user = user;

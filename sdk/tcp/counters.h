@@ -25,6 +25,7 @@ struct tcp_counters {
     uint64_t syn_received, syn_cookies_sent, syn_cookies_accepted;
     uint64_t slots_dry, output_blocked; /* tx_alloc() gave none; tx_send() refused */
     uint64_t persist_resets;            /* peers whose window stayed closed while slots were short */
+    uint64_t misdirected_segments;      /* of another thread's connection: must stay 0 */
     uint64_t dropped[TCP_DROP_COUNT];   /* by enum tcp_drop */
 };
 

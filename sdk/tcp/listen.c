@@ -5,6 +5,7 @@
  */
 #include "tcp/listen.h"
 
+#include "tcp/flows.h"
 #include "tcp/handshake.h"
 #include "tcp/input.h"
 #include "tcp/reply.h"
@@ -99,17 +100,9 @@ void half_open_flow(const struct tcp_stack *s, const struct half_open *h, struct
     *flow = (struct flow){s->addresses[h->laddr_index], h->raddr, h->lport, h->rport};
 }
 
-static uint32_t table_hash_of(const struct tcp_stack *s, const struct flow *flow)
-{
-    return csb_table_hash(csb_hash(&s->config.flow_secret, flow));
-}
-
 static void half_open_free(struct tcp_stack *s, uint32_t index)
 {
-    struct flow flow;
-
-    half_open_flow(s, half_open_at(s, index), &flow);
-    table_remove(&s->table, table_hash_of(s, &flow), handle_make(HANDLE_HALF_OPEN, index));
+    flows_remove(s, handle_make(HANDLE_HALF_OPEN, index));
     dequeue(s, index);
     slab_give(&s->half_open, index);
 }
@@ -225,11 +218,14 @@ void half_open_advance(struct tcp_stack *s, uint64_t now_us)
 static enum tcp_drop establish(struct tcp_stack *s, struct input *in, const struct handshake *hs, uint32_t irs,
                                uint64_t user, bool syn_lost, uint32_t handle)
 {
-    uint32_t index = tcb_take(s);
+    uint64_t hash = handle == TABLE_NONE ? flows_hash(s, &in->flow) : 0;
     enum tcp_drop drop;
+    uint32_t index;
     struct tcb *t;
-    bool placed;
 
+    if (handle == TABLE_NONE && !flows_may_create(s, hash))
+        return TCP_DROP_MOVING;
+    index = tcb_take(s);
     if (index == TCP_NO_CONN)
         return TCP_DROP_NO_TCB;
     t = stack_tcb(s, index);
@@ -237,11 +233,9 @@ static enum tcp_drop establish(struct tcp_stack *s, struct input *in, const stru
     t->rport = in->flow.rport;
     t->lport = in->flow.lport;
     t->laddr_index = in->laddr_index;
-    if (handle == TABLE_NONE)
-        placed = table_insert(&s->table, in->hash, handle_make(HANDLE_TCB, index));
-    else
-        placed = table_replace(&s->table, in->hash, handle, handle_make(HANDLE_TCB, index));
-    if (!placed) {
+    if (handle != TABLE_NONE) {
+        flows_replace(s, handle, handle_make(HANDLE_TCB, index));
+    } else if (!flows_add(s, hash, handle_make(HANDLE_TCB, index))) {
         tcb_free(s, t);
         return TCP_DROP_NO_TCB;
     }
@@ -286,10 +280,10 @@ static enum tcp_drop accept_cookie(struct tcp_stack *s, struct input *in, const 
     const struct tcp_options *options = &in->seg.options;
     struct isn_cookie cookie = {.wscale = ISN_NO_WSCALE};
     struct handshake hs = {.wscale = HANDSHAKE_NO_WSCALE};
+    enum tcp_drop drop;
 
     if (!isn_cookie_decode(&s->secret, &in->flow, in->seg.seq - 1, in->seg.ack - 1, in->now_us, &cookie.mss)) {
-        reply_reset(s, in);
-        return TCP_DROP_COOKIE;
+        return flows_miss(s, in) == TCP_DROP_MOVING ? TCP_DROP_MOVING : TCP_DROP_COOKIE;
     }
     if (options->present & TCP_OPTION_TIMESTAMPS) {
         isn_cookie_read_tsecr(options->tsecr, &cookie);
@@ -299,8 +293,9 @@ static enum tcp_drop accept_cookie(struct tcp_stack *s, struct input *in, const 
         hs.wscale = cookie.wscale;
     }
     hs.mss = cookie.mss < handshake_our_mss(s, &in->flow.raddr) ? cookie.mss : handshake_our_mss(s, &in->flow.raddr);
-    s->counters.syn_cookies_accepted++;
-    return establish(s, in, &hs, in->seg.seq - 1, l->user, false, TABLE_NONE);
+    drop = establish(s, in, &hs, in->seg.seq - 1, l->user, false, TABLE_NONE);
+    s->counters.syn_cookies_accepted += drop != TCP_DROP_NO_TCB && drop != TCP_DROP_MOVING;
+    return drop;
 }
 
 enum tcp_drop listen_syn(struct tcp_stack *s, struct input *in, bool has_min, uint32_t iss_min)
@@ -309,14 +304,12 @@ enum tcp_drop listen_syn(struct tcp_stack *s, struct input *in, bool has_min, ui
     struct isn_offsets offsets;
     struct handshake hs;
     struct half_open *h;
+    uint64_t hash;
     uint32_t index;
 
     s->counters.syn_received++;
-    if (l == NULL) {
-        if (s->config.reset_unknown)
-            reply_reset(s, in);
-        return TCP_DROP_NO_CONNECTION;
-    }
+    if (l == NULL)
+        return s->config.reset_unknown ? flows_miss(s, in) : TCP_DROP_NO_CONNECTION;
     if (in->seg.flags & TCP_FIN)
         return TCP_DROP_BAD_FLAGS;
     handshake_read(s, &in->flow, &in->seg.options, &hs);
@@ -324,8 +317,11 @@ enum tcp_drop listen_syn(struct tcp_stack *s, struct input *in, bool has_min, ui
         answer_by_cookie(s, in, &hs);
         return TCP_DROP_NONE;
     }
+    hash = flows_hash(s, &in->flow);
+    if (!flows_may_create(s, hash))
+        return TCP_DROP_MOVING;
     index = slab_take(&s->half_open);
-    if (index == SLAB_NONE || !table_insert(&s->table, in->hash, handle_make(HANDLE_HALF_OPEN, index))) {
+    if (index == SLAB_NONE || !flows_add(s, hash, handle_make(HANDLE_HALF_OPEN, index))) {
         if (index != SLAB_NONE)
             slab_give(&s->half_open, index);
         return TCP_DROP_NO_TCB;
@@ -366,7 +362,7 @@ enum tcp_drop listen_input(struct tcp_stack *s, struct input *in)
         return accept_cookie(s, in, l);
     /* To a listener too, an ACK is a bad one (RFC 9293 3.10.7.2); a segment without ACK is nothing to it. */
     if (s->config.reset_unknown && (l == NULL || (in->seg.flags & TCP_ACK)))
-        reply_reset(s, in);
+        return flows_miss(s, in);
     return TCP_DROP_NO_CONNECTION;
 }
 

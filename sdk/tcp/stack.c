@@ -22,7 +22,7 @@ enum {
 
 /* Offsets of the parts of the memory block. */
 struct parts {
-    size_t ext, half_open, time_wait, tx[2], rx[2], table, end;
+    size_t ext, half_open, time_wait, flows[3], tx[2], rx[2], table, end;
 };
 
 static size_t place(size_t *end, size_t count, size_t size)
@@ -51,6 +51,9 @@ static bool layout(const struct tcp_config *c, struct parts *p)
     p->ext = place(&end, c->extension_max, sizeof(struct tcb_ext));
     p->half_open = place(&end, c->half_open_max, sizeof(struct half_open));
     p->time_wait = place(&end, c->time_wait_max, sizeof(struct time_wait));
+    p->flows[HANDLE_TCB] = place(&end, c->conn_max, sizeof(uint64_t));
+    p->flows[HANDLE_HALF_OPEN] = place(&end, c->half_open_max, sizeof(uint64_t));
+    p->flows[HANDLE_TIME_WAIT] = place(&end, c->time_wait_max, sizeof(uint64_t));
     for (int i = 0; i < 2; i++)
         p->tx[i] = place(&end, c->tx_slots, sizeof(struct tx_slot));
     for (int i = 0; i < 2; i++)
@@ -107,11 +110,15 @@ struct tcp_stack *tcp_init(const struct tcp_config *config, const struct tcp_env
     s->env = *env;
     s->cc = cc_ops(config->congestion_control);
     s->now_us = s->advanced_us = now_us;
-    env->random(env->context, &s->secret, sizeof s->secret);
+    s->secret = config->secret;
+    if (s->secret.k0 == 0 && s->secret.k1 == 0)
+        env->random(env->context, &s->secret, sizeof s->secret);
     slab_init(&s->rows, rows, sizeof(struct tcb), config->conn_max);
     slab_init(&s->ext, base + p.ext, sizeof(struct tcb_ext), config->extension_max);
     slab_init(&s->half_open, base + p.half_open, sizeof(struct half_open), config->half_open_max);
     slab_init(&s->time_wait, base + p.time_wait, sizeof(struct time_wait), config->time_wait_max);
+    for (int i = 0; i < 3; i++)
+        s->flows[i] = (uint64_t *)(void *)(base + p.flows[i]);
     s->tx = (struct tx_slot *)(void *)(base + p.tx[0]);
     s->tx_other = (struct tx_slot *)(void *)(base + p.tx[1]);
     s->rx = (struct reasm_slot *)(void *)(base + p.rx[0]);

@@ -1,8 +1,8 @@
 /*
  * stack.h: one share-nothing stack, laid out in the two blocks that tcp_init() was given.
  *
- *   memory: | struct tcp_stack | ext | half_open | time_wait | TX metadata x 2 | RX metadata x 2 | table |
- *   rows:   | struct tcb ...                                                                      |
+ *   memory: | struct tcp_stack | ext | half_open | time_wait | flows x 3 | TX metadata x 2 | RX metadata x 2 | table |
+ *   rows:   | struct tcb ...                                                                                  |
  *
  * The second copy of the slot metadata is where tcp_rebase() renumbers into.  The table maps the flow's hash to a
  * handle: two bits of kind, thirty of index.
@@ -94,6 +94,7 @@ struct tcp_stack {
     struct slab rows, ext, half_open, time_wait;
     uint32_t conns; /* rows in use, without zombies */
     struct table table;
+    uint64_t *flows[3]; /* by enum handle_kind: csb_hash() of what is in the table, else 0 (flows.h) */
     struct wheel wheel; /* over the rows */
     struct tx_slot *tx, *tx_other;
     struct reasm_slot *rx, *rx_other;

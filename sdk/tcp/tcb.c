@@ -3,6 +3,7 @@
  */
 #include "tcp/tcb.h"
 
+#include "tcp/flows.h"
 #include "tcp/isn.h"
 #include "tcp/rtxq.h"
 #include "tcp/rxq.h"
@@ -50,7 +51,7 @@ void tcb_detach(struct tcp_stack *s, struct tcb *t, bool keep_unread)
     struct tcb_ext *e = stack_ext(s, t);
 
     if (t->flags & TCB_IN_TABLE) {
-        table_remove(&s->table, tcb_table_hash(s, t), handle_make(HANDLE_TCB, stack_index(s, t)));
+        flows_remove(s, handle_make(HANDLE_TCB, stack_index(s, t)));
         t->flags &= ~(uint32_t)TCB_IN_TABLE;
     }
     wheel_cancel(&s->wheel, stack_index(s, t));

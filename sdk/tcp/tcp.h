@@ -33,6 +33,12 @@ enum {
 
 struct tcp_stack;
 
+enum tcp_miss {
+    TCP_MISS_RESET,   /* by RST (RFC 9293 3.10.7.1) */
+    TCP_MISS_SILENT,  /* not at all: the flow may be on its way to another thread */
+    TCP_MISS_FOREIGN, /* not at all: it is another thread's flow, and should not have come here */
+};
+
 /* What the core needs from its driver.  Slots are TCP_SLOT_BYTES each; RX slots and TX slots are numbered apart, each from 0. */
 struct tcp_env {
     void *context;
@@ -50,6 +56,10 @@ struct tcp_env {
     const uint8_t *(*rx_data)(void *context, uint32_t slot);
     void (*rx_release)(void *context, uint32_t slot);
     void (*random)(void *context, void *data, size_t len);
+    /* The balancer's word, by csb_hash() of the flow; null: always yes.  may_create: a flow may begin here, by a SYN or by the
+     * answer to a cookie.  miss: how a segment without a connection is answered. */
+    bool (*may_create)(void *context, uint64_t hash);
+    enum tcp_miss (*miss)(void *context, uint64_t hash);
 };
 
 struct tcp_config {
@@ -68,6 +78,8 @@ struct tcp_config {
     uint32_t msl_ms;               /* maximum segment lifetime; TIME-WAIT lasts twice as long; default 30,000 when 0 */
     uint32_t fin_wait_2_ms;        /* a closed connection's longest FIN-WAIT-2, default 60,000 when 0 */
     struct csb_secret flow_secret; /* for the connection table; the hash in tcp_packet must be made with it */
+    struct csb_secret
+        secret;         /* of ISNs and cookies: the same in all threads that may get each other's flows; 0: random */
     bool reset_unknown; /* answer a segment without a connection by RST (RFC 9293 3.10.7.1), else be silent */
     /* Where other stacks choose otherwise; 0: as this one does. */
     uint8_t options_off;  /* enum tcp_option_present without MSS: neither offered nor taken */
@@ -168,7 +180,7 @@ int tcp_listen(struct tcp_stack *s, const struct ip_addr *addr, uint16_t port, u
 int tcp_unlisten(struct tcp_stack *s, const struct ip_addr *addr, uint16_t port);
 
 /* Active open.  laddr null: the first local address of raddr's family.  lport 0: chosen at random (RFC 6056) among the configured
- * range so that accept_port(context, hash) is true (null: any).  Writes *conn.  0, or -EADDRNOTAVAIL, -EADDRINUSE, -ENOBUFS. */
+ * range so that accept_port(context, hash) is true (null: any); a given lport must please it too, else -EADDRNOTAVAIL.  Writes *conn.  0, or -EADDRNOTAVAIL, -EADDRINUSE, -ENOBUFS. */
 int tcp_connect(struct tcp_stack *s, const struct ip_addr *laddr, uint16_t lport, const struct ip_addr *raddr,
                 uint16_t rport, bool (*accept_port)(void *context, uint64_t hash), void *context, uint64_t user,
                 uint64_t now_us, uint32_t *conn);
@@ -232,6 +244,17 @@ struct tcp_info {
     uint8_t timeouts; /* retransmission timeouts in a row */
 };
 void tcp_get_info(const struct tcp_stack *s, uint32_t conn, struct tcp_info *info);
+
+/* --- for the balancer --- */
+
+enum { TCP_FLOW_COLUMNS = 3 };
+
+/* The hashes of all flows, 0 in a free row: column part of TCP_FLOW_COLUMNS; returns its rows.  A flow may move to a later
+ * column, never to an earlier one. */
+uint32_t tcp_flow_column(const struct tcp_stack *s, uint32_t part, const uint64_t **column);
+
+/* An ACK may come from now on that answers another thread's SYN cookie. */
+void tcp_expect_cookies(struct tcp_stack *s, uint64_t now_us);
 
 /* --- for the driver and the tests --- */
 

@@ -3,6 +3,7 @@
  */
 #include "tcp/timewait.h"
 
+#include "tcp/flows.h"
 #include "tcp/isn.h"
 #include "tcp/listen.h"
 #include "tcp/reply.h"
@@ -50,11 +51,7 @@ static void dequeue(struct tcp_stack *s, uint32_t index)
 
 static void block_free(struct tcp_stack *s, uint32_t index)
 {
-    struct flow flow;
-
-    time_wait_flow(s, at(s, index), &flow);
-    table_remove(&s->table, csb_table_hash(csb_hash(&s->config.flow_secret, &flow)),
-                 handle_make(HANDLE_TIME_WAIT, index));
+    flows_remove(s, handle_make(HANDLE_TIME_WAIT, index));
     dequeue(s, index);
     slab_give(&s->time_wait, index);
 }
@@ -100,8 +97,7 @@ void time_wait_enter(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
         .timestamps = (t->flags & TCB_TIMESTAMPS) != 0,
     };
     enqueue(s, index, now_us);
-    table_replace(&s->table, tcb_table_hash(s, t), handle_make(HANDLE_TCB, stack_index(s, t)),
-                  handle_make(HANDLE_TIME_WAIT, index));
+    flows_replace(s, handle_make(HANDLE_TCB, stack_index(s, t)), handle_make(HANDLE_TIME_WAIT, index));
     t->flags &= ~(uint32_t)TCB_IN_TABLE;
     if (owes_ack)
         reply_ack(s, w, now_us);
@@ -134,6 +130,8 @@ enum tcp_drop time_wait_input(struct tcp_stack *s, uint32_t index, struct input 
     if (is_new_connection(w, seg)) {
         uint32_t iss_min = w->snd_nxt + 1;
 
+        if (!flows_may_create(s, flows_hash(s, &in->flow)))
+            return TCP_DROP_MOVING; /* the block stays for the next SYN */
         block_free(s, index);
         return listen_syn(s, in, true, iss_min);
     }

@@ -28,6 +28,8 @@ struct native {
     uint64_t random;
     uint32_t first, count;
     uint32_t moves;
+    bool refuse;        /* the balancer lets no flow begin */
+    enum tcp_miss miss; /* its word on segments without a connection */
     struct native_packet *packets;
 };
 
@@ -127,6 +129,18 @@ static void native_random(void *context, void *data, size_t len)
     }
 }
 
+static bool native_may_create(void *context, uint64_t hash)
+{
+    (void)hash;
+    return !((struct native *)context)->refuse;
+}
+
+static enum tcp_miss native_miss(void *context, uint64_t hash)
+{
+    (void)hash;
+    return ((struct native *)context)->miss;
+}
+
 static struct native *native_new(const struct tcp_config *config, uint64_t now_us)
 {
     struct native *n = calloc(1, sizeof *n);
@@ -158,7 +172,9 @@ static struct native *native_new(const struct tcp_config *config, uint64_t now_u
                               native_tx_available,
                               native_rx_data,
                               native_rx_release,
-                              native_random};
+                              native_random,
+                              native_may_create,
+                              native_miss};
     n->stack = tcp_init(config, &n->env, n->memory, n->rows, now_us);
     return n;
 }
@@ -289,10 +305,10 @@ static bool native_accept_odd(void *context, uint64_t hash)
     return hash & 1;
 }
 
-static int native_connect_odd(struct tcp_stack *s, const struct ip_addr *raddr, uint16_t rport, uint64_t now_us,
-                              uint32_t *conn)
+static int native_connect_odd(struct tcp_stack *s, uint16_t lport, const struct ip_addr *raddr, uint16_t rport,
+                              uint64_t now_us, uint32_t *conn)
 {
     uint32_t asked = 0;
 
-    return tcp_connect(s, NULL, 0, raddr, rport, native_accept_odd, &asked, 0, now_us, conn);
+    return tcp_connect(s, NULL, lport, raddr, rport, native_accept_odd, &asked, 0, now_us, conn);
 }

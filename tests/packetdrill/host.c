@@ -159,8 +159,18 @@ void host_free(struct host *h)
 struct tcp_stack *host_stack(struct host *h)
 {
     const struct tcp_config *config = &h->settings.config;
-    const struct tcp_env env = {h,       tx_alloc,     tx_free, tx_data,    tx_send,
-                                tx_busy, tx_available, rx_data, rx_release, random_bytes};
+    const struct tcp_env env = {
+        .context = h,
+        .tx_alloc = tx_alloc,
+        .tx_free = tx_free,
+        .tx_data = tx_data,
+        .tx_send = tx_send,
+        .tx_busy = tx_busy,
+        .tx_available = tx_available,
+        .rx_data = rx_data,
+        .rx_release = rx_release,
+        .random = random_bytes,
+    };
 
     if (h->stack != NULL || tcp_memory_bytes(config) == 0)
         return h->stack;

@@ -100,6 +100,13 @@ def cookie() -> tuple[Stack, str]:
     return stack, peer.send("A", ack=99)
 
 
+def moving() -> tuple[Stack, str]:
+    stack = Stack()
+    stack.listen()
+    stack.native.refuse = True
+    return stack, Peer(stack).send("S")
+
+
 CASES: dict[int, Dropping] = {
     lib.TCP_DROP_MALFORMED: packet(break_data_offset),
     lib.TCP_DROP_CHECKSUM: packet(break_checksum),
@@ -117,6 +124,7 @@ CASES: dict[int, Dropping] = {
     lib.TCP_DROP_NO_TCB: no_tcb,
     lib.TCP_DROP_AFTER_CLOSE: after_close,
     lib.TCP_DROP_COOKIE: cookie,
+    lib.TCP_DROP_MOVING: moving,
 }
 
 

@@ -344,7 +344,7 @@ def test_source_ports_follow_the_balancer_and_run_out() -> None:
     raddr = stack.ip(PEER4)
     conn = ffi.new("uint32_t *")
     opened = 0
-    while (result := lib.native_connect_odd(stack.tcp, raddr, 80, stack.now_us, conn)) == 0:
+    while (result := lib.native_connect_odd(stack.tcp, 0, raddr, 80, stack.now_us, conn)) == 0:
         opened += 1
         flow = ffi.new("struct flow *")
         lib.tcp_flow(stack.tcp, conn[0], flow)
