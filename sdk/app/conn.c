@@ -109,6 +109,16 @@ uint32_t thread_send_room(struct janus_thread *t, uint32_t conn)
     return tcp_send_room(t->stack, conn);
 }
 
+uint32_t thread_unacked(const struct janus_thread *t, uint32_t conn)
+{
+    return tcp_unacked(t->stack, conn);
+}
+
+void thread_want_sent_all(struct janus_thread *t, uint32_t conn)
+{
+    tcp_want_sent_all(t->stack, conn);
+}
+
 void thread_shutdown(struct janus_thread *t, uint32_t conn)
 {
     tcp_shutdown(t->stack, conn, t->now_us);
@@ -127,6 +137,11 @@ void thread_abort(struct janus_thread *t, uint32_t conn)
 void thread_set_user(struct janus_thread *t, uint32_t conn, uint64_t user)
 {
     tcp_set_user(t->stack, conn, user);
+}
+
+uint64_t thread_user(const struct janus_thread *t, uint32_t conn)
+{
+    return tcp_user(t->stack, conn);
 }
 
 int thread_conn_error(const struct janus_thread *t, uint32_t conn)
@@ -185,6 +200,11 @@ uint32_t thread_addresses(const struct janus_thread *t, struct ip_addr *addresse
 uint32_t thread_rows(const struct janus_thread *t)
 {
     return t->config.conn_max;
+}
+
+uint32_t thread_rows_used(const struct janus_thread *t)
+{
+    return t->rows_used;
 }
 
 bool thread_attached(const struct janus_thread *t, struct janus_error *error)

@@ -10,29 +10,11 @@
 #ifndef APP_THREAD_API_H
 #define APP_THREAD_API_H
 
+#include "app/janus.h"
 #include "tcp/tcp.h"
 
 /* cffi:begin */
 struct janus_thread;
-
-struct janus_options {
-    const char *app;         /* name in janusd's policy, [a-z0-9-], at most 31 characters */
-    const char *socket_path; /* of janusd's attach socket */
-    uint32_t rows;           /* connections at most; 0: the policy's */
-    uint32_t rx_slots;       /* per I/O thread; 0: the policy's */
-    uint32_t tx_slots;       /* 0: the policy's */
-    uint32_t rcv_buf_bytes;  /* these four as in struct tcp_config; 0: its defaults */
-    uint32_t snd_buf_bytes;
-    uint32_t msl_ms;
-    uint8_t congestion_control;
-};
-
-/* Every error has a text for a person beside its errno. */
-enum { JANUS_ERROR_BYTES = 320 };
-struct janus_error {
-    int code; /* errno value, positive */
-    char text[JANUS_ERROR_BYTES];
-};
 
 /* Attaches to janusd.  Null: error says why.  ENOENT and ECONNREFUSED: no janusd; EACCES: policy; EPROTO: another version;
  * EDQUOT: quota. */
@@ -97,10 +79,15 @@ bool thread_recv_eof(const struct janus_thread *t, uint32_t conn);
 bool thread_fin_received(const struct janus_thread *t, uint32_t conn);
 int64_t thread_send(struct janus_thread *t, uint32_t conn, const void *data, size_t len);
 uint32_t thread_send_room(struct janus_thread *t, uint32_t conn);
+/* Bytes given to thread_send() and not yet acknowledged. */
+uint32_t thread_unacked(const struct janus_thread *t, uint32_t conn);
+/* TCP_EVENT_SENT_ALL when everything given to thread_send() is acknowledged. */
+void thread_want_sent_all(struct janus_thread *t, uint32_t conn);
 void thread_shutdown(struct janus_thread *t, uint32_t conn);
 void thread_close_conn(struct janus_thread *t, uint32_t conn);
 void thread_abort(struct janus_thread *t, uint32_t conn);
 void thread_set_user(struct janus_thread *t, uint32_t conn, uint64_t user);
+uint64_t thread_user(const struct janus_thread *t, uint32_t conn);
 int thread_conn_error(const struct janus_thread *t, uint32_t conn);
 void thread_flow(const struct janus_thread *t, uint32_t conn, struct flow *flow);
 void thread_info(const struct janus_thread *t, uint32_t conn, struct tcp_info *info);
@@ -126,6 +113,8 @@ void thread_get_stats(const struct janus_thread *t, struct janus_stats *stats);
 uint16_t thread_tid(const struct janus_thread *t);
 uint32_t thread_addresses(const struct janus_thread *t, struct ip_addr *addresses, uint32_t count);
 uint32_t thread_rows(const struct janus_thread *t);
+/* Rows [0, n) have ever been in use. */
+uint32_t thread_rows_used(const struct janus_thread *t);
 /* False while janusd is away; error (null is allowed) then says what the last attempt to attach again met, code 0: nothing yet. */
 bool thread_attached(const struct janus_thread *t, struct janus_error *error);
 

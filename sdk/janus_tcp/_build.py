@@ -40,6 +40,7 @@ def struct(header: str, name: str) -> str:
 ffi = FFI()
 ffi.cdef(
     "struct ip_addr { uint8_t b[16]; };\n"
+    + marked("app/janus.h")
     + marked("app/thread_api.h")
     + marked("app/env_loop.h")
     + struct("tcp/counters.h", "tcp_counters")
