@@ -22,6 +22,8 @@ NAMES = (
     "retransmission_timeouts",
     "fast_retransmits",
     "spurious_timeouts",
+    "ce_received",
+    "ecn_reductions",
     "duplicate_acks",
     "out_of_order_segments",
     "resets_sent",

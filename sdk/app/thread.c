@@ -36,6 +36,7 @@ void thread_configure(struct tcp_config *config, const struct janus_options *opt
     config->time_wait_max = clamp(rows, 64, 262144);
     config->extension_max = clamp(rows, 1, 1048576);
     config->congestion_control = options->congestion_control;
+    config->ecn = options->ecn;
     config->rcv_buf_bytes = options->rcv_buf_bytes;
     config->snd_buf_bytes = options->snd_buf_bytes;
     config->msl_ms = options->msl_ms;

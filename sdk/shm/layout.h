@@ -24,7 +24,7 @@
 
 enum {
     SHM_ABI_MAJOR = 1,
-    SHM_ABI_MINOR = 1,
+    SHM_ABI_MINOR = 2,
     SHM_SLOT_BYTES = 2048,
     SHM_SLOT_HEADROOM = 128, /* free bytes in front of a received packet, and in front of a built one */
     SHM_IO_MAX = 8,          /* I/O threads */

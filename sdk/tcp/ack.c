@@ -3,6 +3,7 @@
  */
 #include "tcp/ack.h"
 
+#include "tcp/ecn.h"
 #include "tcp/rack.h"
 #include "tcp/recovery.h"
 #include "tcp/rtxq.h"
@@ -148,7 +149,7 @@ enum tcp_drop ack_process(struct tcp_stack *s, struct tcb *t, const struct input
     const struct tcp_segment *seg = &in->seg;
     struct tcb_ext *e = stack_ext(s, t);
     uint32_t max_wnd = (uint32_t)UINT16_MAX << t->snd_wind_shift;
-    uint32_t sacked = 0;
+    uint32_t sacked = 0, flight = t->snd_nxt - t->snd_una;
 
     if (!seq_leq(seg->ack, t->snd_nxt) || !seq_leq(t->snd_una - max_wnd, seg->ack)) {
         ack_challenge(s, t, in->now_us); /* RFC 5961 5 */
@@ -174,5 +175,7 @@ enum tcp_drop ack_process(struct tcp_stack *s, struct tcb *t, const struct input
     }
     if (seq_geq(seg->ack, t->snd_una))
         ack_update_window(s, t, seg);
+    if ((t->flags & TCB_ECN) && e != NULL && (seg->flags & TCP_ECE))
+        ecn_congestion(s, t, e, in, flight);
     return TCP_DROP_NONE;
 }

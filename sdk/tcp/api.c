@@ -311,6 +311,7 @@ void tcp_get_info(const struct tcp_stack *s, uint32_t conn, struct tcp_info *inf
         .wscale_rcv = t->rcv_wind_shift,
         .sack = (t->flags & TCB_SACK) != 0,
         .timestamps = (t->flags & TCB_TIMESTAMPS) != 0,
+        .ecn = (t->flags & TCB_ECN) != 0,
         .srtt_us = rtt_srtt_us(&t->rtt),
         .rttvar_us = rtt_rttvar_us(&t->rtt),
         .rto_us = rtt_rto_us(&t->rtt, t->backoff),

@@ -34,7 +34,7 @@ uint32_t build_packet(const struct tcp_stack *s, uint8_t *slot_data, const struc
     else
         checksum = checksum_finish(checksum_add(sum, tcp, l4_len));
     memcpy(tcp + 16, &checksum, sizeof checksum);
-    ip_build(tcp - ip_len, b->laddr, b->raddr, IP_PROTOCOL_TCP, l4_len, IP_ECN_NOT_ECT);
+    ip_build(tcp - ip_len, b->laddr, b->raddr, IP_PROTOCOL_TCP, l4_len, (enum ip_ecn)b->ecn);
     *offset = b->payload_offset - header_len - ip_len;
     return ip_len + l4_len;
 }

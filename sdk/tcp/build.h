@@ -12,6 +12,7 @@ struct build {
     uint32_t seq, ack;
     uint16_t wnd;
     uint8_t flags; /* enum tcp_flag */
+    uint8_t ecn;   /* enum ip_ecn */
     const struct tcp_options *options;
     uint32_t payload_offset, payload_len; /* in the slot; offset at least TCP_SLOT_HEADROOM */
 };

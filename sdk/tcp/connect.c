@@ -80,6 +80,7 @@ static struct tcb *make(struct tcp_stack *s, const struct flow *flow, uint64_t h
     t->flags = TCB_IN_TABLE | TCB_ACTIVE | handshake_flags(s);
     t->snd_una = isn_at(&offsets, now_us);
     t->snd_nxt = t->snd_una + 1;
+    t->flags |= s->config.ecn == TCP_ECN_ON ? TCB_ECT : 0;
     t->smss = SMSS_MIN;
     e = tcb_borrow_ext(s, t);
     (void)e;
@@ -178,6 +179,11 @@ enum tcp_drop connect_input(struct tcp_stack *s, struct tcb *t, struct input *in
         if (!(seg->flags & TCP_ACK))
             return TCP_DROP_BAD_FLAGS;
         s->counters.resets_received++;
+        if (t->flags & TCB_ECT) { /* it may be the flags that are refused: again without them (RFC 3168 6.1.1.1) */
+            t->flags &= ~(uint32_t)TCB_ECT;
+            tcb_owe(s, t, OWE_SYN);
+            return TCP_DROP_NONE;
+        }
         s->counters.connections_failed++;
         tcb_end(s, t, ECONNREFUSED);
         return TCP_DROP_NONE;
@@ -185,7 +191,7 @@ enum tcp_drop connect_input(struct tcp_stack *s, struct tcb *t, struct input *in
     if (!(seg->flags & TCP_SYN))
         return TCP_DROP_BAD_FLAGS;
     tcb_flow(s, t, &flow);
-    handshake_read(s, &flow, &seg->options, &hs);
+    handshake_read(s, &flow, seg, &hs);
     handshake_apply(s, t, &hs, seg->seq, in->now_us);
     t->owe &= (uint8_t)~OWE_SYN;
     if (!(seg->flags & TCP_ACK)) { /* simultaneous open */

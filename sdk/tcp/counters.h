@@ -20,6 +20,7 @@ struct tcp_counters {
     uint64_t connections_reset, connections_timed_out, connections_failed;
     uint64_t retransmitted_segments, retransmission_timeouts, fast_retransmits;
     uint64_t spurious_timeouts;
+    uint64_t ce_received, ecn_reductions;
     uint64_t duplicate_acks, out_of_order_segments;
     uint64_t resets_sent, resets_received, challenge_acks;
     uint64_t syn_received, syn_cookies_sent, syn_cookies_accepted;

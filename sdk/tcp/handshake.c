@@ -24,9 +24,18 @@ uint32_t handshake_flags(const struct tcp_stack *s)
            (off & TCP_OPTION_SACK_PERMITTED ? 0 : TCB_SACK);
 }
 
-void handshake_read(const struct tcp_stack *s, const struct flow *flow, const struct tcp_options *options,
+/* RFC 3168 6.1.1: an ECN-setup SYN has both flags, an ECN-setup SYN-ACK has ECE alone. */
+static bool offers_ecn(const struct tcp_stack *s, uint8_t flags)
+{
+    if (flags & TCP_ACK)
+        return (flags & (TCP_ECE | TCP_CWR)) == TCP_ECE;
+    return s->config.ecn != TCP_ECN_OFF && (flags & (TCP_ECE | TCP_CWR)) == (TCP_ECE | TCP_CWR);
+}
+
+void handshake_read(const struct tcp_stack *s, const struct flow *flow, const struct tcp_segment *seg,
                     struct handshake *h)
 {
+    const struct tcp_options *options = &seg->options;
     uint16_t ours = handshake_our_mss(s, &flow->raddr);
     uint16_t mss = ip_addr_is_ipv4(&flow->raddr) ? MSS_DEFAULT_IPV4 : MSS_DEFAULT_IPV6;
     uint8_t present = options->present & (uint8_t)~s->config.options_off;
@@ -37,6 +46,7 @@ void handshake_read(const struct tcp_stack *s, const struct flow *flow, const st
     h->mss = mss < ours ? mss : ours;
     h->timestamps = (present & TCP_OPTION_TIMESTAMPS) != 0;
     h->sack = (present & TCP_OPTION_SACK_PERMITTED) != 0;
+    h->ecn = offers_ecn(s, seg->flags);
     h->tsval = h->timestamps ? options->tsval : 0;
     h->rtt_us = 0;
     h->wscale = HANDSHAKE_NO_WSCALE;
@@ -46,7 +56,9 @@ void handshake_read(const struct tcp_stack *s, const struct flow *flow, const st
 
 void handshake_apply(struct tcp_stack *s, struct tcb *t, const struct handshake *h, uint32_t irs, uint64_t now_us)
 {
-    t->flags &= ~(uint32_t)(TCB_WINDOW_SCALE | TCB_TIMESTAMPS | TCB_SACK);
+    bool asked = (t->flags & (TCB_ACTIVE | TCB_ECT)) != TCB_ACTIVE; /* a passive side is asked */
+
+    t->flags &= ~(uint32_t)(TCB_WINDOW_SCALE | TCB_TIMESTAMPS | TCB_SACK | TCB_ECT);
     t->smss = h->mss;
     if (h->timestamps) {
         t->flags |= TCB_TIMESTAMPS;
@@ -60,6 +72,8 @@ void handshake_apply(struct tcp_stack *s, struct tcb *t, const struct handshake 
         rtt_sample(&t->rtt, h->rtt_us, 1);
     if (s->config.quick_acks != 0)
         t->flags |= TCB_QUICK_ACK;
+    if (h->ecn && asked)
+        t->flags |= TCB_ECN | TCB_ECT;
     if (h->wscale != HANDSHAKE_NO_WSCALE) {
         t->flags |= TCB_WINDOW_SCALE;
         t->snd_wind_shift = h->wscale & 0xf;

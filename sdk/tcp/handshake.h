@@ -13,12 +13,12 @@ enum { HANDSHAKE_NO_WSCALE = 15 };
 struct handshake {
     uint16_t mss;   /* clamped to what this stack would send */
     uint8_t wscale; /* 0 to 14, or HANDSHAKE_NO_WSCALE */
-    bool timestamps, sack;
+    bool timestamps, sack, ecn;
     uint32_t tsval;
     uint32_t rtt_us; /* from SYN-ACK to its ACK, 0: not measured */
 };
 
-void handshake_read(const struct tcp_stack *s, const struct flow *flow, const struct tcp_options *options,
+void handshake_read(const struct tcp_stack *s, const struct flow *flow, const struct tcp_segment *seg,
                     struct handshake *h);
 
 /* enum tcb_flag of the options that this stack offers. */

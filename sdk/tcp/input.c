@@ -7,6 +7,7 @@
 
 #include "tcp/ack.h"
 #include "tcp/connect.h"
+#include "tcp/ecn.h"
 #include "tcp/listen.h"
 #include "tcp/predict.h"
 #include "tcp/reply.h"
@@ -264,6 +265,8 @@ enum tcp_drop input_synchronized(struct tcp_stack *s, struct tcb *t, struct inpu
     if (drop == TCP_DROP_NONE) {
         timers_heard(t, in->now_us);
         note_timestamp(t, in);
+        if (t->flags & TCB_ECN)
+            ecn_received(s, t, in);
         drop = ack_process(s, t, in);
     }
     if (drop != TCP_DROP_NONE || finish(s, t, in->now_us))
@@ -354,6 +357,7 @@ static enum tcp_drop parse(struct tcp_stack *s, const struct tcp_packet *packet,
     in->flow = (struct flow){ip.dst, ip.src, in->seg.dport, in->seg.sport};
     in->data = packet->offset + ip.l4_offset + in->seg.data_offset;
     in->laddr_index = (uint8_t)laddr_index;
+    in->ecn = ip.ecn;
     in->hash = packet->has_hash ? packet->hash : csb_table_hash(csb_hash(&s->config.flow_secret, &in->flow));
     return TCP_DROP_NONE;
 }

@@ -142,6 +142,7 @@ static void handshake_of(const struct half_open *h, struct handshake *hs)
         .wscale = h->wscale,
         .timestamps = h->timestamps,
         .sack = h->sack,
+        .ecn = h->ecn,
         .tsval = h->ts_recent,
     };
 }
@@ -150,7 +151,8 @@ static void reply_syn_ack(struct tcp_stack *s, const struct half_open *h, const 
                           const struct isn_offsets *offsets, uint64_t now_us)
 {
     struct handshake hs;
-    struct reply *r = reply_add(s, flow, h->laddr_index, TCP_SYN | TCP_ACK, h->iss, h->irs + 1);
+    struct reply *r =
+        reply_add(s, flow, h->laddr_index, TCP_SYN | TCP_ACK | (h->ecn ? TCP_ECE : 0), h->iss, h->irs + 1);
 
     if (r == NULL)
         return;
@@ -204,7 +206,7 @@ void half_open_advance(struct tcp_stack *s, uint64_t now_us)
                 continue;
             }
             dequeue(s, index);
-            h->retries = (h->retries + 1) & 7;
+            h->retries = (h->retries + 1) & 3;
             enqueue(s, index, now_us);
             s->counters.retransmitted_segments++;
             repeat_syn_ack(s, h, now_us);
@@ -257,10 +259,12 @@ static enum tcp_drop establish(struct tcp_stack *s, struct input *in, const stru
 static void answer_by_cookie(struct tcp_stack *s, const struct input *in, const struct handshake *hs)
 {
     struct isn_offsets offsets = isn_offsets(&s->secret, &in->flow);
-    struct isn_cookie cookie = {.mss = hs->mss, .timestamps = hs->timestamps, .sack = hs->sack, .wscale = hs->wscale};
+    struct isn_cookie cookie = {
+        .mss = hs->mss, .timestamps = hs->timestamps, .sack = hs->sack, .ecn = hs->ecn, .wscale = hs->wscale};
     struct handshake plain = *hs;
     uint32_t iss = isn_cookie_encode(&s->secret, &in->flow, in->seg.seq, hs->mss, in->now_us);
-    struct reply *r = reply_add(s, &in->flow, in->laddr_index, TCP_SYN | TCP_ACK, iss, in->seg.seq + 1);
+    uint8_t flags = TCP_SYN | TCP_ACK | (hs->ecn && hs->timestamps ? TCP_ECE : 0);
+    struct reply *r = reply_add(s, &in->flow, in->laddr_index, flags, iss, in->seg.seq + 1);
 
     if (r == NULL)
         return;
@@ -290,6 +294,7 @@ static enum tcp_drop accept_cookie(struct tcp_stack *s, struct input *in, const 
         hs.timestamps = true;
         hs.tsval = options->tsval;
         hs.sack = cookie.sack;
+        hs.ecn = cookie.ecn && s->config.ecn != TCP_ECN_OFF;
         hs.wscale = cookie.wscale;
     }
     hs.mss = cookie.mss < handshake_our_mss(s, &in->flow.raddr) ? cookie.mss : handshake_our_mss(s, &in->flow.raddr);
@@ -312,7 +317,7 @@ enum tcp_drop listen_syn(struct tcp_stack *s, struct input *in, bool has_min, ui
         return s->config.reset_unknown ? flows_miss(s, in) : TCP_DROP_NO_CONNECTION;
     if (in->seg.flags & TCP_FIN)
         return TCP_DROP_BAD_FLAGS;
-    handshake_read(s, &in->flow, &in->seg.options, &hs);
+    handshake_read(s, &in->flow, &in->seg, &hs);
     if (s->half_open.used >= (s->config.half_open_max + 1) / 2) {
         answer_by_cookie(s, in, &hs);
         return TCP_DROP_NONE;
@@ -338,6 +343,7 @@ enum tcp_drop listen_syn(struct tcp_stack *s, struct input *in, bool has_min, ui
         .mss = hs.mss & 0x7ff,
         .timestamps = hs.timestamps,
         .sack = hs.sack,
+        .ecn = hs.ecn,
         .laddr_index = in->laddr_index & 0xf,
         .wscale = hs.wscale & 0xf,
         .listener = (uint8_t)(l - s->listeners),

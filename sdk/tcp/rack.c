@@ -3,6 +3,7 @@
  */
 #include "tcp/rack.h"
 
+#include "tcp/ecn.h"
 #include "tcp/recovery.h"
 #include "tcp/sack.h"
 #include "tcp/seq.h"
@@ -176,7 +177,7 @@ void rack_probe_on_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, co
         if (seg->ack == probe_end && (seq_gt(seg->ack, t->snd_una) || seg->payload_len != 0))
             return;
         if (seg->ack != probe_end)
-            s->cc->on_congestion(&t->cc, &e->cc, t->snd_nxt - t->snd_una, t->smss, in->now_us);
+            ecn_reduce(s, t, e, t->snd_nxt - t->snd_una, in->now_us);
     }
     t->flags &= ~(uint32_t)(TCB_PROBED | TCB_PROBED_AGAIN);
 }

@@ -3,6 +3,7 @@
  */
 #include "tcp/recovery.h"
 
+#include "tcp/ecn.h"
 #include "tcp/rack.h"
 #include "tcp/rtxq.h"
 #include "tcp/sack.h"
@@ -45,6 +46,7 @@ static void enter(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_
     s->cc->on_congestion(&t->cc, &e->cc, t->snd_nxt - t->snd_una, t->smss, now_us);
     t->flags = (t->flags & ~(uint32_t)(TCB_PROBED | TCB_PROBED_AGAIN)) | TCB_RECOVERY | TCB_FORCE_RTX;
     e->recovery_point = t->snd_nxt;
+    ecn_reduced(t, e);
     expect_undo(t, e);
     if (slot == e->tx_unsent)
         t->flags |= (t->flags & TCB_FIN_SENT) ? TCB_FIN_LOST : 0;
@@ -176,6 +178,9 @@ void recovery_on_rto(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint
     t->flags = (t->flags & ~(uint32_t)(TCB_RECOVERY | TCB_PROBED | TCB_PROBED_AGAIN)) | TCB_LOSS | TCB_FORCE_RTX;
     e->rack_deadline = 0;
     e->recovery_point = t->snd_nxt;
+    ecn_reduced(t, e);
+    if (t->backoff > ECN_TIMEOUTS_MAX)
+        t->flags &= ~(uint32_t)TCB_ECT;
     if (!e->undo || t->backoff <= 1)
         expect_undo(t, e);
     e->dupacks = 0;

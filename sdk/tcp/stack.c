@@ -42,8 +42,8 @@ static bool layout(const struct tcp_config *c, struct parts *p)
         handles > INDEX_MAX || c->extension_max > INDEX_MAX || c->rx_slots == 0 || c->tx_slots == 0 ||
         c->rx_slots > SLOTS_MAX || c->tx_slots > SLOTS_MAX || c->mtu < MTU_MIN || c->mtu > MTU_MAX ||
         c->source_port_first > c->source_port_last || (c->source_port_first == 0 && c->source_port_last != 0) ||
-        cc_ops(c->congestion_control) == NULL || c->msl_ms > 3600 * 1000u || c->fin_wait_2_ms > 24 * 3600 * 1000u ||
-        c->window_scale > WSCALE_MAX || (c->options_off & TCP_OPTION_MSS))
+        cc_ops(c->congestion_control) == NULL || c->ecn > TCP_ECN_OFF || c->msl_ms > 3600 * 1000u ||
+        c->fin_wait_2_ms > 24 * 3600 * 1000u || c->window_scale > WSCALE_MAX || (c->options_off & TCP_OPTION_MSS))
         return false;
     if ((c->rcv_buf_bytes != 0 && (c->rcv_buf_bytes < BUF_BYTES_MIN || c->rcv_buf_bytes > BUF_BYTES_MAX)) ||
         (c->snd_buf_bytes != 0 && (c->snd_buf_bytes < BUF_BYTES_MIN || c->snd_buf_bytes > BUF_BYTES_MAX)))

@@ -127,7 +127,8 @@ struct input {
     uint32_t data; /* offset of the payload in the slot */
     uint64_t now_us;
     uint8_t laddr_index;
-    bool taken; /* the slot stays with the connection */
+    uint8_t ecn; /* enum ip_ecn */
+    bool taken;  /* the slot stays with the connection */
 };
 
 static inline struct tcb *stack_tcb(const struct tcp_stack *s, uint32_t index)

@@ -32,6 +32,7 @@ enum tcb_flag {
     TCB_FIN_RECEIVED = 0x00000100, /* rcv_nxt counts it */
     TCB_RECOVERY = 0x00000200,     /* fast recovery, up to recovery_point */
     TCB_LOSS = 0x00000400,         /* after a retransmission timeout, up to recovery_point */
+    TCB_ECN = 0x00000800,          /* agreed on SYN and SYN-ACK (RFC 3168 6.1.1) */
     TCB_WANT_WRITABLE = 0x00001000,
     TCB_WANT_SENT_ALL = 0x00002000,
     TCB_IN_OUTPUT = 0x00004000, /* linked by output_next */
@@ -45,6 +46,9 @@ enum tcb_flag {
     TCB_PROBED = 0x00400000,       /* a tail loss probe is out, up to probe_end */
     TCB_PROBED_AGAIN = 0x00800000, /* and it was sent before: its ACK may be of either copy */
     TCB_QUICK_ACK = 0x80000000,    /* data is acknowledged at once; sent_16ms counts how often */
+    TCB_ECN_ECHO = 0x01000000,     /* CE came, and no CWR yet: each segment says ECE */
+    TCB_ECN_CWR = 0x02000000,      /* the window was reduced: the next new segment says so */
+    TCB_ECT = 0x04000000,          /* SYN-SENT: the SYN asks for ECN; later: new data is sent as ECT(0) */
 };
 
 /* What tcp_output() is to send; marked by everyone, cleared by output alone. */
@@ -135,6 +139,7 @@ struct tcb_ext {
     uint8_t frto_credit;                /* new segments that may go whatever cwnd says */
     bool undo;                          /* the reduction may turn out to be a mistake */
     bool rack_started, rack_reordering; /* one was delivered; reordering was seen */
+    uint32_t cwr_point;                 /* an ECE that acknowledges more than this asks for another reduction */
     uint32_t fin_seq;
     uint32_t more_acks; /* duplicate ACKs owed beyond the one that OWE_ACK stands for */
     struct reasm reasm;
@@ -163,7 +168,7 @@ struct half_open {
     uint32_t iss, irs, ts_recent;
     uint32_t prev, next; /* in its queue, HALF_OPEN_NONE: none */
     uint32_t deadline;
-    uint16_t mss : 11, timestamps : 1, sack : 1, retries : 3;
+    uint16_t mss : 11, timestamps : 1, sack : 1, ecn : 1, retries : 2;
     uint8_t laddr_index : 4, wscale : 4; /* wscale 15: not offered */
     uint8_t listener;
 };

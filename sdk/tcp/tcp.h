@@ -73,6 +73,7 @@ struct tcp_config {
     uint16_t source_port_first, source_port_last; /* for tcp_connect(); 0, 0: no active open */
     bool tx_checksum_offload;                     /* leave the pseudo-header sum in the TCP checksum field */
     uint8_t congestion_control;                   /* enum tcp_cc */
+    uint8_t ecn;                                  /* enum tcp_ecn */
     uint32_t rcv_buf_bytes;                       /* largest receive window of a connection, default 256 KiB when 0 */
     uint32_t snd_buf_bytes;        /* most unacknowledged and unsent bytes of a connection, default 256 KiB when 0 */
     uint32_t msl_ms;               /* maximum segment lifetime; TIME-WAIT lasts twice as long; default 30,000 when 0 */
@@ -90,6 +91,9 @@ struct tcp_config {
 };
 
 enum tcp_cc { TCP_CC_CUBIC = 0, TCP_CC_NEWRENO = 1 };
+
+/* RFC 3168: when the peer asks for it; as an active opener too; never. */
+enum tcp_ecn { TCP_ECN_PASSIVE = 0, TCP_ECN_ON = 1, TCP_ECN_OFF = 2 };
 
 /* RFC 9293 3.3.2.  The numbers are part of the shared-memory ABI (shm_row_layout.state). */
 enum tcp_state {

@@ -22,7 +22,7 @@ static void start(const struct tcp_stack *s, struct tcb *t, uint64_t now_us, str
         .rport = t->rport,
         .seq = t->snd_nxt,
         .ack = t->rcv_nxt,
-        .flags = TCP_ACK,
+        .flags = (uint8_t)(TCP_ACK | ((t->flags & TCB_ECN_ECHO) != 0 ? TCP_ECE : 0)),
         .options = options,
         .payload_offset = TCP_SLOT_HEADROOM,
     };
@@ -61,7 +61,10 @@ enum sent transmit_syn(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint
     start(s, t, now_us, &b, &options);
     b.seq = t->snd_una;
     b.ack = answer ? t->rcv_nxt : 0;
-    b.flags = answer ? TCP_SYN | TCP_ACK : TCP_SYN;
+    if (t->backoff != 0) /* the flags may be what was dropped (RFC 3168 6.1.1.1) */
+        t->flags &= ~(uint32_t)TCB_ECT;
+    b.flags = (uint8_t)(answer ? TCP_SYN | TCP_ACK | (t->flags & TCB_ECN ? TCP_ECE : 0)
+                               : TCP_SYN | (t->flags & TCB_ECT ? TCP_ECE | TCP_CWR : 0));
     b.wnd = window_initial(s);
     options.present |= TCP_OPTION_MSS;
     options.mss = (uint16_t)(s->config.mtu - stack_header_len(&t->raddr));
@@ -142,6 +145,15 @@ static void mark_sent(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uin
         rack_schedule_probe(t, e, now_us);
 }
 
+/* RFC 3168 6.1.2, 6.1.5: new data is ECN-capable and says once that the window was reduced; what is sent again is not. */
+static void mark_ecn(const struct tcb *t, const struct tx_slot *m, struct build *b)
+{
+    if (m->flags & TX_SENT)
+        return;
+    b->ecn = t->flags & TCB_ECT ? IP_ECN_ECT0 : IP_ECN_NOT_ECT;
+    b->flags |= t->flags & TCB_ECN_CWR ? TCP_CWR : 0;
+}
+
 static enum sent send_slot(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint32_t slot, uint64_t now_us)
 {
     struct tx_slot *m = &s->tx[slot];
@@ -160,6 +172,8 @@ static enum sent send_slot(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e
     b.wnd = window_advertise(s, t);
     b.payload_offset = m->offset;
     b.payload_len = m->len;
+    if (t->flags & TCB_ECN)
+        mark_ecn(t, m, &b);
     if (spare >= 12)
         sack_report(s, t, e, &options, spare >= 28 ? 3 : spare >= 20 ? 2 : 1);
     len = build_packet(s, s->env.tx_data(s->env.context, slot), &b, &offset);
@@ -168,6 +182,8 @@ static enum sent send_slot(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e
         return SENT_FULL;
     }
     s->counters.segments_sent++;
+    if (b.flags & TCP_CWR)
+        t->flags &= ~(uint32_t)TCB_ECN_CWR;
     mark_sent(s, t, e, slot, now_us);
     ack_is_told(s, t, &options);
     if (with_fin) {

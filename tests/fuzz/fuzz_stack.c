@@ -388,6 +388,7 @@ static void set_up(struct fuzz *f)
         .snd_buf_bytes = 8192,
         .msl_ms = 1000,
         .congestion_control = choice & 1,
+        .ecn = choice % 3,
         .reset_unknown = (choice & 128) != 0,
         .flow_secret = {1, 2},
     };

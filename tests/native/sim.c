@@ -22,7 +22,7 @@ struct sim_result {
     bool failed;
     char text[256];
     uint64_t trace_hash, packets, virtual_us, steps;
-    uint64_t lost, doubled, damaged, overtaken, queue_full, recut;
+    uint64_t lost, doubled, damaged, overtaken, queue_full, recut, marked, ecn_reductions;
     uint64_t bytes_received, pairs_done, errors;
     uint64_t resets_sent, retransmitted, timeouts, fast_retransmits, out_of_order, cookies;
     uint64_t dropped[32];
@@ -253,6 +253,7 @@ static void sim_open(struct sim *sim, uint64_t start_us)
             .source_port_last = 49999,
             .tx_checksum_offload = k->offload,
             .congestion_control = k->congestion_control,
+            .ecn = k->ecn[i],
             .rcv_buf_bytes = k->rcv_buf_bytes,
             .snd_buf_bytes = k->snd_buf_bytes,
             .msl_ms = k->msl_ms,
@@ -377,6 +378,7 @@ static void gather(struct sim *sim)
         r->timeouts += c->retransmission_timeouts;
         r->fast_retransmits += c->fast_retransmits;
         r->out_of_order += c->out_of_order_segments;
+        r->ecn_reductions += c->ecn_reductions;
         r->cookies += c->syn_cookies_accepted;
     }
     r->virtual_us = sim->now_us - sim->k->start_us;
@@ -386,6 +388,7 @@ static void gather(struct sim *sim)
     r->overtaken = w->overtaken;
     r->queue_full = w->queue_full;
     r->recut = w->recut;
+    r->marked = w->marked;
 }
 
 static void sim_life(struct sim *sim)
@@ -393,9 +396,12 @@ static void sim_life(struct sim *sim)
     const struct sim_knobs *k = sim->k;
     struct wire_faults none = {
         .delay_us = k->faults.delay_us, .bytes_per_ms = k->faults.bytes_per_ms, .queue_us = k->faults.queue_us};
+    struct wire_faults marks = none; /* marks are no faults */
     uint64_t faults_end_us = k->start_us + k->faults_end_us;
 
-    sim->clean_wire = k->rebase == 0 && memcmp(&none, &k->faults, sizeof none) == 0 && none.bytes_per_ms == 0;
+    marks.marking = k->faults.marking;
+    marks.unmarking = k->faults.unmarking;
+    sim->clean_wire = k->rebase == 0 && memcmp(&marks, &k->faults, sizeof marks) == 0 && none.bytes_per_ms == 0;
     sim->ample = !k->tight && !k->reuse && !k->slow_readers && k->pairs <= 4 && k->rx_slots >= 1024 &&
                  k->tx_slots >= 1024 && k->sleep_max_us == 0 && k->refuse == 0 && k->rebase == 0;
     sim->wire->faults = k->faults;

@@ -23,6 +23,7 @@ struct sim_knobs {
     uint32_t sleep_max_us;           /* late wake-ups */
     uint32_t rebase;                 /* chance of new regions, per step */
     uint8_t congestion_control;
+    uint8_t ecn[2];
     bool ipv6, offload, hashes, slow_readers, dirty, tight, both_open, reset_unknown, wrap, reuse;
     uint32_t check_every; /* steps */
 };
@@ -75,6 +76,14 @@ static void draw_limits(struct sim_rng *r, struct sim_knobs *k)
     }
 }
 
+static void draw_features(struct sim_rng *r, struct sim_knobs *k)
+{
+    k->ecn[0] = (uint8_t)rng_below(r, 3);
+    k->ecn[1] = (uint8_t)rng_below(r, 3);
+    k->faults.marking = PICK(r, 0, 0, 10000, 100000, 500000, 1000000);
+    k->faults.unmarking = PICK(r, 0, 0, 0, 10000);
+}
+
 static void sim_draw(uint64_t seed, struct sim_knobs *k)
 {
     struct sim_rng rng = {seed * 0x2545f4914f6cdd1dull + 1};
@@ -119,6 +128,7 @@ static void sim_draw(uint64_t seed, struct sim_knobs *k)
     if (k->rebase > 0) /* what was on its way out is lost */
         k->msl_ms = 30000;
     k->check_every = 64;
+    draw_features(r, k);
 }
 
 static void draw_side(struct sim_rng *r, const struct sim_knobs *k, struct side *side)

@@ -8,6 +8,7 @@
 #include "sim_host.h"
 #include "wire/bytes.h"
 #include "wire/checksum.h"
+#include "wire/ip.h"
 #include "wire/tcp_header.h"
 
 enum { WIRE_PACKETS = 2048, WIRE_BYTES = 2000 };
@@ -20,6 +21,7 @@ struct wire_faults {
     uint32_t burst;               /* packets lost in a row after a loss, at most */
     uint32_t bytes_per_ms;        /* 0: no limit */
     uint32_t queue_us;            /* what the queue holds at most, at that rate */
+    uint32_t marking, unmarking;  /* ECT becomes CE; any mark becomes not-ECT, as by an old router */
 };
 
 struct wire_packet {
@@ -38,7 +40,7 @@ struct wire {
     uint32_t free[WIRE_PACKETS];
     uint64_t order, busy_until_us[2];
     uint32_t burst_left[2];
-    uint64_t lost, doubled, damaged, overtaken, queue_full, recut;
+    uint64_t lost, doubled, damaged, overtaken, queue_full, recut, marked;
     uint8_t bytes[WIRE_PACKETS][WIRE_BYTES];
 };
 
@@ -195,8 +197,37 @@ static bool wire_loses(struct wire *w, uint8_t to)
     return true;
 }
 
+static void set_ecn(uint8_t *p, uint8_t ecn)
+{
+    if (p[0] >> 4 == 6) {
+        p[1] = (uint8_t)((p[1] & ~0x30) | ecn << 4);
+    } else {
+        uint16_t sum;
+
+        p[1] = (uint8_t)((p[1] & ~3) | ecn);
+        memset(p + 10, 0, 2);
+        sum = checksum_finish(checksum_add(0, p, 20));
+        memcpy(p + 10, &sum, 2);
+    }
+}
+
+/* A router that is congested, or that clears what it does not know. */
+static const uint8_t *wire_mark(struct wire *w, const uint8_t *bytes, uint32_t len, uint8_t *copy)
+{
+    uint8_t ecn = bytes[0] >> 4 == 6 ? bytes[1] >> 4 & 3 : bytes[1] & 3;
+    bool mark = rng_chance(&w->rng, w->faults.marking), clear = rng_chance(&w->rng, w->faults.unmarking);
+
+    if (ecn == IP_ECN_NOT_ECT || (!mark && !clear))
+        return bytes;
+    memcpy(copy, bytes, len);
+    set_ecn(copy, clear ? IP_ECN_NOT_ECT : IP_ECN_CE);
+    w->marked += !clear;
+    return copy;
+}
+
 static void wire_send(struct wire *w, const uint8_t *bytes, uint32_t len, uint8_t to, uint64_t now_us)
 {
+    uint8_t copy[WIRE_BYTES];
     uint64_t at = now_us;
 
     if (wire_loses(w, to)) {
@@ -212,6 +243,8 @@ static void wire_send(struct wire *w, const uint8_t *bytes, uint32_t len, uint8_
         }
         at = w->busy_until_us[to] = start + (uint64_t)len * 1000 / w->faults.bytes_per_ms;
     }
+    if (w->faults.marking > 0 || w->faults.unmarking > 0)
+        bytes = wire_mark(w, bytes, len, copy);
     at += w->faults.delay_us;
     if (w->faults.jitter_us > 0)
         at += rng_below(&w->rng, w->faults.jitter_us);

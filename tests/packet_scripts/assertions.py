@@ -47,7 +47,10 @@ def values_of(sockets: Sockets) -> dict[str, Any]:
     segment = max(info.smss, 1)
     return {
         "tcpi_state": states[info.state],
-        "tcpi_options": info.timestamps | info.sack << 1 | bool(info.wscale_snd or info.wscale_rcv) << 2,
+        "tcpi_options": info.timestamps
+        | info.sack << 1
+        | bool(info.wscale_snd or info.wscale_rcv) << 2
+        | info.ecn << 3,
         "tcpi_snd_wscale": info.wscale_snd,
         "tcpi_rcv_wscale": info.wscale_rcv,
         "tcpi_rto": info.rto_us,

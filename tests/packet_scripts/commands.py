@@ -27,7 +27,6 @@ PASSED_OVER = {
 }
 # What a sysctl asks for, and the value with which it asks for what the core does anyway; "" for any.
 SYSCTLS = {
-    "tcp_ecn": "0",
     "tcp_fastopen": "0",
     "tcp_no_metrics_save": "",
     "tcp_metrics_save": "",
@@ -47,6 +46,7 @@ SYSCTLS = {
 }
 
 
+ECN = {"0": int(lib.TCP_ECN_OFF), "1": int(lib.TCP_ECN_ON), "2": int(lib.TCP_ECN_PASSIVE)}
 # Switching one of these off is no matter until a SYN has the option.
 SWITCHES = {"tcp_timestamps": "TS", "tcp_sack": "sackOK", "tcp_window_scaling": "wscale"}
 
@@ -100,6 +100,8 @@ def apply_sysctl(name: str, value: str, machine: Machine) -> None:
         machine.set("congestion_control", int(lib.TCP_CC_NEWRENO if value == "reno" else lib.TCP_CC_CUBIC))
     elif name in ("tcp_rmem", "tcp_wmem"):
         machine.set("rcv_buf_bytes" if name == "tcp_rmem" else "snd_buf_bytes", int(value.split()[1]))
+    elif name == "tcp_ecn" and value in ECN:
+        machine.set("ecn", ECN[value])
     elif name == "tcp_max_syn_backlog":
         machine.set("half_open_max", int(value))
     elif name in SWITCHES and value in ("0", "1"):

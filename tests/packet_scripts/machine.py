@@ -32,6 +32,7 @@ SETTINGS: dict[str, int] = {
     "quick_acks": 0,
     "handshake_rtt": 0,
     "congestion_control": int(lib.TCP_CC_NEWRENO),
+    "ecn": int(lib.TCP_ECN_PASSIVE),
 }
 
 

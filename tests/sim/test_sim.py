@@ -34,6 +34,8 @@ def test_drawn_seeds() -> None:
             "timeouts",
             "fast_retransmits",
             "cookies",
+            "marked",
+            "ecn_reductions",
         ):
             assert sum(o.counts[name] for o in outcomes) > 0, name
 
