@@ -1,7 +1,8 @@
 """The control API's messages (docs/control-api.md): typed, versioned, the same for janusd and its clients.
 
 A request is one JSON object: version, id, verb and the verb's own fields. A reply repeats version and id,
-and has either result or error. An unknown or bad field is answered by its name.
+and has either result or error. An unknown or bad field is answered by its name. Verbs that change something are
+those of Change.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import re
 from typing import Annotated
 
 import msgspec
+
+from janusd.weights import WEIGHT_MAX
 
 VERSION = 1
 REQUEST_BYTES_MAX = 64 * 1024
@@ -20,13 +23,25 @@ Name = Annotated[str, msgspec.Meta(max_length=64)]
 Tid = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)]
 Cursor = Annotated[str, msgspec.Meta(max_length=128)]
+Weight = Annotated[float, msgspec.Meta(ge=0, le=WEIGHT_MAX)]
+Weights = Annotated[dict[Tid, Weight], msgspec.Meta(min_length=1, max_length=256)]
+Epoch = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+ConfirmSeconds = Annotated[float, msgspec.Meta(ge=1, le=3600)]
+Address = Annotated[str, msgspec.Meta(max_length=45)]
+PortNumber = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 
-class Request(msgspec.Struct, tag_field="verb", tag=str.lower, forbid_unknown_fields=True, kw_only=True):
-    """What every request has."""
+def _verb(name: str) -> str:
+    """CsbShow: "csb_show"."""
+    return re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower()
+
+
+class Request(msgspec.Struct, tag_field="verb", tag=_verb, forbid_unknown_fields=True, kw_only=True):
+    """What every request has. via: who has asked the client to ask, for the log alone."""
 
     version: Annotated[int, msgspec.Meta(ge=VERSION, le=VERSION)]
     id: Id = ""
+    via: Id = ""
 
 
 class Status(Request):
@@ -68,7 +83,71 @@ class Neighbours(Request):
     """The neighbour table."""
 
 
-AnyRequest = Status | Ports | Apps | Services | Threads | Conns | Stats | Neighbours
+class CsbShow(Request, kw_only=True):
+    """The balancer of each app; app: of this one alone; circle: with the owner of every slot."""
+
+    app: Name | None = None
+    circle: bool = False
+
+
+class Change(Request, kw_only=True):
+    """What changes something. expected_epoch: compare and set."""
+
+    app: Name
+    expected_epoch: Epoch | None = None
+
+
+class Move(Change, kw_only=True):
+    """What moves keys. dry_run: say what would move; confirm_s: undo it unless csb_confirm comes in time."""
+
+    dry_run: bool = False
+    confirm_s: ConfirmSeconds | None = None
+
+
+class CsbSet(Move, kw_only=True):
+    """New weights for the named threads; the others keep theirs."""
+
+    weights: Weights
+
+
+class CsbDrain(Move, kw_only=True):
+    """No new connections for a thread."""
+
+    tid: Tid
+
+
+class CsbUndrain(Move, kw_only=True):
+    """A drained thread gets its former weight back."""
+
+    tid: Tid
+
+
+class CsbConfirm(Change, kw_only=True):
+    """What was changed with confirm_s stays."""
+
+
+class CsbAuto(Change, kw_only=True):
+    """The automatic mode on or off."""
+
+    on: bool
+
+
+AnyRequest = (
+    Status
+    | Ports
+    | Apps
+    | Services
+    | Threads
+    | Conns
+    | Stats
+    | Neighbours
+    | CsbShow
+    | CsbSet
+    | CsbDrain
+    | CsbUndrain
+    | CsbConfirm
+    | CsbAuto
+)
 
 
 class Error(msgspec.Struct, kw_only=True):
@@ -216,8 +295,95 @@ class Neighbour(msgspec.Struct, kw_only=True):
     state: str
 
 
+class CsbThread(msgspec.Struct, kw_only=True):
+    """One thread on the circle; busy, queue: parts, from 0 to 1, in about the last second."""
+
+    tid: int
+    weight: float
+    share: float
+    drained: bool
+    connections: int
+    busy: float
+    queue: float
+    drops: int
+
+
+class Update(msgspec.Struct, kw_only=True):
+    """What became of one update."""
+
+    epoch: int
+    reason: str
+    requested_at: float
+    took_ms: float
+    phases_ms: dict[str, float]
+    moved_slots: int
+    kept: int
+    exceptions: int
+    outcome: str
+
+
+class Auto(msgspec.Struct, kw_only=True):
+    """The automatic mode of one app: its last word, and why."""
+
+    on: bool
+    reason: str
+    moves: int
+
+
+class CsbApp(msgspec.Struct, kw_only=True):
+    """One app's balancer; circle: runs of (tid, slots), empty unless asked for."""
+
+    app: str
+    epoch: int
+    phase: str
+    pending: bool
+    rebuilding: bool
+    exceptions: int
+    auto: Auto
+    confirm_within_s: float | None
+    threads: list[CsbThread]
+    updates: list[Update]
+    circle: list[tuple[int, int]]
+
+
+class SlotMove(msgspec.Struct, kw_only=True):
+    """Slots that go from one thread to another."""
+
+    source: int
+    target: int
+    slots: int
+
+
+class ChangeResult(msgspec.Struct, kw_only=True):
+    """Reply to a change: when it is in force, or with dry_run when nothing has happened."""
+
+    app: str
+    epoch: int
+    dry_run: bool
+    weights: dict[str, float]
+    shares: dict[str, float]
+    moved_slots: int
+    moves: list[SlotMove]
+    took_ms: float
+    phases_ms: dict[str, float]
+    kept: int
+    exceptions: int
+    confirm_within_s: float | None
+
+
+class AutoResult(msgspec.Struct, kw_only=True):
+    """Reply to csb_auto and csb_confirm: app and what is on now."""
+
+    app: str
+    epoch: int
+    auto: bool
+
+
 Result = (
     StatusResult
+    | list[CsbApp]
+    | ChangeResult
+    | AutoResult
     | list[Port]
     | list[App]
     | list[Service]
@@ -254,10 +420,15 @@ def decode_request(data: bytes) -> AnyRequest:
 
 
 def _bad_field(text: str) -> BadRequest:
-    path = re.search(r" - at `\$\.?([^`]*)`$", text)
+    path = re.search(r"`\$\.?([^`]*)`$", text)
     named = re.search(r"field `([^`]*)`", text)
     field = path[1] if path is not None else named[1] if named is not None else ""
     return BadRequest("bad_field", text, field)
+
+
+def verb_name(struct: type[Request]) -> str:
+    """The verb of a kind of request."""
+    return _verb(struct.__name__)
 
 
 def id_of(data: bytes) -> str:

@@ -66,6 +66,7 @@ class DaemonConfig:
     runtime_dir: Path
     group: str
     admin_group: str
+    read_group: str
     stats_name: str
     recovery_s: float
     reset_unknown: bool
@@ -117,6 +118,7 @@ class AppConfig:
     connections_max: int
     rx_slots: int
     tx_slots: int
+    automatic: bool
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,7 @@ def _daemon(table: Table) -> DaemonConfig:
         ),
         group=table.get_text("group", "janus-apps", group, "a group name"),
         admin_group=table.get_text("admin_group", "janus-admin", group, "a group name"),
+        read_group=table.get_text("read_group", "", rf"({group})?", 'a group name, or "" for none'),
         stats_name=table.get_text(
             "stats_name", "/janus.stats", r"/[A-Za-z0-9._-]{1,63}", "/ and a name without further /"
         ),
@@ -402,6 +405,7 @@ def _app(table: Table, own: tuple[IpAddress, ...]) -> AppConfig:
         connections_max=table.get_int("connections_max", 65536, 1, 1 << 30),
         rx_slots=table.get_power_of_two("rx_slots", 4096, SLOTS_MIN, SLOTS_MAX),
         tx_slots=table.get_power_of_two("tx_slots", 4096, SLOTS_MIN, SLOTS_MAX),
+        automatic=table.get_bool("automatic", False),
     )
     table.finish()
     return config

@@ -23,20 +23,21 @@ from dpdk_glue.data_plane import DataPlane
 from dpdk_glue.eal import eal_words, free_huge_pages, start_eal
 from dpdk_glue.values import EventKind, GlueError, PortConfig, PortInfo, Route
 from janusd import checks, state, stats_page, thread_counters
-from janusd.api import ApiServer
 from janusd.attach import AttachServer, open_listener
 from janusd.balancer import Balancer
 from janusd.checks import EX_NOPERM, EX_TEMPFAIL, StartError
 from janusd.config import Config
 from janusd.config import PortConfig as ConfiguredPort
+from janusd.control_plane import ControlPlane
 from janusd.log_format import fields
 from janusd.metrics import JanusCollector, MetricsServer, Snapshot
 from janusd.neighbours import Link
 from janusd.notify import LoopWatch, Notifier
 from janusd.registry import Registry
+from janusd.runtime_sockets import group_for
 from janusd.sessions import Sessions
 from janusd.slow_path import SlowPath
-from janusd.views import Views, group_id, release
+from janusd.views import Views, release
 
 log = logging.getLogger("janusd.daemon")
 
@@ -72,7 +73,7 @@ class Daemon:
     sessions: Sessions
     slow_path: SlowPath
     attach: AttachServer
-    api: ApiServer
+    control: ControlPlane
     metrics: MetricsServer | None
 
     def __init__(self, config: Config, loop: asyncio.AbstractEventLoop, notifier: Notifier) -> None:
@@ -307,32 +308,20 @@ class Daemon:
             self.huge_pages,
             lambda: time.monotonic() - self.started_at,
         )
-        path = self.config.daemon.runtime_dir / "ctl.sock"
-        self.api = ApiServer(
-            path, self._gid("admin_group", self.config.daemon.admin_group), views.answer, self.loop
-        )
-        self.api.start()
+        self.control = ControlPlane(self.config, views, self.balancer, self.sessions, self.page, self.loop)
+        self.control.start()
 
     def _stop_api(self) -> None:
-        self.api.stop()
+        self.control.stop()
 
     def _start_attach(self) -> None:
         path = self.config.daemon.runtime_dir / "attach.sock"
-        listener = open_listener(path, self._gid("group", self.config.daemon.group))
+        listener = open_listener(path, group_for("group", self.config.daemon.group))
         self.attach = AttachServer(self.sessions, listener, self.loop)
         self.attach.start()
 
     def _stop_attach(self) -> None:
         self.attach.stop()
-
-    def _gid(self, key: str, name: str) -> int | None:
-        gid = group_id(name)
-        if gid is None:
-            log.warning(
-                f"there is no group {name} ([daemon] {key}): its socket is for janusd's own group",
-                extra=fields(key=key),
-            )
-        return gid
 
     def _start_clockwork(self) -> None:
         if self.sessions.recovering:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import logging
 import os
 from collections.abc import Callable
@@ -29,3 +30,15 @@ def bind_for_group(path: Path, gid: int | None, bind: Callable[[], object]) -> N
         os.chown(path, -1, gid)
     except PermissionError:
         log.warning("the socket's group cannot be set: be root or a member", extra=fields(path=path, gid=gid))
+
+
+def group_for(key: str, name: str) -> int | None:
+    """The gid of the group that key of [daemon] names; None, with a warning: there is none."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        log.warning(
+            f"there is no group {name} ([daemon] {key}): its socket is for janusd's own group",
+            extra=fields(key=key),
+        )
+        return None

@@ -5,7 +5,6 @@ Reads and counts, changes nothing, and asks no app: connections come from the ro
 
 from __future__ import annotations
 
-import grp
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -87,6 +86,8 @@ class Views:
                 return self.stats()
             case schema.Neighbours():
                 return self.neighbours()
+            case _:
+                raise BadRequest("internal", "this is no verb of the views")
 
     def status(self) -> schema.StatusResult:
         """How janusd is."""
@@ -312,11 +313,3 @@ def _connections(attached: Attached) -> int:
     if not attached.sealed:
         return 0
     return thread_counters.connections(attached.plane.counters(), attached.welcome.sizes.rows)
-
-
-def group_id(name: str) -> int | None:
-    """The gid of a group; None: there is none of this name."""
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        return None

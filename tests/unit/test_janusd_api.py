@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,10 +25,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dpdk_glue.values import IoThreadInfo, Row
 from janusd import api_schema as schema
-from janusd import ctl, metrics, stats_page, thread_counters
-from janusd.api import ApiServer, answer_bytes
+from janusd import ctl, ctl_client, metrics, stats_page, thread_counters
+from janusd.api import ApiServer, serve_bytes
 from janusd.balancer import Balancer
 from janusd.config_reader import key_lines
+from janusd.control import Peer, Reply
 from janusd.messages import Hello
 from janusd.metrics import JanusCollector, MetricsServer, Snapshot
 from janusd.neighbours import Link
@@ -45,6 +46,17 @@ from tests.unit.test_janusd_registry import HELLO
 ROOT = Path(__file__).parents[2]
 OWN4 = ipaddress.ip_address("10.77.0.1")
 IO = IoThreadInfo(turns=9, busy_turns=3, sleeps=1, busy_cycles=100, cycles_hz=10**9, cpu=None, running=True)
+
+
+ROOT_PEER = Peer(0, 0, 1, may_change=True)
+
+
+def answer_bytes(data: bytes, answer: Callable[[schema.AnyRequest], schema.Result]) -> bytes:
+    """The reply to a request that only reads: there is one, at once."""
+    replies: list[bytes] = []
+    serve_bytes(data, ROOT_PEER, lambda request, _, reply: reply(answer(request)), replies.append)
+    [reply] = replies
+    return reply
 
 
 class House:
@@ -232,7 +244,7 @@ def test_the_document_tells_every_verb_and_field() -> None:
         for field in struct.__struct_fields__:
             assert f"`{field}`" in text, f"{struct.__name__}.{field} is not in docs/control-api.md"
     for verb in schema.AnyRequest.__args__:
-        assert f"### {verb.__name__.lower()}" in text
+        assert f"### {schema.verb_name(verb)}\n" in text
 
 
 # --- over ZeroMQ ---
@@ -247,7 +259,11 @@ def served(tmp_path: Path, house: House) -> Iterator[Path]:
 
     def run() -> None:
         asyncio.set_event_loop(loop)
-        server.append(ApiServer(path, None, house.views.answer, loop))
+
+        def answer(request: schema.AnyRequest, peer: Peer, reply: Reply) -> None:
+            reply(house.views.answer(request))
+
+        server.append(ApiServer(path, None, answer, loop, may_change=True))
         server[0].start()
         ready.set()
         loop.run_forever()
@@ -283,7 +299,7 @@ def test_api_serves_req_and_dealer_and_survives_garbage(served: Path) -> None:
     with socket.socket(socket.AF_UNIX) as raw:
         raw.connect(str(served))
         raw.sendall(os.urandom(4096))
-    client = ctl.Client(str(served))
+    client = ctl_client.Client(str(served))
     assert client.ask("status")["pid"] == 42
 
 
@@ -331,14 +347,14 @@ def test_janusctl_says_what_is_wrong(served: Path, tmp_path: Path, monkeypatch: 
     code, _, err = run_ctl("--socket", str(tmp_path / "none.sock"), "status")
     assert (code, "janusd is not running here: there is no" in err) == (69, True)
     code, _, err = run_ctl("--socket", str(served), "conns", "--app", "nope")
-    assert (code, err) == (76, 'janusctl: app: no app "nope" is configured; there are: web, api, other\n')
-    monkeypatch.setattr(ctl.os, "access", lambda path, mode: False)
+    assert (code, err) == (65, 'janusctl: app: no app "nope" is configured; there are: web, api, other\n')
+    monkeypatch.setattr(ctl_client.os, "access", lambda path, mode: False)
     code, _, err = run_ctl("--socket", str(served), "status")
     assert (code, "no permission" in err) == (77, True)
 
 
 def test_janusctl_gives_up_on_a_dead_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ctl, "TIMEOUT_MS", 50)
+    monkeypatch.setattr(ctl_client, "TIMEOUT_S", 0.05)
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(tmp_path / "dead.sock"))
     code, _, err = run_ctl("--socket", str(tmp_path / "dead.sock"), "status")

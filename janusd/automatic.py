@@ -1,0 +1,166 @@
+"""The automatic mode at work: samples the threads of each app, asks autoweights, moves, and says in the log why.
+
+The operator's weights are the base: they come back when the load is even, and a thread that is drained stays so.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from janusd.autoweights import Decision, History, Samples, Situation, decide
+from janusd.balancer import JOIN_WEIGHT, Balancer, BalancerError, UpdateRecord
+from janusd.log_format import fields
+
+log = logging.getLogger("janusd.automatic")
+
+EVERY_S = 0.25
+LOAD_OVER_S = 1.0
+
+
+@dataclass(frozen=True)
+class Load:
+    """One thread in about the last second; busy and queue from 0 to 1."""
+
+    busy: float = 0.0
+    queue: float = 0.0
+    drops: int = 0  # since it attached
+    connections: int = 0
+
+
+@dataclass
+class _App:
+    on: bool = False
+    held: bool = False
+    moving: bool = False
+    base: dict[int, float] = field(default_factory=dict)
+    history: History = field(default_factory=History)
+    loads: dict[int, Load] = field(default_factory=dict)
+    reason: str = ""
+    moves: int = 0
+
+
+class Automatic:
+    """All apps; sample(app) gives what is known of its threads, by tid."""
+
+    def __init__(
+        self,
+        balancer: Balancer,
+        sample: Callable[[str], Samples],
+        apps: Mapping[str, bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """apps: whether each begins in the automatic mode."""
+        self._balancer = balancer
+        self._sample = sample
+        self._clock = clock
+        self._apps = {app: _App(on=on) for app, on in apps.items()}
+
+    def is_on(self, app: str) -> bool:
+        """Whether it moves weight for the app."""
+        return self._apps[app].on
+
+    def switch(self, app: str, *, on: bool) -> None:
+        """On: the weights of now become the base. Off: the weights stay as they are."""
+        a = self._apps[app]
+        if on and not a.on:
+            a.base = dict(self._balancer.state(app).weights)
+            a.history = History()
+        a.on = on
+        a.reason = "" if on else "off"
+
+    def rebase(self, app: str, weights: Mapping[int, float]) -> None:
+        """The operator has given threads other weights."""
+        a = self._apps[app]
+        a.base.update(weights)
+        a.history = History()
+
+    def hold(self, app: str, *, held: bool) -> None:
+        """Move nothing while a change waits to be confirmed."""
+        self._apps[app].held = held
+
+    def loads(self, app: str) -> dict[int, Load]:
+        """What each thread does, whether the mode is on or not."""
+        return self._apps[app].loads
+
+    def says(self, app: str) -> tuple[bool, str, int]:
+        """Whether it is on, its last word, and how often it has moved weight."""
+        a = self._apps[app]
+        return a.on, a.reason, a.moves
+
+    def tick(self) -> None:
+        """Look at all apps; called every EVERY_S."""
+        for app, a in self._apps.items():
+            now_s = self._clock()
+            a.history = a.history.add(now_s, _steadied(a.history, self._sample(app)))
+            a.loads = _loads(a.history)
+            if a.on and not a.held and not a.moving:
+                self._consider(app, a, now_s)
+
+    def _consider(self, app: str, a: _App, now_s: float) -> None:
+        state = self._balancer.state(app)
+        if state.phase or state.pending or state.rebuilding:
+            return
+        a.base = {tid: a.base.get(tid, JOIN_WEIGHT) for tid in state.weights}
+        situation = Situation(base=a.base, weights=state.weights, exceptions=state.exceptions)
+        decision = decide(a.history, situation)
+        a.reason = decision.reason
+        if decision.weights is not None:
+            self._move(app, a, decision, state.epoch, now_s)
+
+    def _move(self, app: str, a: _App, decision: Decision, epoch: int, now_s: float) -> None:
+        weights = decision.weights or {}
+        try:
+            ticket = self._balancer.set_weights(app, weights, epoch, "automatic")
+        except BalancerError as error:  # threads have come or gone just now
+            a.reason = str(error)
+            return
+        a.moving = True
+        load = " ".join(f"{tid}={busy:.2f}" for tid, busy in sorted(decision.load.items()))
+        text = " ".join(f"{tid}={weight:g}" for tid, weight in sorted(weights.items()))
+        log.info("weight moved", extra=fields(app=app, reason=decision.reason, busy=load, weights=text))
+
+        def ended(record: UpdateRecord) -> None:
+            a.moving = False
+            if record.published:
+                a.moves += 1
+                a.history = a.history.change(self._clock(), decision.step)
+
+        ticket.then(ended)
+
+
+def _steadied(history: History, samples: Samples) -> Samples:
+    """A turn that ends while it is read may count for nothing once: no thread was busy for less time than before."""
+    if not history.taken:
+        return samples
+    last = history.taken[-1][1]
+    return {
+        tid: replace(one, busy_s=last[tid].busy_s)
+        if tid in last and last[tid].busy_s - LOAD_OVER_S < one.busy_s < last[tid].busy_s
+        else one
+        for tid, one in samples.items()
+    }
+
+
+def _loads(history: History) -> dict[int, Load]:
+    end_s, last = history.taken[-1]
+    start_s, first = next(
+        (t for t in reversed(history.taken) if t[0] <= end_s - LOAD_OVER_S), history.taken[0]
+    )
+    span_s = max(1e-3, end_s - start_s)
+    return {
+        tid: Load(
+            busy=min(1.0, (one.busy_s - first[tid].busy_s) / span_s),
+            queue=one.queue,
+            drops=one.drops,
+            connections=one.connections,
+        )
+        for tid, one in last.items()
+    }
+
+
+def busy_us(total: int, since: int, now: int) -> int:
+    """Microseconds that a thread says it was busy, with the turn that runs now; since 0: none does."""
+    return total + (now - since if 0 < since < now else 0)
