@@ -30,7 +30,7 @@ ifneq ($(JANUS_WITHOUT_DPDK),1)
 LIBS       += $(BUILD)/libjanus_glue.a
 endif
 
-.PHONY: all libs build native packetdrill check test asan sim fuzz bench demo format clean deps
+.PHONY: all libs build native packetdrill check test asan sim fuzz bench demo format clean deps install-sdk
 
 all: build
 
@@ -62,6 +62,22 @@ $(BUILD_CHECK)/%.o: %.S
 	@mkdir -p $(@D) && echo "  as $< (check)" && $(CC) -Isdk -g -MMD -MP -c $< -o $@
 
 -include $(SDK_OBJ:.o=.d) $(GLUE_OBJ:.o=.d) $(CHECK_OBJ:.o=.d)
+
+# What is installed shows janus_* alone: one object for the archive, a version script for the shared one.
+VERSION    := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+PREFIX     ?= /usr/local
+
+$(BUILD)/sdk-install/libjanus.a: $(SDK_OBJ)
+	@mkdir -p $(@D) && ld -r -o $(@D)/janus.o $^ && objcopy -w --keep-global-symbol='janus_*' $(@D)/janus.o
+	@rm -f $@ && ar rcs $@ $(@D)/janus.o
+
+$(BUILD)/sdk-install/libjanus.so: $(SDK_OBJ)
+	@mkdir -p $(@D) && echo '{ global: janus_*; local: *; };' > $(@D)/janus.map
+	@$(CC) -shared -o $@ $^ -pthread -Wl,-z,defs -Wl,-soname,libjanus.so.$(firstword $(subst ., ,$(VERSION))) \
+		-Wl,--version-script=$(@D)/janus.map
+
+install-sdk: $(BUILD)/sdk-install/libjanus.a $(BUILD)/sdk-install/libjanus.so
+	@tools/install-sdk $(BUILD) $(PREFIX) $(VERSION)
 
 # --- what Python needs ---
 deps: build/.deps

@@ -178,8 +178,19 @@ class Janusd:
         env: Mapping[str, str] | None = None,
     ) -> Process:
         """Start Python with these words as an application; it is stopped before janusd is."""
+        return self.program(python(), *words, app=app, user=user, name=name, env=env)
+
+    def program(
+        self,
+        *words: str,
+        app: str = "web",
+        user: str = APP_USER,
+        name: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Start a program as an application."""
         process = Process(
-            [python(), *words],
+            words,
             name=name or app,
             workdir=self._workdir,
             user=user,

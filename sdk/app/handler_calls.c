@@ -299,6 +299,15 @@ int janus_start(struct janus_conn *c, janus_handler *handler)
     return handlers_queue(handlers_here, c, (void (*)(void *))handler, c) ? 0 : -ENOMEM;
 }
 
+int janus_join(struct janus_conn *c)
+{
+    int error = 0;
+
+    while (error == 0 && (c->co.state != CORO_NEW || (c->flags & CONN_QUEUED)))
+        error = wait_for(c, WAIT_ENDED);
+    return error;
+}
+
 /* --- time --- */
 
 static uint32_t tick_after(const struct handlers *h, uint32_t ms)

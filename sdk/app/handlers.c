@@ -175,12 +175,21 @@ static void lose_other(struct handlers *h, struct janus_conn *c)
     c->other = 0;
 }
 
+void handlers_settle_view(struct handlers *h, struct janus_conn *c)
+{
+    if (c->viewed != 0)
+        thread_recv_consume(h->thread, handlers_index(h, c), c->viewed);
+    c->viewed = 0;
+}
+
 void handlers_give_back(struct handlers *h, struct janus_conn *c)
 {
     uint32_t index = handlers_index(h, c);
     uint16_t flags = c->flags;
 
     assert(c->co.state == CORO_NEW);
+    if (flags & CONN_LIVE)
+        handlers_settle_view(h, c);
     lose_other(h, c);
     if (flags & CONN_QUEUED)
         queue_forget(h, index);
@@ -237,13 +246,6 @@ static int wait_error(const struct janus_conn *self)
     return self->flags & CONN_EXPIRED ? -ETIMEDOUT : 0;
 }
 
-static void settle_view(struct handlers *h, struct janus_conn *c)
-{
-    if (c->viewed != 0)
-        thread_recv_consume(h->thread, handlers_index(h, c), c->viewed);
-    c->viewed = 0;
-}
-
 /* Why nothing can be received now: 0 at the end of the stream, else -errno. */
 static int64_t why_nothing(struct handlers *h, struct janus_conn *c, const struct janus_conn *self)
 {
@@ -265,7 +267,7 @@ int64_t handlers_recv_now(struct handlers *h, struct janus_conn *c, const struct
 
     if (c->flags & CONN_CLOSED)
         return -ENOTCONN;
-    settle_view(h, c);
+    handlers_settle_view(h, c);
     n = thread_recv(h->thread, handlers_index(h, c), buffer, len < UINT16_MAX ? (uint32_t)len : UINT16_MAX);
     return n > 0 ? n : why_nothing(h, c, self);
 }
@@ -276,7 +278,7 @@ struct janus_view handlers_view_now(struct handlers *h, struct janus_conn *c, co
 
     if (c->flags & CONN_CLOSED)
         return (struct janus_view){NULL, -ENOTCONN};
-    settle_view(h, c);
+    handlers_settle_view(h, c);
     if (thread_recv_views(h->thread, handlers_index(h, c), &view, 1) == 0)
         return (struct janus_view){NULL, why_nothing(h, c, self)};
     c->viewed = (uint16_t)view.len;

@@ -153,6 +153,8 @@ static inline uint32_t handlers_index(const struct handlers *h, const struct jan
 bool handlers_queue(struct handlers *h, struct janus_conn *c, void (*fn)(void *argument), void *argument);
 /* A row for a coroutine without a connection; null when all are taken. */
 struct janus_conn *handlers_take_task(struct handlers *h);
+/* What the last janus_recv_view() showed counts as read. */
+void handlers_settle_view(struct handlers *h, struct janus_conn *c);
 /* Gives the core's connection back and forgets the row; who waits on it is told. */
 void handlers_give_back(struct handlers *h, struct janus_conn *c);
 /* Ends whatever the connection's own coroutine waits for. */

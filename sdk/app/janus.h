@@ -169,8 +169,9 @@ int janus_sent(struct janus_conn *c);
 /* FIN behind what was sent; receiving goes on.  0 or -errno. */
 int janus_shutdown(struct janus_conn *c);
 
-/* FIN behind what was sent (RST if something received was not read), and nothing more is received or sent.  c stays valid for its own
- * handler until that returns; for others, and when there is no handler, it is gone. */
+/* FIN behind what was sent (RST if something received was not read), and nothing more is received or sent.  By its own handler: c stays
+ * valid until that returns.  By another, as who opened it: every wait of its handler ends with -ECONNABORTED, this waits until it has
+ * returned, and then c is gone. */
 void janus_close(struct janus_conn *c);
 
 /* RST instead of FIN. */
@@ -185,6 +186,9 @@ struct janus_conn *janus_connect(const char *address, uint16_t port, int *error)
 
 /* Gives a connection of janus_connect() a handler of its own, which begins at the next turn.  0, -EBUSY: it has one. */
 int janus_start(struct janus_conn *c, janus_handler *handler);
+
+/* Waits until the handler that janus_start() gave c has returned.  0, or -errno. */
+int janus_join(struct janus_conn *c);
 
 /* --- time --- */
 

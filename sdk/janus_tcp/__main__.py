@@ -9,14 +9,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from janus_tcp.c_handlers import is_c_target
 from janus_tcp.run import DRAIN_S, run
 
 
 def load(target: str) -> Any:
-    """The object that ``module:name`` or ``path.py:name`` means."""
+    """The object that ``module:name`` or ``path.py:name`` means; ``path.so:name`` is run()'s to load."""
     where, colon, name = target.rpartition(":")
     if not colon or not where or not name:
         raise SystemExit(f"janus: '{target}' is not module:handler")
+    if is_c_target(target):
+        return target
     try:
         if where.endswith(".py"):
             spec = importlib.util.spec_from_file_location(Path(where).stem, where)
@@ -43,7 +46,9 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="janus", description="Serve TCP on Janus, the user-level stack.")
     commands = top.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("run", help="serve an async handler")
-    serve.add_argument("handler", help="module:function or path.py:function; async, takes a Connection")
+    serve.add_argument(
+        "handler", help="module:function or path.py:function, async; or path.so:function, in C"
+    )
     serve.add_argument("--port", type=int, required=True)
     serve.add_argument("--host", help="one address of the app; all of them when left out")
     serve.add_argument("--app", help="name in janusd's policy; else $JANUS_APP, else 'default'")

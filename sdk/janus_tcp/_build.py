@@ -11,6 +11,7 @@ from cffi import FFI
 
 SDK = Path(__file__).resolve().parent.parent
 SOURCES = [
+    "c_handlers",
     "connection",
     "loop",
     "loop_type",
@@ -62,7 +63,8 @@ ffi.set_source(
     '#include "janus_tcp/face.h"\n#include "app/env_loop.h"\n',
     sources=[f"sdk/janus_tcp/{name}.c" for name in SOURCES],
     include_dirs=["sdk", "."],
-    extra_objects=["build/release/libjanus.a"],
+    # Whole: a handler in a shared object calls what nothing here does.
+    extra_link_args=["-Wl,--whole-archive,build/release/libjanus.a,--no-whole-archive"],
     depends=[
         "build/release/libjanus.a",
         "sdk/janus_tcp/face.h",

@@ -18,6 +18,7 @@
 #include "app/thread_api.h"
 
 struct loop;
+struct handlers;
 
 /* A coroutine that the loop drives. */
 struct task {
@@ -104,7 +105,8 @@ struct loop {
     PyObject *tasks;   /* set of the running Tasks, and of closed Connections whose handler still runs */
     PyObject *orphans; /* list of what another system thread let go: unclosed Connections, numbers of lent slots */
     char *chunk;       /* LOOP_CHUNK_BYTES for sendfile(); null: not used yet */
-    uint32_t handlers; /* connections whose handler runs */
+    struct handlers *c_handlers; /* null: no handlers in C */
+    uint32_t handlers;           /* connections whose handler runs */
     uint64_t accepted, failed;
     unsigned long system_thread; /* of the last loop_run(); 0: none yet */
     unsigned fork_count;
@@ -151,6 +153,16 @@ char *loop_chunk(struct loop *loop);
 /* One batch, called by cffi without the GIL; sleeps up to timeout_us (negative: no limit) when there is nothing to do.  Returns how much
  * there was to do, or -1: see take_fatal(). */
 int loop_run(uintptr_t handle, int64_t timeout_us);
+
+/* 16 bytes, or None for all zero.  False with an error set. */
+bool loop_parse_address(PyObject *o, struct ip_addr *addr);
+
+/* --- c_handlers.c --- */
+PyObject *loop_listen_c(PyObject *self, PyObject *args);
+/* When the next timer of a Python or a C handler is due. */
+uint64_t loop_timer_us(const struct loop *loop);
+/* Handlers in C that have begun and not ended. */
+uint32_t loop_c_live(const struct loop *loop);
 
 /* --- task.c --- */
 PyObject *task_owner(struct task *task);

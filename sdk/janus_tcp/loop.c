@@ -8,6 +8,8 @@
  */
 #include "janus_tcp/face.h"
 
+#include "app/handlers.h"
+
 static _Thread_local struct loop *running_loop;
 
 struct loop *loop_current(void)
@@ -217,8 +219,8 @@ static uint32_t gather(struct loop *loop)
 {
     uint32_t n = 0;
 
-    while (n < LOOP_EVENTS && thread_next_event(loop->thread, &loop->events[n]))
-        n++;
+    while (n < LOOP_EVENTS && !handlers_full(loop->c_handlers) && thread_next_event(loop->thread, &loop->events[n]))
+        n += !handlers_take(loop->c_handlers, &loop->events[n]);
     return n;
 }
 
@@ -228,6 +230,8 @@ static uint32_t turn(struct loop *loop)
     uint32_t work = thread_poll(loop->thread);
     uint32_t n = gather(loop);
 
+    if (loop->c_handlers)
+        work += handlers_run(loop->c_handlers);
     if (n > 0 || loop->ready_count > 0 || timers_next_us(&loop->timers) <= thread_now_us(loop->thread)) {
         PyGILState_STATE gil = PyGILState_Ensure();
 
@@ -244,7 +248,7 @@ static void idle(struct loop *loop, uint64_t timeout_us)
 {
     uint64_t now_us = thread_clock_us(loop->thread);
     uint64_t spin_until_us = now_us + loop->spin_us;
-    uint64_t timer_us = timers_next_us(&loop->timers);
+    uint64_t timer_us = loop_timer_us(loop);
 
     if (timer_us <= now_us || loop->ready_count > 0)
         return;

@@ -3,6 +3,8 @@
  */
 #include "janus_tcp/face.h"
 
+#include "app/handlers.h"
+
 #include <errno.h>
 
 /* --- life --- */
@@ -74,10 +76,12 @@ static void close_loop(struct loop *loop)
     for (uint32_t i = 0; i < TCP_LISTENERS_MAX; i++)
         Py_CLEAR(loop->listeners[i].handler);
     if (loop->fork_count == face_fork_count()) {
+        handlers_free(loop->c_handlers);
         thread_flush(loop->thread);
         if (loop->owns_thread)
             thread_close(loop->thread);
     }
+    loop->c_handlers = NULL;
     loop->thread = NULL;
     timers_free(&loop->timers);
     PyMem_Free(loop->chunk);
@@ -103,8 +107,7 @@ static void loop_dealloc(PyObject *self)
 
 /* --- methods --- */
 
-/* 16 bytes, or None for all zero.  False with an error set. */
-static bool parse_address(PyObject *o, struct ip_addr *addr)
+bool loop_parse_address(PyObject *o, struct ip_addr *addr)
 {
     memset(addr, 0, sizeof *addr);
     if (o == Py_None)
@@ -137,7 +140,7 @@ static PyObject *loop_listen(PyObject *self, PyObject *args)
     PyObject *address, *handler;
     unsigned short port;
 
-    if (!PyArg_ParseTuple(args, "OHO:listen", &address, &port, &handler) || !parse_address(address, &addr) ||
+    if (!PyArg_ParseTuple(args, "OHO:listen", &address, &port, &handler) || !loop_parse_address(address, &addr) ||
         !loop_is_here(loop))
         return NULL;
     listener = find_listener(loop, NULL, 0);
@@ -158,13 +161,14 @@ static PyObject *loop_unlisten(PyObject *self, PyObject *args)
     PyObject *address;
     unsigned short port;
 
-    if (!PyArg_ParseTuple(args, "OH:unlisten", &address, &port) || !parse_address(address, &addr) ||
+    if (!PyArg_ParseTuple(args, "OH:unlisten", &address, &port) || !loop_parse_address(address, &addr) ||
         !loop_is_here(loop))
         return NULL;
     listener = find_listener(loop, &addr, port);
     if (listener)
         Py_CLEAR(listener->handler);
-    if (thread_unlisten(loop->thread, &addr, port, &error) < 0)
+    if ((listener || !loop->c_handlers ? thread_unlisten(loop->thread, &addr, port, &error)
+                                       : handlers_unlisten(loop->c_handlers, &addr, port, &error)) < 0)
         return face_raise(&error);
     Py_RETURN_NONE;
 }
@@ -191,8 +195,8 @@ static PyObject *loop_connect(PyObject *self, PyObject *args)
     uint32_t conn;
     struct connection *c;
 
-    if (!PyArg_ParseTuple(args, "OHOH:connect", &local, &lport, &remote, &rport) || !parse_address(local, &laddr) ||
-        !parse_address(remote, &raddr) || !loop_is_here(loop))
+    if (!PyArg_ParseTuple(args, "OHOH:connect", &local, &lport, &remote, &rport) ||
+        !loop_parse_address(local, &laddr) || !loop_parse_address(remote, &raddr) || !loop_is_here(loop))
         return NULL;
     if (thread_connect(loop->thread, local == Py_None ? NULL : &laddr, lport, &raddr, rport, 0, &conn, &error) < 0)
         return face_raise(&error);
@@ -227,6 +231,8 @@ static PyObject *loop_cancel_all(PyObject *self, PyObject *unused)
     if (!loop_is_here((struct loop *)self))
         return NULL;
     for_each_task((struct loop *)self, task_cancel);
+    if (((struct loop *)self)->c_handlers)
+        handlers_cancel(((struct loop *)self)->c_handlers);
     Py_RETURN_NONE;
 }
 
@@ -257,7 +263,7 @@ static PyObject *loop_take_fatal(PyObject *self, PyObject *unused)
 static PyObject *loop_next_deadline(PyObject *self, PyObject *unused)
 {
     struct loop *loop = (struct loop *)self;
-    uint64_t stack_us, timer_us = timers_next_us(&loop->timers);
+    uint64_t stack_us, timer_us = loop_timer_us(loop);
 
     (void)unused;
     if (!loop_is_here(loop))
@@ -276,11 +282,11 @@ static PyObject *loop_number(PyObject *self, void *which)
     case 0:
         return PyLong_FromVoidPtr(loop);
     case 1:
-        return PyLong_FromUnsignedLong(loop->handlers);
+        return PyLong_FromUnsignedLong(loop->handlers + loop_c_live(loop));
     case 2:
         return PyLong_FromSsize_t(PySet_GET_SIZE(loop->tasks));
     case 3:
-        return PyLong_FromUnsignedLongLong(loop->accepted);
+        return PyLong_FromUnsignedLongLong(loop->accepted + (loop->c_handlers ? loop->c_handlers->accepted : 0));
     case 4:
         return PyLong_FromUnsignedLongLong(loop->failed);
     case 5:
@@ -294,6 +300,7 @@ static PyObject *loop_number(PyObject *self, void *which)
 
 static PyMethodDef loop_methods[] = {
     {"listen", loop_listen, METH_VARARGS, NULL},
+    {"listen_c", loop_listen_c, METH_VARARGS, NULL},
     {"unlisten", loop_unlisten, METH_VARARGS, NULL},
     {"online", loop_online, METH_NOARGS, NULL},
     {"connect", loop_connect, METH_VARARGS, NULL},

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from janus_tcp._native import Loop
+from janus_tcp.c_handlers import CHandler, load_c
 from janus_tcp.scheduler import Handler, Watch, drain, listen_on, open_loop, run_until_complete, turn
 from janus_tcp.workers import Report, supervise
 
@@ -78,7 +79,7 @@ def tune_gc() -> None:
 
 def _serve(
     open_: Callable[[], Loop],
-    services: list[tuple[Handler, int, str | None]],
+    services: list[tuple[Handler | CHandler, int, str | None]],
     drain_s: float,
     report: Report | None,
 ) -> None:
@@ -105,11 +106,11 @@ def _serve(
 
 
 def run(
-    handle: Handler | Coroutine[Any, Any, Any],
+    handle: Handler | str | Coroutine[Any, Any, Any],
     *,
     port: int | None = None,
     host: str | None = None,
-    services: list[tuple[Handler, int, str | None]] | None = None,
+    services: list[tuple[Handler | str, int, str | None]] | None = None,
     app: str | None = None,
     socket: str | None = None,
     workers: int = 1,
@@ -122,6 +123,7 @@ def run(
 ) -> Any:
     """Serve ``handle(connection)`` on port until SIGTERM or SIGINT; or run a coroutine and return its result.
 
+    handle may be a handler in C, as "./handler.so:name": a function of a shared object made with janus.h.
     host None means every address of the app; services adds further (handler, port, host).  app is the name
     in janusd's policy (else $JANUS_APP, "default"), socket janusd's attach socket (else $JANUS_SOCKET,
     /run/janus/attach.sock).  With workers above 1 each worker is a process with a TCP thread of its own; one
@@ -145,7 +147,7 @@ def run(
 
     if inspect.iscoroutine(handle):
         return _run_coroutine(open_, handle, drain_s)
-    if not callable(handle):
+    if not callable(handle) and not isinstance(handle, str):
         raise TypeError(f"run() takes an async function or a coroutine, not {type(handle).__name__}")
     wanted = list(services or [])
     if port is not None:
@@ -154,9 +156,10 @@ def run(
         raise ValueError("run() wants a port to serve the handler on")
     if workers < 1:
         raise ValueError(f"workers={workers}: at least one is needed")
+    loaded = [(load_c(h) if isinstance(h, str) else h, port, host) for h, port, host in wanted]
     if workers == 1:
-        return _serve(open_, wanted, drain_s, None)
-    return supervise(workers, lambda report: _serve(open_, wanted, drain_s, report), drain_s)
+        return _serve(open_, loaded, drain_s, None)
+    return supervise(workers, lambda report: _serve(open_, loaded, drain_s, report), drain_s)
 
 
 def _run_coroutine(open_: Callable[[], Loop], coro: Coroutine[Any, Any, Any], drain_s: float) -> Any:

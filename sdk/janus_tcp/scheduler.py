@@ -7,6 +7,7 @@ from typing import Any
 
 from janus_tcp._native import CancelledError, Connection, Loop, Task, ffi, lib, raise_error, set_error_handler
 from janus_tcp.addresses import pack, resolve, unpack
+from janus_tcp.c_handlers import CHandler
 from janus_tcp.tasks import running_loop
 
 Handler = Callable[[Connection], Coroutine[Any, Any, object]]
@@ -207,12 +208,15 @@ def listen(handle: Handler, port: int, host: str | None = None) -> Listener:
     return listen_on(running_loop(), handle, port, host)
 
 
-def listen_on(loop: Loop, handle: Handler, port: int, host: str | None = None) -> Listener:
+def listen_on(loop: Loop, handle: Handler | CHandler, port: int, host: str | None = None) -> Listener:
     """listen() on a loop that need not run."""
     if not 1 <= port <= 65535:
         raise ValueError(f"port {port} is not one of 1 to 65535")
     address = pack(host)
-    loop.listen(address, port, handle)
+    if isinstance(handle, CHandler):
+        loop.listen_c(address, port, handle.address, handle.accept, handle.flags)
+    else:
+        loop.listen(address, port, handle)
     return Listener(loop, address, port)
 
 

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from janus_tcp._native import Connection, Loop, Task, ffi, lib, raise_error, set_error_handler
 from janus_tcp.addresses import pack
+from janus_tcp.c_handlers import CHandler
 from janus_tcp.scheduler import Handler, Listener, connect, listen_on, report, result_of, stats, turn
 
 TICK_US = 1000
@@ -94,7 +95,7 @@ class Pair:
         """Virtual time, in seconds."""
         return self.server.clock_us / 1e6
 
-    def serve(self, handle: Handler, port: int) -> Listener:
+    def serve(self, handle: Handler | CHandler, port: int) -> Listener:
         """Listen on the server's side; a Listener.  Raises OSError EADDRINUSE."""
         return listen_on(self.server, handle, port)
 

@@ -193,7 +193,8 @@ static void proxy(struct janus_conn *c)
         if (janus_send(up, v.data, (size_t)v.len) < 0)
             break;
     janus_shutdown(up);
-    janus_sleep(30);
+    if (v.len == 0)
+        janus_join(up);
     janus_close(up);
 }
 
