@@ -9,6 +9,7 @@
 #include "tcp/rtxq.h"
 #include "tcp/sack.h"
 #include "tcp/seq.h"
+#include "tcp/settings.h"
 #include "tcp/state.h"
 #include "tcp/timers.h"
 
@@ -82,7 +83,7 @@ static void grow_cwnd(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, con
     };
 
     if (bytes != 0)
-        s->cc->on_ack(&t->cc, &e->cc, &cc_ack);
+        settings_cc(s, t)->on_ack(&t->cc, &e->cc, &cc_ack);
 }
 
 /* Our FIN is acknowledged. */
@@ -107,8 +108,10 @@ void ack_new(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct
     t->snd_una = ack;
     if (sample_rtt(t, e, in, &acked))
         t->backoff = 0; /* not before: RFC 6298 5.7, and Karn's algorithm would never learn a long round trip */
-    else if (t->backoff > BACKOFF_KEPT)
-        t->backoff = BACKOFF_KEPT;
+    else if (t->backoff != 0) {
+        t->backoff = t->backoff < BACKOFF_KEPT ? t->backoff : BACKOFF_KEPT;
+        e->stalled_since_ms = stack_now_ms(in->now_us);
+    }
     if ((t->flags & TCB_FIN_SENT) && ack == t->snd_nxt)
         ack_fin(s, t, e, in->now_us);
     if (recovery_on_ack(s, t, e, acked.bytes, in->now_us))

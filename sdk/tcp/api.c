@@ -288,18 +288,6 @@ void tcp_set_nodelay(struct tcp_stack *s, uint32_t conn, bool on)
         tcb_owe(s, t, OWE_DATA);
 }
 
-void tcp_set_keepalive(struct tcp_stack *s, uint32_t conn, uint32_t idle_ms)
-{
-    struct tcb *t = stack_tcb(s, conn);
-    uint32_t idle_s = idle_ms / 1000 + (idle_ms % 1000 != 0);
-
-    if (!state_is_open(t->state))
-        return;
-    t->keepalive_s = idle_s < UINT16_MAX ? (uint16_t)idle_s : UINT16_MAX;
-    t->idle_deadline = idle_s != 0 ? stack_deadline(s->now_us, t->keepalive_s * UINT64_C(1000000)) : 0;
-    timers_update(s, t);
-}
-
 void tcp_get_info(const struct tcp_stack *s, uint32_t conn, struct tcp_info *info)
 {
     const struct tcb *t = stack_tcb(s, conn);

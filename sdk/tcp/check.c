@@ -14,6 +14,7 @@
 
 /* What is counted twice: by walking, and by the stack as it went. */
 struct tally {
+    uint32_t settings[SETTINGS_MAX];
     uint32_t conns, zombies, in_table, ext, rx, tx, in_output, in_events;
 };
 
@@ -108,6 +109,7 @@ static void check_tcb(const struct tcp_stack *s, const struct tcb *t, struct tal
     }
     assert(!(t->flags & TCB_ZOMBIE));
     tally->conns++;
+    tally->settings[t->settings]++;
     tally->in_table += (t->flags & TCB_IN_TABLE) != 0;
     tally->ext += e != NULL;
     check_state(t, e);
@@ -193,6 +195,10 @@ void tcp_check(const struct tcp_stack *s)
     for (uint32_t i = 0; i < s->rows.fresh; i++)
         check_tcb(s, stack_tcb(s, i), &tally);
     assert(tally.conns == s->conns && tally.conns + tally.zombies == s->rows.used);
+    for (uint32_t i = 0; i < TCP_LISTENERS_MAX; i++)
+        tally.settings[s->listeners[i].settings] += s->listeners[i].port != 0;
+    for (uint32_t i = 0; i < SETTINGS_MAX; i++)
+        assert(s->settings[i].users == tally.settings[i] + (i == 0));
     assert(tally.ext == s->ext.used);
     assert(tally.rx + s->rx_lent == s->rx_held && tally.tx == s->tx_held);
     assert(tally.in_output == list_len(s, &s->output, TCB_IN_OUTPUT) + list_len(s, &s->blocked, TCB_IN_OUTPUT));

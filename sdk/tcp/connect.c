@@ -8,6 +8,7 @@
 #include "tcp/input.h"
 #include "tcp/reply.h"
 #include "tcp/rtxq.h"
+#include "tcp/settings.h"
 #include "tcp/timers.h"
 
 #include <errno.h>
@@ -148,7 +149,7 @@ static void established(struct tcp_stack *s, struct tcb *t, const struct input *
     e->tx_end = t->snd_nxt;
     e->recovery_point = t->snd_una;
     e->rtx_deadline = 0;
-    s->cc->start(&e->cc, &t->cc);
+    settings_cc(s, t)->start(&e->cc, &t->cc);
     s->counters.connections_opened++;
     tcb_event(s, t, TCP_EVENT_CONNECTED);
     tcb_owe(s, t, OWE_ACK);
@@ -200,6 +201,7 @@ enum tcp_drop connect_input(struct tcp_stack *s, struct tcb *t, struct input *in
         tcb_owe(s, t, OWE_SYN);
         return TCP_DROP_NONE;
     }
+    settings_heed(s, t, &seg->options);
     established(s, t, in);
     seg->seq++;
     seg->flags &= (uint8_t)~TCP_SYN;

@@ -4,6 +4,7 @@
 #include "tcp/ecn.h"
 
 #include "tcp/seq.h"
+#include "tcp/settings.h"
 
 void ecn_received(struct tcp_stack *s, struct tcb *t, const struct input *in)
 {
@@ -20,7 +21,7 @@ void ecn_received(struct tcp_stack *s, struct tcb *t, const struct input *in)
 
 void ecn_reduce(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint32_t flight, uint64_t now_us)
 {
-    s->cc->on_congestion(&t->cc, &e->cc, flight, t->smss, now_us);
+    settings_cc(s, t)->on_congestion(&t->cc, &e->cc, flight, t->smss, now_us);
     e->undo = false; /* a D-SACK says nothing of this one */
     ecn_reduced(t, e);
 }

@@ -14,6 +14,7 @@
 #include "tcp/rxq.h"
 #include "tcp/sack.h"
 #include "tcp/seq.h"
+#include "tcp/settings.h"
 #include "tcp/state.h"
 #include "tcp/timers.h"
 #include "tcp/timewait.h"
@@ -263,10 +264,11 @@ enum tcp_drop input_synchronized(struct tcp_stack *s, struct tcb *t, struct inpu
     if (drop == TCP_DROP_NONE && t->state == TCP_STATE_SYN_RECEIVED)
         drop = connect_acknowledged(s, t, in);
     if (drop == TCP_DROP_NONE) {
-        timers_heard(t, in->now_us);
+        timers_heard(s, t, in->now_us);
         note_timestamp(t, in);
         if (t->flags & TCB_ECN)
             ecn_received(s, t, in);
+        settings_heed(s, t, &in->seg.options);
         drop = ack_process(s, t, in);
     }
     if (drop != TCP_DROP_NONE || finish(s, t, in->now_us))

@@ -10,6 +10,7 @@
 #include "tcp/input.h"
 #include "tcp/reply.h"
 #include "tcp/seq.h"
+#include "tcp/settings.h"
 #include "tcp/timers.h"
 #include "tcp/window.h"
 
@@ -39,8 +40,15 @@ struct listener *listener_find(struct tcp_stack *s, const struct ip_addr *laddr,
 
 int tcp_listen(struct tcp_stack *s, const struct ip_addr *addr, uint16_t port, uint64_t user)
 {
+    return tcp_listen_with(s, addr, port, user, &s->settings[0].values);
+}
+
+int tcp_listen_with(struct tcp_stack *s, const struct ip_addr *addr, uint16_t port, uint64_t user,
+                    const struct tcp_settings *settings)
+{
     uint16_t *bucket = bucket_of(s, port);
     uint32_t i = 0;
+    int index;
 
     while (!ip_addr_equal(addr, &any_addr) && i < s->address_count && !ip_addr_equal(addr, &s->addresses[i]))
         i++;
@@ -52,7 +60,11 @@ int tcp_listen(struct tcp_stack *s, const struct ip_addr *addr, uint16_t port, u
         ;
     if (i == TCP_LISTENERS_MAX)
         return -ENOSPC;
-    s->listeners[i] = (struct listener){.addr = *addr, .user = user, .port = port, .next = *bucket};
+    index = settings_take(s, settings);
+    if (index < 0)
+        return index;
+    s->listeners[i] =
+        (struct listener){.addr = *addr, .user = user, .port = port, .next = *bucket, .settings = (uint8_t)index};
     *bucket = (uint16_t)(i + 1);
     s->listener_count++;
     return 0;
@@ -119,6 +131,7 @@ int tcp_unlisten(struct tcp_stack *s, const struct ip_addr *addr, uint16_t port)
     while (*link != number + 1)
         link = &s->listeners[*link - 1].next;
     *link = l->next;
+    settings_give(s, l->settings);
     *l = (struct listener){0};
     s->listener_count--;
     for (uint32_t i = 0; i <= HALF_OPEN_RETRIES; i++) {
@@ -158,6 +171,7 @@ static void reply_syn_ack(struct tcp_stack *s, const struct half_open *h, const 
         return;
     handshake_of(h, &hs);
     handshake_options(s, flow, &hs, isn_tsval(offsets, now_us), &r->options);
+    settings_advertise(&s->settings[s->listeners[h->listener].settings].values, &r->options);
     r->wnd = window_initial(s);
 }
 
@@ -218,7 +232,7 @@ void half_open_advance(struct tcp_stack *s, uint64_t now_us)
 
 /* The final ACK of a handshake makes a TCB of what was agreed.  handle: of the half-open block, or TABLE_NONE. */
 static enum tcp_drop establish(struct tcp_stack *s, struct input *in, const struct handshake *hs, uint32_t irs,
-                               uint64_t user, bool syn_lost, uint32_t handle)
+                               const struct listener *l, bool syn_lost, uint32_t handle)
 {
     uint64_t hash = handle == TABLE_NONE ? flows_hash(s, &in->flow) : 0;
     enum tcp_drop drop;
@@ -242,7 +256,11 @@ static enum tcp_drop establish(struct tcp_stack *s, struct input *in, const stru
         return TCP_DROP_NO_TCB;
     }
     t->flags = TCB_IN_TABLE | (syn_lost ? TCB_SYN_LOST : 0);
-    t->user = user;
+    t->user = l->user;
+    settings_give(s, t->settings);
+    settings_share(s, t->settings = l->settings);
+    if (settings_of(s, t)->keepalive_ms != 0)
+        t->idle_deadline = stack_deadline(in->now_us, settings_of(s, t)->keepalive_ms * UINT64_C(1000));
     handshake_apply(s, t, hs, irs, in->now_us);
     t->snd_una = t->snd_nxt = in->seg.ack;
     t->snd_wnd = (uint32_t)in->seg.wnd << t->snd_wind_shift;
@@ -298,7 +316,7 @@ static enum tcp_drop accept_cookie(struct tcp_stack *s, struct input *in, const 
         hs.wscale = cookie.wscale;
     }
     hs.mss = cookie.mss < handshake_our_mss(s, &in->flow.raddr) ? cookie.mss : handshake_our_mss(s, &in->flow.raddr);
-    drop = establish(s, in, &hs, in->seg.seq - 1, l->user, false, TABLE_NONE);
+    drop = establish(s, in, &hs, in->seg.seq - 1, l, false, TABLE_NONE);
     s->counters.syn_cookies_accepted += drop != TCP_DROP_NO_TCB && drop != TCP_DROP_MOVING;
     return drop;
 }
@@ -428,8 +446,8 @@ enum tcp_drop half_open_input(struct tcp_stack *s, uint32_t index, struct input 
 
         hs.rtt_us = seq_gt(stack_now_ms(in->now_us), sent_ms) ? (stack_now_ms(in->now_us) - sent_ms) * 1000 : 1000;
     }
-    drop = establish(s, in, &hs, h.irs, s->listeners[h.listener].user, h.retries != 0,
-                     handle_make(HANDLE_HALF_OPEN, index));
+    drop =
+        establish(s, in, &hs, h.irs, &s->listeners[h.listener], h.retries != 0, handle_make(HANDLE_HALF_OPEN, index));
     if (drop == TCP_DROP_NO_TCB)
         return drop;
     dequeue(s, index);

@@ -44,7 +44,7 @@ bool predict_input(struct tcp_stack *s, struct tcb *t, struct input *in, enum tc
 
     if (odds(t, e, in) != 0)
         return false;
-    timers_heard(t, in->now_us);
+    timers_heard(s, t, in->now_us);
     if ((t->flags & TCB_TIMESTAMPS) && seq_leq(seg->seq, t->last_ack_sent)) {
         t->ts_recent = seg->options.tsval;
         t->ts_recent_age_ms = stack_now_ms(in->now_us);

@@ -8,6 +8,7 @@
 #include "tcp/rtxq.h"
 #include "tcp/sack.h"
 #include "tcp/seq.h"
+#include "tcp/settings.h"
 
 enum { DUP_THRESH = 3 };
 
@@ -23,7 +24,7 @@ static void undo_if_needless(struct tcp_stack *s, struct tcb *t, struct tcb_ext 
     if (!e->undo || e->undo_segments != 0 || (t->flags & (TCB_RECOVERY | TCB_LOSS)))
         return;
     e->undo = false;
-    s->cc->on_spurious(&t->cc, &e->cc);
+    settings_cc(s, t)->on_spurious(&t->cc, &e->cc);
     if (e->tx_first != TCP_NO_SLOT)
         tcb_owe(s, t, OWE_DATA);
 }
@@ -43,7 +44,7 @@ static void enter(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_
     uint32_t slot = e->tx_first;
 
     s->counters.fast_retransmits++;
-    s->cc->on_congestion(&t->cc, &e->cc, t->snd_nxt - t->snd_una, t->smss, now_us);
+    settings_cc(s, t)->on_congestion(&t->cc, &e->cc, t->snd_nxt - t->snd_una, t->smss, now_us);
     t->flags = (t->flags & ~(uint32_t)(TCB_PROBED | TCB_PROBED_AGAIN)) | TCB_RECOVERY | TCB_FORCE_RTX;
     e->recovery_point = t->snd_nxt;
     ecn_reduced(t, e);
@@ -83,7 +84,7 @@ static bool frto_on_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, u
         e->undo = false;
         t->flags &= ~(uint32_t)(TCB_LOSS | TCB_FORCE_RTX);
         s->counters.spurious_timeouts++;
-        s->cc->on_spurious(&t->cc, &e->cc);
+        settings_cc(s, t)->on_spurious(&t->cc, &e->cc);
         tcb_owe(s, t, OWE_DATA);
         return false;
     }
@@ -144,7 +145,7 @@ bool recovery_on_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint
         bool fast = (t->flags & TCB_RECOVERY) != 0;
 
         if (fast)
-            s->cc->on_recovery_exit(&t->cc, &e->cc, t->snd_nxt - t->snd_una, t->smss);
+            settings_cc(s, t)->on_recovery_exit(&t->cc, &e->cc, t->snd_nxt - t->snd_una, t->smss);
         t->flags &= ~(uint32_t)(TCB_RECOVERY | TCB_LOSS | TCB_FORCE_RTX);
         e->frto = FRTO_NO;
         rack_on_exit(e);
@@ -174,7 +175,7 @@ void recovery_on_rto(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint
     bool frto = !(t->flags & (TCB_RECOVERY | TCB_LOSS | TCB_FIN_SENT)) && e->tx_first != e->tx_unsent &&
                 e->sacked_bytes == 0 && e->lost_bytes == 0;
 
-    s->cc->on_rto(&t->cc, &e->cc, t->snd_nxt - t->snd_una, t->smss, t->backoff <= 1, now_us);
+    settings_cc(s, t)->on_rto(&t->cc, &e->cc, t->snd_nxt - t->snd_una, t->smss, t->backoff <= 1, now_us);
     t->flags = (t->flags & ~(uint32_t)(TCB_RECOVERY | TCB_PROBED | TCB_PROBED_AGAIN)) | TCB_LOSS | TCB_FORCE_RTX;
     e->rack_deadline = 0;
     e->recovery_point = t->snd_nxt;

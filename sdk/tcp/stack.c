@@ -5,6 +5,7 @@
 
 #include "tcp/listen.h"
 #include "tcp/rxq.h"
+#include "tcp/settings.h"
 #include "tcp/timewait.h"
 
 enum {
@@ -108,7 +109,7 @@ struct tcp_stack *tcp_init(const struct tcp_config *config, const struct tcp_env
     s->config = *config;
     set_defaults(&s->config);
     s->env = *env;
-    s->cc = cc_ops(config->congestion_control);
+    settings_init(s);
     s->now_us = s->advanced_us = now_us;
     s->secret = config->secret;
     if (s->secret.k0 == 0 && s->secret.k1 == 0)

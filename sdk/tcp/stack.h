@@ -33,8 +33,7 @@ enum {
     BACKOFF_MAX_SYN = 7, /* over 3 minutes */
     BACKOFF_MAX_ORPHAN = 8,
     PERSIST_PATIENCE = 3, /* probes of a closed window before the pool's need counts: 3 s at the smallest RTO */
-    KEEPALIVE_PROBES = 9,
-    KEEPALIVE_INTERVAL_US = 75000000,
+    SETTINGS_MAX = 256,
 };
 
 enum handle_kind { HANDLE_TCB = 0, HANDLE_HALF_OPEN = 1, HANDLE_TIME_WAIT = 2 };
@@ -59,6 +58,13 @@ struct listener {
     uint64_t user;
     uint16_t port; /* 0: free */
     uint16_t next; /* index + 1 in its bucket */
+    uint8_t settings;
+};
+
+struct settings {
+    struct tcp_settings values;
+    const struct tcp_cc_ops *cc;
+    uint32_t users; /* rows and listeners; 0: free */
 };
 
 /* A packet without payload that belongs to no TCB. */
@@ -85,7 +91,6 @@ struct tcp_stack {
     struct tcp_config config;
     struct tcp_env env;
     struct tcp_counters counters;
-    const struct tcp_cc_ops *cc;
     struct csb_secret secret;  /* of ISNs and cookies */
     uint64_t now_us;           /* the latest time given */
     uint64_t advanced_us;      /* where the wheel stands */
@@ -113,6 +118,7 @@ struct tcp_stack {
 
     uint32_t address_count;
     struct ip_addr addresses[TCP_ADDRESSES_MAX];
+    struct settings settings[SETTINGS_MAX];
     uint32_t listener_count;
     uint16_t listener_buckets[LISTENER_BUCKETS]; /* index + 1, by low bits of the port */
     struct listener listeners[TCP_LISTENERS_MAX];

@@ -7,6 +7,7 @@
 #include "tcp/isn.h"
 #include "tcp/rtxq.h"
 #include "tcp/rxq.h"
+#include "tcp/settings.h"
 #include "tcp/stack.h"
 #include "tcp/state.h"
 #include "tcp/timers.h"
@@ -36,6 +37,7 @@ uint32_t tcb_take(struct tcp_stack *s)
     t->ext = TCB_NO_EXT;
     t->output_next = t->event_next = TCP_NO_CONN;
     t->state = TCP_STATE_CLOSED;
+    settings_share(s, 0);
     s->conns++;
     return index;
 }
@@ -73,6 +75,7 @@ void tcb_free(struct tcp_stack *s, struct tcb *t)
 {
     tcb_detach(s, t, false);
     tcb_set_state(s, t, TCP_STATE_FREE);
+    settings_give(s, t->settings);
     s->conns--;
     if (t->flags & (TCB_IN_OUTPUT | TCB_IN_EVENTS))
         t->flags |= TCB_ZOMBIE;
@@ -129,7 +132,7 @@ struct tcb_ext *tcb_borrow_ext(struct tcp_stack *s, struct tcb *t)
     reasm_init(&e->reasm);
     tcb_flow(s, t, &flow);
     e->ts_base = isn_offsets(&s->secret, &flow).ts_base;
-    s->cc->start(&e->cc, &t->cc);
+    settings_cc(s, t)->start(&e->cc, &t->cc);
     return e;
 }
 

@@ -39,16 +39,17 @@ enum tcb_flag {
     TCB_IN_EVENTS = 0x00008000, /* linked by event_next */
     TCB_IN_TABLE = 0x00010000,
     TCB_ZOMBIE = 0x00020000,
-    TCB_SYN_LOST = 0x00040000,     /* SYN or SYN-ACK was sent again */
-    TCB_ACTIVE = 0x00080000,       /* by tcp_connect() */
-    TCB_FORCE_RTX = 0x00100000,    /* the first lost segment goes out whatever cwnd says */
-    TCB_FIN_AHEAD = 0x00200000,    /* FIN has arrived before its turn, at fin_seq */
-    TCB_PROBED = 0x00400000,       /* a tail loss probe is out, up to probe_end */
-    TCB_PROBED_AGAIN = 0x00800000, /* and it was sent before: its ACK may be of either copy */
-    TCB_QUICK_ACK = 0x80000000,    /* data is acknowledged at once; sent_16ms counts how often */
-    TCB_ECN_ECHO = 0x01000000,     /* CE came, and no CWR yet: each segment says ECE */
-    TCB_ECN_CWR = 0x02000000,      /* the window was reduced: the next new segment says so */
-    TCB_ECT = 0x04000000,          /* SYN-SENT: the SYN asks for ECN; later: new data is sent as ECT(0) */
+    TCB_SYN_LOST = 0x00040000,          /* SYN or SYN-ACK was sent again */
+    TCB_ACTIVE = 0x00080000,            /* by tcp_connect() */
+    TCB_FORCE_RTX = 0x00100000,         /* the first lost segment goes out whatever cwnd says */
+    TCB_FIN_AHEAD = 0x00200000,         /* FIN has arrived before its turn, at fin_seq */
+    TCB_PROBED = 0x00400000,            /* a tail loss probe is out, up to probe_end */
+    TCB_PROBED_AGAIN = 0x00800000,      /* and it was sent before: its ACK may be of either copy */
+    TCB_TELL_USER_TIMEOUT = 0x08000000, /* with the next ACK (RFC 5482) */
+    TCB_QUICK_ACK = 0x80000000,         /* data is acknowledged at once; sent_16ms counts how often */
+    TCB_ECN_ECHO = 0x01000000,          /* CE came, and no CWR yet: each segment says ECE */
+    TCB_ECN_CWR = 0x02000000,           /* the window was reduced: the next new segment says so */
+    TCB_ECT = 0x04000000,               /* SYN-SENT: the SYN asks for ECN; later: new data is sent as ECT(0) */
 };
 
 /* What tcp_output() is to send; marked by everyone, cleared by output alone. */
@@ -71,10 +72,11 @@ struct tcb {
     uint16_t laddr_index;
     uint8_t state; /* enum tcp_state */
 
-    uint8_t events; /* enum tcp_event_kind, not yet taken */
-    uint32_t flags; /* enum tcb_flag */
-    uint16_t smss;  /* payload of a full segment, timestamps taken off */
-    uint16_t keepalive_s;
+    uint8_t events;              /* enum tcp_event_kind, not yet taken */
+    uint32_t flags;              /* enum tcb_flag */
+    uint16_t smss;               /* payload of a full segment, timestamps taken off */
+    uint8_t settings;            /* index into the stack's */
+    uint8_t remote_user_timeout; /* as settings.c writes it; 0: none */
     uint64_t user;
 
     uint32_t snd_una, snd_wnd;
@@ -118,6 +120,7 @@ struct tcb_ext {
     uint32_t recovery_point;
     uint32_t max_snd_wnd;        /* SND.WND's maximum, RFC 9293 3.8.6.2.1 */
     uint32_t ts_base;            /* added to the clock to give TSval */
+    uint32_t stalled_since_ms;   /* at timeouts: since when nothing got through */
     uint32_t rtx_deadline;       /* retransmission, or persist when nothing is in flight */
     uint32_t ack_deadline;       /* delayed ACK */
     uint16_t rmss;               /* largest payload received */

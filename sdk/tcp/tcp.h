@@ -180,6 +180,10 @@ bool tcp_next_event(struct tcp_stack *s, struct tcp_event *event);
 
 /* Listens on addr (all zero: every local address) and port.  0, or -EADDRINUSE, -EADDRNOTAVAIL, -ENOSPC. */
 int tcp_listen(struct tcp_stack *s, const struct ip_addr *addr, uint16_t port, uint64_t user);
+struct tcp_settings;
+/* With settings for its connections; also -EINVAL, or -ENOSPC as tcp_set_settings(). */
+int tcp_listen_with(struct tcp_stack *s, const struct ip_addr *addr, uint16_t port, uint64_t user,
+                    const struct tcp_settings *settings);
 /* Stops listening; half-open connections of it are dropped in silence, established ones go on.  0 or -ENOENT. */
 int tcp_unlisten(struct tcp_stack *s, const struct ip_addr *addr, uint16_t port);
 
@@ -234,8 +238,24 @@ void tcp_flow(const struct tcp_stack *s, uint32_t conn, struct flow *flow);
 enum tcp_state tcp_conn_state(const struct tcp_stack *s, uint32_t conn);
 /* 0, or the errno that ended the connection: ECONNRESET, ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENOBUFS. */
 int tcp_error(const struct tcp_stack *s, uint32_t conn);
-void tcp_set_nodelay(struct tcp_stack *s, uint32_t conn, bool on);            /* RFC 9293 3.7.4; default off */
-void tcp_set_keepalive(struct tcp_stack *s, uint32_t conn, uint32_t idle_ms); /* 0: off; RFC 9293 3.8.4 */
+void tcp_set_nodelay(struct tcp_stack *s, uint32_t conn, bool on); /* RFC 9293 3.7.4; default off */
+
+/* How a connection behaves; those of a listener begin with the listener's. */
+struct tcp_settings {
+    uint8_t congestion_control; /* enum tcp_cc */
+    uint8_t keepalive_probes;   /* unanswered ones that end it, 1 to 15, default 9 */
+    bool
+        user_timeout_option; /* tell the peer the user timeout, and without one of our own heed the peer's (RFC 5482) */
+    uint32_t keepalive_ms;   /* of silence until the first probe (RFC 9293 3.8.4); 0, the default: none */
+    uint32_t keepalive_interval_ms; /* between probes, default 75 s */
+    uint32_t
+        user_timeout_ms; /* data not acknowledged for so long ends it (R2 of RFC 9293 3.8.3); 0: 13 transmissions do */
+};
+void tcp_default_settings(const struct tcp_stack *s, struct tcp_settings *settings);
+void tcp_get_settings(const struct tcp_stack *s, uint32_t conn, struct tcp_settings *settings);
+/* After tcp_connect() and before the next tcp_output() also for the SYN.  0, or -EINVAL, or -ENOSPC: there are SETTINGS_MAX others. */
+int tcp_set_settings(struct tcp_stack *s, uint32_t conn, const struct tcp_settings *settings);
+int tcp_set_keepalive(struct tcp_stack *s, uint32_t conn, uint32_t idle_ms); /* keepalive_ms alone */
 
 struct tcp_info {
     uint8_t state;

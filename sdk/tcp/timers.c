@@ -7,6 +7,7 @@
 #include "tcp/rack.h"
 #include "tcp/recovery.h"
 #include "tcp/seq.h"
+#include "tcp/settings.h"
 #include "tcp/state.h"
 #include "tcp/timewait.h"
 
@@ -45,17 +46,22 @@ void timers_start_rtx(const struct tcb *t, struct tcb_ext *e, uint64_t now_us)
     e->rtx_deadline = stack_deadline(now_us, rtt_rto_us(&t->rtt, t->backoff));
 }
 
-void timers_heard(struct tcb *t, uint64_t now_us)
+void timers_heard(const struct tcp_stack *s, struct tcb *t, uint64_t now_us)
 {
     /* A peer that only ever says "window zero" must not keep what nobody owns any more. */
     if (!(t->flags & TCB_ORPHAN) || t->snd_wnd != 0)
         t->unanswered = 0;
-    if (t->keepalive_s != 0 && !(t->flags & TCB_ORPHAN))
-        t->idle_deadline = stack_deadline(now_us, t->keepalive_s * UINT64_C(1000000));
+    if (t->idle_deadline != 0 && !(t->flags & TCB_ORPHAN))
+        t->idle_deadline = stack_deadline(now_us, settings_of(s, t)->keepalive_ms * UINT64_C(1000));
 }
 
-static bool gives_up(const struct tcb *t)
+/* R2 of RFC 9293 3.8.3: by the user timeout where one is set, else by the number of transmissions. */
+static bool gives_up(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e, uint64_t now_us)
 {
+    uint32_t user_timeout_ms = t->flags & TCB_ORPHAN ? 0 : settings_user_timeout_ms(s, t);
+
+    if (user_timeout_ms != 0 && (t->snd_wnd != 0 || settings_of(s, t)->user_timeout_ms != 0))
+        return stack_now_ms(now_us) - e->stalled_since_ms >= user_timeout_ms;
     if (!state_is_synchronized(t->state))
         return t->backoff >= BACKOFF_MAX_SYN;
     if (t->flags & TCB_ORPHAN)
@@ -78,10 +84,22 @@ static bool holds_others_up(const struct tcp_stack *s, const struct tcb_ext *e)
     return s->rx_held >= s->rx_budget - s->rx_budget / 8 && (e->rx_slots + e->reasm.segments) * others >= s->rx_budget;
 }
 
+/* The timer fires when the user timeout ends. */
+static void heed_user_timeout(const struct tcp_stack *s, const struct tcb *t, struct tcb_ext *e)
+{
+    uint32_t user_timeout_ms = t->flags & TCB_ORPHAN ? 0 : settings_user_timeout_ms(s, t);
+    uint32_t end = e->stalled_since_ms + user_timeout_ms;
+
+    if (user_timeout_ms != 0 && seq_lt(end, e->rtx_deadline))
+        e->rtx_deadline = end + (end == 0);
+}
+
 static void fire_rtx(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
 {
     e->rtx_deadline = 0;
-    if (gives_up(t)) {
+    if (t->backoff == 0) /* the timer has run since the last progress */
+        e->stalled_since_ms = stack_now_ms(now_us) - rtt_rto_us(&t->rtt, 0) / 1000;
+    if (gives_up(s, t, e, now_us)) {
         s->counters.connections_timed_out++;
         tcb_end(s, t, ETIMEDOUT);
         return;
@@ -106,19 +124,26 @@ static void fire_rtx(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint
         tcb_owe(s, t, OWE_PROBE);
     }
     timers_start_rtx(t, e, now_us);
+    heed_user_timeout(s, t, e);
 }
 
 static void fire_idle(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
 {
+    const struct tcp_settings *settings = settings_of(s, t);
+
     t->idle_deadline = 0;
     if (t->flags & TCB_ORPHAN) {
         if (t->state == TCP_STATE_FIN_WAIT_2)
             tcb_end(s, t, ETIMEDOUT);
         return;
     }
-    if (t->keepalive_s == 0 || !state_is_synchronized(t->state))
+    if (settings->keepalive_ms == 0)
         return;
-    if (t->unanswered >= KEEPALIVE_PROBES) {
+    if (!state_is_synchronized(t->state)) {
+        t->idle_deadline = stack_deadline(now_us, settings->keepalive_ms * UINT64_C(1000));
+        return;
+    }
+    if (t->unanswered >= settings->keepalive_probes) {
         s->counters.connections_timed_out++;
         tcb_end(s, t, ETIMEDOUT);
         return;
@@ -127,7 +152,7 @@ static void fire_idle(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
         t->unanswered++;
         tcb_owe(s, t, OWE_KEEPALIVE);
     }
-    t->idle_deadline = stack_deadline(now_us, KEEPALIVE_INTERVAL_US);
+    t->idle_deadline = stack_deadline(now_us, settings->keepalive_interval_ms * UINT64_C(1000));
 }
 
 static void fire(struct tcp_stack *s, struct tcb *t, uint64_t now_us)

@@ -17,7 +17,7 @@ void timers_update(struct tcp_stack *s, struct tcb *t);
 void timers_start_rtx(const struct tcb *t, struct tcb_ext *e, uint64_t now_us);
 
 /* The peer was heard: its silence is over. */
-void timers_heard(struct tcb *t, uint64_t now_us);
+void timers_heard(const struct tcp_stack *s, struct tcb *t, uint64_t now_us);
 
 /* The earliest deadline of t, 0: none. */
 uint32_t timers_earliest(const struct tcp_stack *s, const struct tcb *t);

@@ -7,6 +7,7 @@
 #include "tcp/rtxq.h"
 #include "tcp/sack.h"
 #include "tcp/seq.h"
+#include "tcp/settings.h"
 #include "tcp/state.h"
 #include "tcp/timers.h"
 #include "tcp/window.h"
@@ -74,10 +75,13 @@ enum sent transmit_syn(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint
         options.present |= TCP_OPTION_WINDOW_SCALE;
         options.window_scale = window_shift(s);
     }
+    settings_advertise(settings_of(s, t), &options);
     result = output_control(s, &b);
     if (result != SENT)
         return result;
     ++*sent;
+    if (options.present & TCP_OPTION_USER_TIMEOUT) /* again with the ACK, in case the SYN was answered by a cookie */
+        t->flags |= TCB_TELL_USER_TIMEOUT;
     t->owe &= (uint8_t) ~(OWE_SYN | OWE_ACK);
     if (e->rtx_deadline == 0)
         timers_start_rtx(t, e, now_us);
@@ -95,10 +99,13 @@ enum sent transmit_ack(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint
     start(s, t, now_us, &b, &options);
     b.wnd = window_advertise(s, t);
     sack_report(s, t, e, &options, (t->flags & TCB_TIMESTAMPS) ? 3 : 4);
+    if (t->flags & TCB_TELL_USER_TIMEOUT)
+        settings_advertise(settings_of(s, t), &options);
     result = output_control(s, &b);
     if (result != SENT)
         return result;
     ++*sent;
+    t->flags &= ~(uint32_t)TCB_TELL_USER_TIMEOUT;
     if (e != NULL && e->more_acks != 0)
         e->more_acks--;
     else

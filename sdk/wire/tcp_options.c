@@ -15,12 +15,14 @@ enum {
     KIND_SACK_PERMITTED = 4,
     KIND_SACK = 5,
     KIND_TIMESTAMPS = 8,
+    KIND_USER_TIMEOUT = 28,
 };
 enum {
     LEN_MSS = 4,
     LEN_WINDOW_SCALE = 3,
     LEN_SACK_PERMITTED = 2,
     LEN_TIMESTAMPS = 10,
+    LEN_USER_TIMEOUT = 4,
     LEN_SACK_BLOCK = 8,
 };
 /* NOP, NOP, Timestamps: how nearly every segment begins its options (RFC 7323 appendix A). */
@@ -76,6 +78,12 @@ static bool take_option(const uint8_t *option, uint32_t len, struct tcp_options 
             take_sack(value, count, out);
         return true;
     }
+    case KIND_USER_TIMEOUT:
+        if (len == LEN_USER_TIMEOUT && !(out->present & TCP_OPTION_USER_TIMEOUT)) {
+            out->user_timeout = get_be16(value);
+            out->present |= TCP_OPTION_USER_TIMEOUT;
+        }
+        return len == LEN_USER_TIMEOUT;
     default:
         return true;
     }
@@ -89,6 +97,7 @@ bool tcp_options_parse(const uint8_t *data, size_t len, struct tcp_options *out)
     out->window_scale = 0;
     out->sack_count = 0;
     out->mss = 0;
+    out->user_timeout = 0;
     out->tsval = 0;
     out->tsecr = 0;
     if (len >= 12 && get_be32(data) == ALIGNED_TIMESTAMPS) {
@@ -118,7 +127,7 @@ static size_t len_without_sack(uint8_t present)
         len += 12; /* SACK-permitted takes the place of its two NOPs */
     else if (present & TCP_OPTION_SACK_PERMITTED)
         len += 4;
-    return len + (present & TCP_OPTION_WINDOW_SCALE ? 4 : 0);
+    return len + (present & TCP_OPTION_WINDOW_SCALE ? 4 : 0) + (present & TCP_OPTION_USER_TIMEOUT ? 4 : 0);
 }
 
 static uint32_t sack_blocks_that_fit(const struct tcp_options *options)
@@ -161,6 +170,10 @@ size_t tcp_options_build(uint8_t *data, const struct tcp_options *options)
     }
     if (options->present & TCP_OPTION_WINDOW_SCALE) {
         put_be32(p, (uint32_t)KIND_NOP << 24 | KIND_WINDOW_SCALE << 16 | LEN_WINDOW_SCALE << 8 | options->window_scale);
+        p += 4;
+    }
+    if (options->present & TCP_OPTION_USER_TIMEOUT) {
+        put_be32(p, (uint32_t)KIND_USER_TIMEOUT << 24 | LEN_USER_TIMEOUT << 16 | options->user_timeout);
         p += 4;
     }
     if (blocks > 0) {

@@ -19,6 +19,7 @@ enum tcp_option_present {
     TCP_OPTION_SACK_PERMITTED = 0x04,
     TCP_OPTION_TIMESTAMPS = 0x08,
     TCP_OPTION_SACK = 0x10,
+    TCP_OPTION_USER_TIMEOUT = 0x20, /* RFC 5482 */
 };
 
 struct tcp_sack_block {
@@ -31,6 +32,7 @@ struct tcp_options {
     uint8_t window_scale; /* as received: the user bounds it to 14 (RFC 7323 2.3) */
     uint8_t sack_count;   /* 0 to 4 */
     uint16_t mss;
+    uint16_t user_timeout; /* granularity bit and 15 bits, as on the wire */
     uint32_t tsval, tsecr;
     struct tcp_sack_block sack[TCP_SACK_BLOCKS_MAX]; /* in wire order; not checked against any window */
 };

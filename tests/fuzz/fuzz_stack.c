@@ -300,6 +300,14 @@ static void step_user(struct fuzz *f)
         break;
     case 9:
         tcp_set_keepalive(s, conn, amount);
+        if (amount & 1)
+            (void)tcp_set_settings(s, conn,
+                                   &(struct tcp_settings){.congestion_control = amount >> 1 & 3,
+                                                          .keepalive_probes = amount >> 3 & 15,
+                                                          .user_timeout_option = amount >> 7 & 1,
+                                                          .keepalive_ms = amount,
+                                                          .keepalive_interval_ms = amount * 3,
+                                                          .user_timeout_ms = amount >> 8});
         break;
     case 10:
         tcp_want_sent_all(s, conn);

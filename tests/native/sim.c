@@ -234,6 +234,7 @@ static void sim_open(struct sim *sim, uint64_t start_us)
     sim->now_us = start_us;
     for (uint32_t i = 0; i < 2; i++) {
         struct sim_host *h = &sim->hosts[i];
+        struct tcp_settings settings;
 
         h->failure = &sim->failure;
         h->transmit = sim_transmit_packet;
@@ -267,7 +268,9 @@ static void sim_open(struct sim *sim, uint64_t start_us)
             if (!tcp_add_address(h->s, &host_addresses[i][family]))
                 sim_fail(&sim->failure, "tcp_add_address() refused");
         }
-        if (tcp_listen(h->s, &(struct ip_addr){{0}}, 80, USER_LISTENER) != 0 ||
+        tcp_default_settings(h->s, &settings);
+        settings.user_timeout_option = k->user_timeout_option;
+        if (tcp_listen_with(h->s, &(struct ip_addr){{0}}, 80, USER_LISTENER, &settings) != 0 ||
             tcp_listen(h->s, &host_addresses[i][0], 8080, USER_LISTENER) != 0 ||
             tcp_listen(h->s, &host_addresses[i][1], 8080, USER_LISTENER) != 0 ||
             tcp_listen(h->s, &host_addresses[i][1], 8080, 0) != -EADDRINUSE)

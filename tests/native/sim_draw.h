@@ -24,7 +24,7 @@ struct sim_knobs {
     uint32_t rebase;                 /* chance of new regions, per step */
     uint8_t congestion_control;
     uint8_t ecn[2];
-    bool ipv6, offload, hashes, slow_readers, dirty, tight, both_open, reset_unknown, wrap, reuse;
+    bool ipv6, offload, hashes, slow_readers, dirty, tight, both_open, reset_unknown, wrap, reuse, user_timeout_option;
     uint32_t check_every; /* steps */
 };
 
@@ -80,6 +80,7 @@ static void draw_features(struct sim_rng *r, struct sim_knobs *k)
 {
     k->ecn[0] = (uint8_t)rng_below(r, 3);
     k->ecn[1] = (uint8_t)rng_below(r, 3);
+    k->user_timeout_option = rng_below(r, 4) == 0;
     k->faults.marking = PICK(r, 0, 0, 10000, 100000, 500000, 1000000);
     k->faults.unmarking = PICK(r, 0, 0, 0, 10000);
 }
@@ -154,6 +155,20 @@ static void draw_side(struct sim_rng *r, const struct sim_knobs *k, struct side 
         side->abort_at_us = longest;
 }
 
+static void draw_settings(struct sim_rng *r, struct pair *p)
+{
+    if (rng_below(r, 3))
+        return;
+    p->settings = (struct tcp_settings){
+        .congestion_control = (uint8_t)rng_below(r, 2),
+        .keepalive_probes = (uint8_t)PICK(r, 9, 15),
+        .user_timeout_option = rng_below(r, 2),
+        .keepalive_ms = PICK(r, 0, 0, 30000, 7200000),
+        .keepalive_interval_ms = PICK(r, 10000, 75000),
+        .user_timeout_ms = PICK(r, 0, 0, 600000), /* longer than any liveness bound */
+    };
+}
+
 static void draw_pair(struct sim_rng *r, const struct sim_knobs *k, struct pair *p, uint32_t index)
 {
     p->open_at_us = k->start_us + rng_below(r, k->open_spread_us + 1);
@@ -166,6 +181,7 @@ static void draw_pair(struct sim_rng *r, const struct sim_knobs *k, struct pair 
     p->rport = p->both_open ? (uint16_t)(3000 + index) : rng_below(r, 2) ? 80 : 8080;
     for (uint32_t host = 0; host < 2; host++)
         draw_side(r, k, &p->side[host]);
+    draw_settings(r, p);
     if (k->reuse && index > 0 && rng_below(r, 2) && !p->both_open && !p[-1].both_open && p[-1].lport != 0 &&
         pair_is_clean(&p[-1]) && /* after an abort there is no TIME-WAIT */
 

@@ -37,8 +37,9 @@ struct pair {
     bool ipv6, both_open, nodelay, gave_up;
     uint16_t lport, rport; /* 0: the core chooses lport */
     uint32_t keepalive_ms;
-    uint32_t after;      /* pair + 1 that must have ended before, since it has the same ports; 0: none */
-    struct side side[2]; /* by host */
+    struct tcp_settings settings; /* all zero: the listener's */
+    uint32_t after;               /* pair + 1 that must have ended before, since it has the same ports; 0: none */
+    struct side side[2];          /* by host */
 };
 
 struct users {
@@ -162,6 +163,8 @@ static void side_established(struct users *u, struct pair *p, uint32_t host)
         tcp_set_nodelay(s, side->conn, true);
     if (p->keepalive_ms > 0)
         tcp_set_keepalive(s, side->conn, p->keepalive_ms);
+    if (p->settings.keepalive_probes != 0 && tcp_set_settings(s, side->conn, &p->settings) != 0)
+        sim_fail(u->failure, "host %u: tcp_set_settings() refused", host);
 }
 
 /* Whose connection is it that a listener of host accepted? */

@@ -15,7 +15,12 @@ POLL = {n: getattr(sockets, n) for n in ("POLLIN", "POLLOUT", "POLLERR", "POLLHU
 POLL |= {"POLLRDNORM": 0, "POLLWRNORM": 0}
 SEND_FLAGS = {"MSG_NOSIGNAL", "MSG_DONTWAIT"}
 RECV_FLAGS = {"MSG_PEEK", "MSG_DONTWAIT", "MSG_WAITALL"}
-FIXED = {"TCP_KEEPINTVL": 75, "TCP_KEEPCNT": 9}  # what the core always does
+NUMBERS = {
+    "TCP_KEEPIDLE": "keepidle_s",
+    "TCP_KEEPINTVL": "keepintvl_s",
+    "TCP_KEEPCNT": "keepcnt",
+    "TCP_USER_TIMEOUT": "user_timeout_ms",
+}
 REMEMBERED = {"SO_REUSEADDR", "SO_REUSEPORT", "SO_PRIORITY", "SO_MARK"}
 BUFFERS = {"SO_RCVBUF": "rcv_buf_bytes", "SO_SNDBUF": "snd_buf_bytes"}
 CONTROLS = {"reno": "TCP_CC_NEWRENO", "newreno": "TCP_CC_NEWRENO", "cubic": "TCP_CC_CUBIC"}
@@ -256,19 +261,25 @@ class Calls:
         elif option == "TCP_CONGESTION":
             if value not in CONTROLS:
                 raise Unsupported(f"congestion control {value}")
-            machine.set("congestion_control", int(getattr(lib, CONTROLS[value])))
+            control = int(getattr(lib, CONTROLS[value]))
+            if machine.tcp is None:
+                machine.set("congestion_control", control)
+            else:
+                s.congestion = control
+                self.sockets.apply(s)
         elif option in BUFFERS:
             machine.set(BUFFERS[option], number(value))
         elif option == "TCP_NODELAY":
             s.nodelay = number(value) != 0
             if s.conn is not None:
                 lib.tcp_set_nodelay(machine.tcp, s.conn, s.nodelay)
-        elif option in ("SO_KEEPALIVE", "TCP_KEEPIDLE"):
-            s.keepalive = number(value) != 0 if option == "SO_KEEPALIVE" else s.keepalive
-            s.keepidle_s = number(value) if option == "TCP_KEEPIDLE" else s.keepidle_s
-            if s.conn is not None:
-                lib.tcp_set_keepalive(machine.tcp, s.conn, s.keepidle_s * 1000 if s.keepalive else 0)
-        elif option in REMEMBERED or (option in FIXED and FIXED[option] == number(value)):
+        elif option == "SO_KEEPALIVE" or option in NUMBERS:
+            if option == "SO_KEEPALIVE":
+                s.keepalive = number(value) != 0
+            else:
+                setattr(s, NUMBERS[option], number(value))
+            self.sockets.apply(s)
+        elif option in REMEMBERED:
             s.kept[option] = number(value)
         else:
             raise Unsupported(f"setsockopt({option})")
@@ -282,12 +293,11 @@ class Calls:
             "SO_ERROR": lambda: self.take_error(s),
             "TCP_NODELAY": lambda: int(s.nodelay),
             "SO_KEEPALIVE": lambda: int(s.keepalive),
-            "TCP_KEEPIDLE": lambda: s.keepidle_s,
             "TCP_MAXSEG": lambda: int(self.sockets.info(s).smss),
             "SO_ACCEPTCONN": lambda: int(s.listener != 0),
             "SO_TYPE": lambda: int(socket.SOCK_STREAM),
         }
-        values |= {name: lambda v=v: v for name, v in FIXED.items()}  # type: ignore[misc]
+        values |= {name: lambda field=field: getattr(s, field) for name, field in NUMBERS.items()}  # type: ignore[misc]
         values |= {name: lambda v=v: v for name, v in s.kept.items()}  # type: ignore[misc]
         if option not in values:
             raise Unsupported(f"getsockopt({option})")

@@ -38,6 +38,10 @@ class Socket:
     nodelay: bool = False
     keepalive: bool = False
     keepidle_s: int = 7200
+    keepintvl_s: int = 75
+    keepcnt: int = 9
+    user_timeout_ms: int = 0
+    congestion: int | None = None  # None: the stack's
     read_place: int = 0
     write_place: int = 0
     kept: dict[str, int] = field(default_factory=dict)  # options that only have to be given back
@@ -105,6 +109,8 @@ class Sockets:
         new = Socket(s.family, nonblock, s.port, conn=queue.pop(0))
         new.reset_on_close = s.reset_on_close
         new.nodelay, new.keepalive, new.keepidle_s = s.nodelay, s.keepalive, s.keepidle_s
+        new.keepintvl_s, new.keepcnt, new.user_timeout_ms = s.keepintvl_s, s.keepcnt, s.user_timeout_ms
+        new.congestion = s.congestion
         self.apply(new)
         self.latest = new
         return new
@@ -150,8 +156,16 @@ class Sockets:
             return
         if s.nodelay:
             lib.tcp_set_nodelay(self.machine.tcp, s.conn, True)
-        if s.keepalive and self.state(s) not in (lib.TCP_STATE_SYN_SENT, lib.TCP_STATE_SYN_RECEIVED):
-            lib.tcp_set_keepalive(self.machine.tcp, s.conn, s.keepidle_s * 1000)
+        settings = ffi.new("struct tcp_settings *")
+        lib.tcp_get_settings(self.machine.tcp, s.conn, settings)
+        settings.keepalive_ms = s.keepidle_s * 1000 if s.keepalive else 0
+        settings.keepalive_interval_ms, settings.keepalive_probes = s.keepintvl_s * 1000, s.keepcnt
+        settings.user_timeout_ms = s.user_timeout_ms
+        if s.congestion is not None:
+            settings.congestion_control = s.congestion
+        got = int(lib.tcp_set_settings(self.machine.tcp, s.conn, settings))
+        if got:
+            raise CallFailed(f"the core refuses these settings: {got}")
 
     # --- data ---
 

@@ -51,6 +51,7 @@ class Options:
     sack_ok: bool = False
     ts: tuple[int, int] | None = None
     sack: list[tuple[int, int]] = field(default_factory=list)
+    uto: int | None = None
 
     def build(self) -> bytes:
         out = b""
@@ -62,6 +63,8 @@ class Options:
             out += struct.pack("!BBII", 8, 10, *(v % 2**32 for v in self.ts))
         if self.wscale is not None:
             out += struct.pack("!BBB", 3, 3, self.wscale)
+        if self.uto is not None:
+            out += struct.pack("!BBH", 28, 4, self.uto)
         if self.sack:
             out += struct.pack("!BB", 5, 2 + 8 * len(self.sack))
             out += b"".join(struct.pack("!II", a % 2**32, b % 2**32) for a, b in self.sack)
@@ -86,6 +89,8 @@ class Options:
                 o.sack = [struct.unpack("!II", body[i : i + 8]) for i in range(0, len(body), 8)]  # type: ignore[misc]
             elif kind == 8:
                 o.ts = struct.unpack("!II", body)
+            elif kind == 28:
+                (o.uto,) = struct.unpack("!H", body)
             data = data[length:]
         return o
 

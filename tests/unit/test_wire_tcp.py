@@ -41,6 +41,8 @@ def values(options: object) -> dict[str, object]:
         said["sack_ok"] = True
     if o.present & TS:
         said["ts"] = (o.tsval, o.tsecr)
+    if o.present & lib.TCP_OPTION_USER_TIMEOUT:
+        said["uto"] = o.user_timeout
     if o.present & SACK:
         said["sack"] = [(o.sack[i].begin, o.sack[i].end) for i in range(o.sack_count)]
     return said
@@ -71,6 +73,9 @@ BLOCK_VALUE = (0x00010203, 0x04050607)
             {"mss": 1460, "sack_ok": True, "ts": (1, 2), "ws": 7},
             id="a usual SYN",
         ),
+        pytest.param("1c04812c", {"uto": 0x812C}, id="user timeout in minutes"),
+        pytest.param("1c04012c1c040001", {"uto": 300}, id="the first user timeout counts"),
+        pytest.param("1c0301", None, id="user timeout of length 3"),
         pytest.param("020405b402040064", {"mss": 1460}, id="the first mss counts"),
         pytest.param("030305030307", {"ws": 5}, id="the first window scale counts"),
         pytest.param(
@@ -138,7 +143,9 @@ def twin(data: bytes) -> dict[str, object] | None:
                 said.setdefault("ts", (words[0], words[1]))
             case 5, 8 | 16 | 24 | 32:
                 said.setdefault("sack", list(zip(words[::2], words[1::2], strict=True)))
-            case ((2 | 3 | 4 | 5 | 8), _):
+            case 28, 2:
+                said.setdefault("uto", int.from_bytes(body, "big"))
+            case ((2 | 3 | 4 | 5 | 8 | 28), _):
                 return None
     return said
 
