@@ -21,8 +21,13 @@ GLUE_PURE  := $(wildcard $(addprefix dpdk_glue/,$(addsuffix .c,classify ledger t
 GLUE_SRC   := $(filter-out dpdk_glue/_%,$(wildcard dpdk_glue/*.c))
 NATIVE     ?= $(patsubst tests/native/%.cdef,%,$(wildcard tests/native/*.cdef))
 
-SDK_OBJ    := $(SDK_SRC:%.c=$(BUILD)/%.o) $(CORO_ASM:%.S=$(BUILD)/%.o)
-GLUE_OBJ   := $(GLUE_SRC:%.c=$(BUILD)/%.o)
+# The release build joins the files of each library into one object, across which the compiler inlines.  Not the coroutines,
+# which switch stacks under the compiler's feet.
+LTO        ?= -flto
+JOIN       = $(CC) $(CFLAGS) $(LTO) -r -nostdlib $(if $(LTO),-flinker-output=nolto-rel)
+CORO_OBJ   := $(patsubst %.c,$(BUILD)/%.o,$(filter sdk/coro/%,$(SDK_SRC))) $(CORO_ASM:%.S=$(BUILD)/%.o)
+JOIN_OBJ   := $(patsubst %.c,$(BUILD)/%.o,$(filter-out sdk/coro/%,$(SDK_SRC)))
+GLUE_OBJ   := $(GLUE_SRC:%.c=$(BUILD)/%.o) $(filter $(addprefix $(BUILD)/sdk/,wire/% csb/% shm/%),$(JOIN_OBJ))
 CHECK_OBJ  := $(SDK_SRC:%.c=$(BUILD_CHECK)/%.o) $(CORO_ASM:%.S=$(BUILD_CHECK)/%.o) $(GLUE_PURE:%.c=$(BUILD_CHECK)/%.o)
 
 LIBS       := $(BUILD)/libjanus.a
@@ -37,20 +42,28 @@ all: build
 # --- C ---
 libs: $(LIBS)
 
-$(BUILD)/libjanus.a: $(SDK_OBJ)
+$(BUILD)/libjanus.a: $(BUILD)/joined_sdk.o $(CORO_OBJ)
 	@rm -f $@ && ar rcs $@ $^
 
-$(BUILD)/libjanus_glue.a: $(GLUE_OBJ)
+$(BUILD)/joined_sdk.o: $(JOIN_OBJ)
+	@echo "  join $@" && $(JOIN) $^ -o $@
+
+$(BUILD)/libjanus_glue.a: $(BUILD)/joined_glue.o
 	@rm -f $@ && ar rcs $@ $^
+
+$(BUILD)/joined_glue.o: $(GLUE_OBJ)
+	@echo "  join $@" && $(JOIN) $^ -o $@
 
 $(BUILD_CHECK)/libjanus.a: $(CHECK_OBJ)
 	@rm -f $@ && ar rcs $@ $^
 
 $(BUILD)/dpdk_glue/%.o: dpdk_glue/%.c
-	@mkdir -p $(@D) && echo "  cc $<" && $(CC) $(BASE) $(CFLAGS) $(DPDK_CFLAGS) -c $< -o $@
+	@mkdir -p $(@D) && echo "  cc $<" && $(CC) $(BASE) $(CFLAGS) $(LTO) $(DPDK_CFLAGS) -c $< -o $@
+
+$(CORO_OBJ): LTO :=
 
 $(BUILD)/%.o: %.c
-	@mkdir -p $(@D) && echo "  cc $<" && $(CC) $(BASE) $(CFLAGS) -c $< -o $@
+	@mkdir -p $(@D) && echo "  cc $<" && $(CC) $(BASE) $(CFLAGS) $(LTO) -c $< -o $@
 
 $(BUILD_CHECK)/%.o: %.c
 	@mkdir -p $(@D) && echo "  cc $< (check)" && $(CC) $(BASE) $(CFLAGS_CHECK) -c $< -o $@
@@ -61,7 +74,7 @@ $(BUILD)/%.o: %.S
 $(BUILD_CHECK)/%.o: %.S
 	@mkdir -p $(@D) && echo "  as $< (check)" && $(CC) -Isdk -g -MMD -MP -c $< -o $@
 
--include $(SDK_OBJ:.o=.d) $(GLUE_OBJ:.o=.d) $(CHECK_OBJ:.o=.d)
+-include $(JOIN_OBJ:.o=.d) $(CORO_OBJ:.o=.d) $(GLUE_OBJ:.o=.d) $(CHECK_OBJ:.o=.d)
 
 # What is installed shows janus_* alone: one object for the archive, a version script for the shared one.
 VERSION    := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)

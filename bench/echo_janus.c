@@ -1,12 +1,12 @@
 /*
- * echo_janus.c: an echo server on the C API's events, the Janus side of the benchmarks of connections.
+ * echo_janus.c: an echo server on the event-driven interface of a TCP thread, the Janus side of the benchmarks of connections.
  *
  *   echo_janus SOCKET APP PORT CPU adaptive|poll|yield
  *
  * CPU -1: not pinned.  yield: gives the processor away when there is nothing to do, for one that is shared with an I/O thread.
  * A line on the standard input is answered by a JSON object: turns that had something to do, their cycles, connections accepted.
  */
-#include "app/janus.h"
+#include "app/thread_api.h"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -16,7 +16,7 @@
 #include <unistd.h>
 #include <x86intrin.h>
 
-enum { ASK_EVERY = 1024, VIEWS = 8 };
+enum { ASK_EVERY = 1024, VIEWS = 8, YIELD_TURNS = 4 };
 
 static uint64_t busy_cycles, busy_turns, long_cycles, packets;
 
@@ -26,22 +26,22 @@ static void serve(struct janus_thread *t, const struct tcp_event *event)
     uint32_t n;
 
     if (event->kinds & TCP_EVENT_ACCEPTED)
-        janus_set_nodelay(t, event->conn, true);
-    while ((n = janus_recv_views(t, event->conn, views, VIEWS)) != 0) {
+        thread_set_nodelay(t, event->conn, true);
+    while ((n = thread_recv_views(t, event->conn, views, VIEWS)) != 0) {
         uint32_t taken = 0;
 
         for (uint32_t i = 0; i < n; i++) {
-            int64_t sent = janus_send(t, event->conn, views[i].data, views[i].len);
+            int64_t sent = thread_send(t, event->conn, views[i].data, views[i].len);
             taken += sent > 0 ? (uint32_t)sent : 0;
             if (sent < (int64_t)views[i].len)
                 break;
         }
         if (taken == 0)
             return;
-        janus_recv_consume(t, event->conn, taken);
+        thread_recv_consume(t, event->conn, taken);
     }
-    if (janus_recv_eof(t, event->conn))
-        janus_close_conn(t, event->conn);
+    if (thread_recv_eof(t, event->conn))
+        thread_close_conn(t, event->conn);
 }
 
 static void answer(struct janus_thread *t)
@@ -51,7 +51,7 @@ static void answer(struct janus_thread *t)
 
     if (read(STDIN_FILENO, line, sizeof line) <= 0)
         return;
-    janus_get_stats(t, &stats);
+    thread_get_stats(t, &stats);
     printf(
         "{\"busy_cycles\": %llu, \"busy_turns\": %llu, \"long_cycles\": %llu, \"packets\": %llu, \"accepted\": %llu, "
         "\"turns\": %llu}\n",
@@ -77,11 +77,11 @@ static bool turn(struct janus_thread *t)
 {
     struct tcp_event event;
     uint64_t begin = __rdtsc();
-    uint32_t n = janus_poll(t);
+    uint32_t n = thread_poll(t);
 
-    while (janus_next_event(t, &event))
+    while (thread_next_event(t, &event))
         serve(t, &event);
-    janus_flush(t);
+    thread_flush(t);
     if (n != 0)
         count(__rdtsc() - begin, n);
     return n != 0;
@@ -104,8 +104,8 @@ int main(int argc, char **argv)
         CPU_SET((unsigned)atoi(argv[4]), &cpus);
         sched_setaffinity(0, sizeof cpus, &cpus);
     }
-    struct janus_thread *t = janus_open(&options, &error);
-    if (t == NULL || janus_listen(t, NULL, (uint16_t)atoi(argv[3]), 0, &error) < 0 || janus_online(t, &error) < 0) {
+    struct janus_thread *t = thread_open(&options, &error);
+    if (t == NULL || thread_listen(t, NULL, (uint16_t)atoi(argv[3]), 0, &error) < 0 || thread_online(t, &error) < 0) {
         fprintf(stderr, "echo_janus: %s\n", error.text);
         return 1;
     }
@@ -114,11 +114,11 @@ int main(int argc, char **argv)
         idle = turn(t) ? 0 : idle + 1;
         if (i % ASK_EVERY == 0 || idle > ASK_EVERY)
             answer(t);
-        if (idle == 0 && argv[5][0] != 'y')
+        if (idle == 0 && (argv[5][0] != 'y' || i % YIELD_TURNS != 0))
             continue;
         if (argv[5][0] == 'y')
             sched_yield();
         else if (argv[5][0] == 'a' && idle > 16)
-            janus_wait(t, 10000);
+            thread_wait(t, 10000);
     }
 }

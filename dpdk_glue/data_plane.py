@@ -29,7 +29,7 @@ class DataPlane:
         *,
         io_threads: int = 1,
         cpus: Sequence[int] = (),
-        mode: Literal["adaptive", "poll"] = "adaptive",
+        mode: Literal["adaptive", "poll", "yield"] = "adaptive",
         mbufs: int = 0,
         stats_fd: int = -1,
     ) -> None:
@@ -44,7 +44,7 @@ class DataPlane:
         options = ffi.new("struct glue_options *")
         options.io_count = io_threads
         options.cpus = [*cpus, *([-1] * (lib.GLUE_IO_MAX - len(cpus)))]
-        options.poll = mode == "poll"
+        options.mode = getattr(lib, f"GLUE_MODE_{mode.upper()}")
         options.mbufs = mbufs
         options.stats_fd = stats_fd
         reason = why()

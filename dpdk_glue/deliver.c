@@ -94,8 +94,8 @@ enum shm_drop deliver(struct delivered *d, struct glue_session *s, uint32_t io, 
     desc.slot = ledger_lend(&sio->ledger, &desc.generation);
     memcpy(s->j2a + s->offsets.rx_slots + (uint64_t)desc.slot * SHM_SLOT_BYTES + SHM_SLOT_HEADROOM, packet, len);
     ring_push(&sio->rx, desc);
-    count_app(s, io, STATS_APP_RX_PACKETS, 1);
-    count_app(s, io, STATS_APP_RX_BYTES, len);
+    sio->rx_packets++;
+    sio->rx_bytes += len;
     return SHM_DROP_NONE;
 }
 
@@ -111,8 +111,12 @@ void deliver_publish(struct delivered *d, uint32_t io)
 {
     for (uint32_t i = 0; i < d->count; i++) {
         struct glue_session *s = d->sessions[i];
-        s->io[io].touched = false;
-        ring_publish(&s->io[io].rx);
+        struct session_io *sio = &s->io[io];
+        sio->touched = false;
+        ring_publish(&sio->rx);
+        count_app(s, io, STATS_APP_RX_PACKETS, sio->rx_packets);
+        count_app(s, io, STATS_APP_RX_BYTES, sio->rx_bytes);
+        sio->rx_packets = sio->rx_bytes = 0;
         session_wake(s, io);
     }
     d->count = 0;

@@ -89,7 +89,7 @@ struct glue *glue_create(const struct glue_options *options, struct glue_text *w
     }
     memset(g, 0, sizeof *g);
     g->io_count = options->io_count;
-    g->poll = options->poll != 0;
+    g->mode = (enum glue_mode)options->mode;
     g->tsc_hz = rte_get_tsc_hz();
     g->wake_fd = -1;
     if (mtx_init(&g->control, mtx_plain) != thrd_success || cnd_init(&g->sweep) != thrd_success ||

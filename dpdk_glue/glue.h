@@ -46,10 +46,16 @@ int glue_eal_start(const char *const *words, uint32_t count, struct glue_text *w
 
 /* --- the whole --- */
 
+enum glue_mode {
+    GLUE_MODE_ADAPTIVE, /* I/O threads sleep when there is nothing to do */
+    GLUE_MODE_POLL,     /* never */
+    GLUE_MODE_YIELD, /* never, and give the processor away after each turn: for one shared with an app's TCP thread */
+};
+
 struct glue_options {
     uint32_t io_count; /* I/O threads, 1 to GLUE_IO_MAX */
     int32_t cpus[8];   /* one each; -1: not pinned */
-    uint32_t poll;     /* 1: never sleep; 0: adaptive */
+    uint32_t mode;     /* enum glue_mode */
     uint32_t mbufs;    /* of the packet pool; 0: by number of ports and I/O threads */
     int32_t stats_fd;  /* shared memory for the stats page, resized here; -1: private memory */
 };

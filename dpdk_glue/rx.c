@@ -29,6 +29,7 @@ struct burst {
     uint32_t tcp_count; /* packets for an app */
     uint8_t tcp[BURST];
     uint8_t app[BURST];
+    struct flow flows[BURST];
     uint64_t hash[BURST];
     struct glue_session *session[BURST];
     struct delivered delivered;
@@ -134,6 +135,7 @@ static void to_service(struct burst *b, uint32_t i)
         return;
     }
     b->app[b->tcp_count] = app;
+    b->flows[b->tcp_count] = c->flow;
     b->tcp[b->tcp_count++] = (uint8_t)i;
 }
 
@@ -158,10 +160,12 @@ static void dispatch(struct burst *b)
 
 static void find_sessions(struct burst *b)
 {
-    for (uint32_t k = 0; k < b->tcp_count; k++) {
+    for (uint32_t k = 0, end; k < b->tcp_count; k = end) { /* each app has a secret of its own */
         struct app *app = &b->io->glue->apps[b->app[k]];
         const struct csb_secret secret = {app->csb->secret[0], app->csb->secret[1]};
-        b->hash[k] = csb_hash(&secret, &b->classified[b->tcp[k]].flow);
+        for (end = k + 1; end < b->tcp_count && b->app[end] == b->app[k];)
+            end++;
+        csb_hash_batch(&secret, b->flows + k, b->hash + k, end - k);
     }
     for (uint32_t k = 0; k < b->tcp_count; k++) {
         struct app *app = &b->io->glue->apps[b->app[k]];

@@ -36,7 +36,7 @@
 
 enum {
     BURST = 64,            /* packets of one receive burst */
-    TX_BURST_PER_APP = 32, /* packets of one TCP thread in one turn */
+    TX_BURST_PER_APP = 64, /* packets of one TCP thread in one turn */
     OUT_QUEUE = 256,       /* packets that wait for a full port */
     SLOW_RING = 256,       /* frames from one I/O thread to the control plane */
     CONTROL = GLUE_IO_MAX  /* the column of what the control plane counts */
@@ -63,8 +63,9 @@ struct session_io {
     struct page_block *stats;
     uint64_t bad_since_tsc; /* when the count of bad values began */
     uint32_t bad;
-    bool touched;               /* in this burst */
-    uint64_t unknown_since_tsc; /* when the count of packets to unknown neighbours began */
+    bool touched;                  /* in this burst */
+    uint64_t rx_packets, rx_bytes; /* delivered in this burst */
+    uint64_t unknown_since_tsc;    /* when the count of packets to unknown neighbours began */
     uint32_t unknown;
 };
 
@@ -142,7 +143,7 @@ struct io_thread {
 struct glue {
     mtx_t control;
     struct page *page;
-    bool poll;
+    enum glue_mode mode;
     uint32_t io_count;
     _Atomic uint32_t stop;
     _Atomic uint32_t port_count;

@@ -54,7 +54,7 @@ static enum shm_drop check_ipv4(const uint8_t *packet, uint32_t len, struct ip_a
         return SHM_DROP_TX_HEADER;
     if ((get_be16(packet + 6) & (uint16_t)~IPV4_DF) != 0 || packet[8] == 0)
         return SHM_DROP_TX_HEADER;
-    if (checksum_finish(checksum_add(0, packet, IPV4_HEADER_LEN)) != 0)
+    if (checksum_finish(checksum_words(packet, IPV4_HEADER_LEN / 4)) != 0)
         return SHM_DROP_TX_HEADER;
     if (packet[9] != IP_PROTOCOL_TCP)
         return SHM_DROP_TX_PROTOCOL;

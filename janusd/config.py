@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from janusd.config_reader import Errors, Table, parse_toml
 
@@ -83,13 +83,16 @@ class EalConfig:
     options: tuple[str, ...]
 
 
+Mode = Literal["adaptive", "poll", "yield"]
+
+
 @dataclass(frozen=True)
 class IoConfig:
     """[io]; cpus empty: not pinned."""
 
     threads: int
     cpus: tuple[int, ...]
-    poll: bool
+    mode: Mode
 
 
 @dataclass(frozen=True)
@@ -236,13 +239,13 @@ def _cpu(value: Any) -> int:
 def _io(table: Table) -> IoConfig:
     threads = table.get_int("threads", 1, 1, IO_THREADS_MAX)
     cpus = table.get_list("cpus", _cpu, f"a CPU number from 0 to {CPU_MAX}", most=IO_THREADS_MAX) or ()
-    mode = table.get_choice("mode", "adaptive", ("adaptive", "poll"))
+    mode = table.get_choice("mode", "adaptive", ("adaptive", "poll", "yield"))
     if cpus and len(cpus) != threads:
         table.bad("cpus", f"must name one CPU for each of the {threads} I/O threads, or none at all")
     elif len(set(cpus)) != len(cpus):
         table.bad("cpus", "must not name a CPU twice")
     table.finish()
-    return IoConfig(threads, cpus, mode == "poll")
+    return IoConfig(threads, cpus, cast(Mode, mode))
 
 
 def _address(value: Any) -> IpAddress:

@@ -196,7 +196,7 @@ class Daemon:
             self.plane = DataPlane(
                 io_threads=io.threads,
                 cpus=io.cpus,
-                mode="poll" if io.poll else "adaptive",
+                mode=io.mode,
                 stats_fd=self.stats_fd,
             )
         except GlueError as error:

@@ -44,6 +44,7 @@ class JanusdConfig:
 
     apps: Sequence[AppPolicy] = (AppPolicy(name="web", ports=("80",)),)
     io_threads: int = 1
+    cpus: Sequence[int] = ()
     mode: str = "adaptive"
     unknown_port: str = "reset"
     recovery_s: float = 3.0
@@ -63,7 +64,7 @@ class JanusdConfig:
             f'admin_group = "root"\nstats_name = {_quoted(self.stats_name)}\nrecovery_s = {self.recovery_s}\n'
             f"unknown_port = {_quoted(self.unknown_port)}\nlog_level = {_quoted(self.log_level)}\n",
             f"[eal]\nhuge_pages = {self.huge_pages}\nmemory_mib = {self.memory_mib}\n",
-            f"[io]\nthreads = {self.io_threads}\nmode = {_quoted(self.mode)}\n",
+            f"[io]\nthreads = {self.io_threads}\ncpus = {list(self.cpus)}\nmode = {_quoted(self.mode)}\n",
             f'[[port]]\nname = "p0"\ndevice = {_quoted(self.device)}\n'
             f"addresses = {_list([SERVER_ADDRESS + '/24', SERVER_ADDRESS_6 + '/64'])}\n"
             f"gateways = {_list([self.gateway] if self.gateway else [])}\n",

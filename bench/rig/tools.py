@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.rig.processes import REPO
@@ -46,16 +47,25 @@ def build_load(name: str, source: str, *flags: str, libs: str = "") -> Path:
     return program
 
 
+def build_janus_tool(source: Path) -> Path:
+    """The program compiled from one C file against the SDK, in build/tools."""
+    archive = REPO / "build" / "release" / "libjanus.a"
+    return _compiled(source, ["-Isdk", "-I."], [str(archive)], archive.stat().st_mtime)
+
+
 def build_tool(source: Path) -> Path:
     """The program compiled from one C file, in build/tools."""
+    return _compiled(source, [], [], 0.0)
+
+
+def _compiled(source: Path, flags: Sequence[str], libraries: Sequence[str], newest: float) -> Path:
     directory = REPO / "build" / "tools"
     directory.mkdir(parents=True, exist_ok=True)
     program = directory / source.stem
-    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+    if not program.exists() or program.stat().st_mtime < max(newest, source.stat().st_mtime):
         fresh = program.with_suffix(f".{os.getpid()}")
-        done = subprocess.run(
-            ["gcc", *FLAGS, str(source), "-o", str(fresh)], capture_output=True, text=True, check=False
-        )
+        words = ["gcc", *FLAGS, *flags, str(source), *libraries, "-o", str(fresh)]
+        done = subprocess.run(words, cwd=REPO, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"{source.name} does not compile:\n{done.stderr}")
         fresh.replace(program)

@@ -9,6 +9,12 @@
 
 static_assert(IP_HEADER_MAX + TCP_HEADER_MAX <= TCP_SLOT_HEADROOM, "headers fit in front of the payload");
 
+static uint64_t checksum_of(uint64_t sum, const uint8_t *tcp, uint32_t header_len, uint32_t payload_len)
+{
+    sum = checksum_plus(sum, checksum_words(tcp, header_len / 4));
+    return payload_len != 0 ? checksum_add(sum, tcp + header_len, payload_len) : sum;
+}
+
 uint32_t build_packet(const struct tcp_stack *s, uint8_t *slot_data, const struct build *b, uint32_t *offset)
 {
     uint32_t ip_len = ip_header_len(b->raddr);
@@ -18,21 +24,17 @@ uint32_t build_packet(const struct tcp_stack *s, uint8_t *slot_data, const struc
     uint64_t sum;
     uint16_t checksum;
 
-    put_be16(tcp, b->lport);
-    put_be16(tcp + 2, b->rport);
+    put_be32(tcp, (uint32_t)b->lport << 16 | b->rport);
     put_be32(tcp + 4, b->seq);
     put_be32(tcp + 8, b->ack);
-    tcp[12] = (uint8_t)(header_len / 4 << 4);
-    tcp[13] = b->flags;
-    put_be16(tcp + 14, b->wnd);
-    put_be16(tcp + 16, 0);
-    put_be16(tcp + 18, 0);
+    put_be32(tcp + 12, header_len / 4 << 28 | (uint32_t)b->flags << 16 | b->wnd);
+    put_be32(tcp + 16, 0);
     tcp_options_build(tcp + TCP_HEADER_LEN, b->options);
     sum = checksum_pseudo(b->laddr, b->raddr, IP_PROTOCOL_TCP, l4_len);
     if (s->config.tx_checksum_offload)
         checksum = (uint16_t)~checksum_finish(sum);
     else
-        checksum = checksum_finish(checksum_add(sum, tcp, l4_len));
+        checksum = checksum_finish(checksum_of(sum, tcp, header_len, b->payload_len));
     memcpy(tcp + 16, &checksum, sizeof checksum);
     ip_build(tcp - ip_len, b->laddr, b->raddr, IP_PROTOCOL_TCP, l4_len, (enum ip_ecn)b->ecn);
     *offset = b->payload_offset - header_len - ip_len;

@@ -24,24 +24,41 @@ struct flow {
 
 static inline struct ip_addr ip_addr_from_ipv4(const uint8_t v4[4])
 {
-    struct ip_addr a = {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]}};
+    static const uint8_t prefix[4] = {0, 0, 0xff, 0xff};
+    uint32_t words[4] = {0}; /* by words, so that it may be read by words at once */
+    struct ip_addr a;
+
+    memcpy(&words[2], prefix, sizeof prefix);
+    memcpy(&words[3], v4, sizeof words[3]);
+    memcpy(&a, words, sizeof a);
     return a;
 }
 
 static inline bool ip_addr_is_ipv4(const struct ip_addr *a)
 {
-    static const uint8_t prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-    return memcmp(a->b, prefix, sizeof prefix) == 0;
+    static const uint8_t prefix[4] = {0, 0, 0xff, 0xff};
+    uint64_t first;
+    uint32_t second, wanted;
+
+    memcpy(&first, a->b, sizeof first);
+    memcpy(&second, a->b + 8, sizeof second);
+    memcpy(&wanted, prefix, sizeof wanted);
+    return (first | (second ^ wanted)) == 0;
 }
 
 static inline bool ip_addr_equal(const struct ip_addr *a, const struct ip_addr *b)
 {
-    return memcmp(a, b, sizeof *a) == 0;
+    uint64_t x[2], y[2]; /* words: compilers call memcmp() for more than eight bytes */
+
+    memcpy(x, a, sizeof x);
+    memcpy(y, b, sizeof y);
+    return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
 }
 
 static inline bool flow_equal(const struct flow *a, const struct flow *b)
 {
-    return memcmp(a, b, sizeof *a) == 0;
+    return a->lport == b->lport && a->rport == b->rport && ip_addr_equal(&a->raddr, &b->raddr) &&
+           ip_addr_equal(&a->laddr, &b->laddr);
 }
 
 #endif

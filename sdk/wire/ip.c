@@ -19,15 +19,6 @@ enum {
     IP_TTL = 64,
 };
 
-/* Five words: too few to be worth a call of checksum_add(). */
-static inline uint64_t ipv4_header_sum(const uint8_t *data)
-{
-    uint32_t words[IPV4_HEADER_LEN / 4];
-
-    memcpy(words, data, sizeof words);
-    return (uint64_t)words[0] + words[1] + words[2] + words[3] + words[4];
-}
-
 /* Sources that no host may use on a wire (RFC 1122 3.2.1.3): this network, loopback, multicast, reserved, broadcast. */
 static bool ipv4_source_is_bad(const uint8_t *a)
 {
@@ -53,7 +44,7 @@ static enum ip_verdict ipv4_parse(const uint8_t *data, size_t len, struct ip_pac
         return IP_TRUNCATED;
     if (header_len > IPV4_HEADER_LEN)
         return checksum_finish(checksum_add(0, data, header_len)) != 0 ? IP_BAD_CHECKSUM : IP_OPTIONS;
-    if (checksum_finish(ipv4_header_sum(data)) != 0)
+    if (checksum_finish(checksum_words(data, IPV4_HEADER_LEN / 4)) != 0)
         return IP_BAD_CHECKSUM;
     out->version = 4;
     out->src = ip_addr_from_ipv4(data + 12);
@@ -173,15 +164,11 @@ void ip_build(uint8_t *data, const struct ip_addr *src, const struct ip_addr *ds
         memcpy(data + 24, dst->b, 16);
         return;
     }
-    data[0] = 0x45;
-    data[1] = (uint8_t)ecn;
-    put_be16(data + 2, (uint16_t)(IPV4_HEADER_LEN + l4_len));
+    put_be32(data, 0x45u << 24 | (uint32_t)ecn << 16 | (IPV4_HEADER_LEN + l4_len));
     put_be32(data + 4, IPV4_DF);
-    data[8] = IP_TTL;
-    data[9] = protocol;
-    put_be16(data + 10, 0);
+    put_be32(data + 8, (uint32_t)IP_TTL << 24 | (uint32_t)protocol << 16);
     memcpy(data + 12, src->b + 12, 4);
     memcpy(data + 16, dst->b + 12, 4);
-    uint16_t checksum = checksum_finish(ipv4_header_sum(data));
+    uint16_t checksum = checksum_finish(checksum_words(data, IPV4_HEADER_LEN / 4));
     memcpy(data + 10, &checksum, sizeof checksum);
 }

@@ -159,8 +159,8 @@ size_t tcp_options_build(uint8_t *data, const struct tcp_options *options)
         p += 4;
     }
     if (options->present & TCP_OPTION_TIMESTAMPS) {
-        put_be16(p, sack_permitted ? KIND_SACK_PERMITTED << 8 | LEN_SACK_PERMITTED : KIND_NOP << 8 | KIND_NOP);
-        put_be16(p + 2, KIND_TIMESTAMPS << 8 | LEN_TIMESTAMPS);
+        uint32_t first = sack_permitted ? KIND_SACK_PERMITTED << 8 | LEN_SACK_PERMITTED : KIND_NOP << 8 | KIND_NOP;
+        put_be32(p, first << 16 | KIND_TIMESTAMPS << 8 | LEN_TIMESTAMPS);
         put_be32(p + 4, options->tsval);
         put_be32(p + 8, options->tsecr);
         p += 12;

@@ -152,6 +152,6 @@ def test_the_rig_writes_a_configuration_that_toml_reads(tmp_path: object) -> Non
 
     apps = (AppPolicy(name="web", ports=("80", "8000-8099")), AppPolicy(name="other", ports=("7000",)))
     found = tomllib.loads(JanusdConfig(apps=apps, io_threads=2).text(Path("/run/x")))
-    assert found["io"] == {"threads": 2, "mode": "adaptive"}
+    assert found["io"] == {"threads": 2, "cpus": [], "mode": "adaptive"}
     assert [app["name"] for app in found["app"]] == ["web", "other"]
     assert found["app"][0]["ports"] == ["80", "8000-8099"]

@@ -50,7 +50,7 @@ BAD = [
     pytest.param("[io]\nthreads = 2\ncpus = [1, 1]\n" + GOOD, "must not name a CPU twice", id="a CPU twice"),
     pytest.param("[io]\ncpus = [-1]\n" + GOOD, "io.cpus[0] = -1: must be a CPU number from 0 to 1023", id="CPU -1"),
     pytest.param("[io]\ncpus = '0'\n" + GOOD, "io.cpus = '0': must be a list", id="CPUs as string"),
-    pytest.param("[io]\nmode = 'fast'\n" + GOOD, "io.mode = 'fast': must be one of \"adaptive\", \"poll\"", id="mode"),
+    pytest.param("[io]\nmode = 'fast'\n" + GOOD, "io.mode = 'fast': must be one of \"adaptive\", \"poll\", \"yield\"", id="mode"),
     pytest.param("[eal]\nhuge_pages = 'yes'\n" + GOOD, 'eal.huge_pages = \'yes\': must be "auto", true or false', id="huge pages"),
     pytest.param("[eal]\nmemory_mib = 1\n" + GOOD, "eal.memory_mib = 1: must be a whole number from 16", id="memory"),
     pytest.param("[eal]\noptions = ['-l 0']\n" + GOOD, "eal.options[0] = '-l 0': must be one EAL word", id="EAL word with a space"),
@@ -139,7 +139,7 @@ def test_errors_name_the_line() -> None:
 
 def test_defaults() -> None:
     got = config.parse(GOOD, "j.toml")
-    assert got.io == config.IoConfig(threads=1, cpus=(), poll=False)
+    assert got.io == config.IoConfig(threads=1, cpus=(), mode="adaptive")
     assert got.eal.huge_pages is None
     assert got.metrics_listen == ("127.0.0.1", 9464)
     assert got.daemon.reset_unknown
