@@ -169,6 +169,21 @@ void thread_set_keepalive(struct janus_thread *t, uint32_t conn, uint32_t idle_m
     tcp_set_keepalive(t->stack, conn, idle_ms);
 }
 
+void thread_default_settings(const struct janus_thread *t, struct tcp_settings *settings)
+{
+    tcp_default_settings(t->stack, settings);
+}
+
+void thread_get_settings(const struct janus_thread *t, uint32_t conn, struct tcp_settings *settings)
+{
+    tcp_get_settings(t->stack, conn, settings);
+}
+
+int thread_set_settings(struct janus_thread *t, uint32_t conn, const struct tcp_settings *settings)
+{
+    return tcp_set_settings(t->stack, conn, settings);
+}
+
 void thread_get_stats(const struct janus_thread *t, struct janus_stats *stats)
 {
     *stats = (struct janus_stats){

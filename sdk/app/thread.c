@@ -343,10 +343,19 @@ static const struct ip_addr any_address;
 int thread_listen(struct janus_thread *t, const struct ip_addr *addr, uint16_t port, uint64_t user,
                   struct janus_error *error)
 {
+    struct tcp_settings settings;
+
+    tcp_default_settings(t->stack, &settings);
+    return thread_listen_with(t, addr, port, user, &settings, error);
+}
+
+int thread_listen_with(struct janus_thread *t, const struct ip_addr *addr, uint16_t port, uint64_t user,
+                       const struct tcp_settings *settings, struct janus_error *error)
+{
     int rc;
 
     addr = addr ? addr : &any_address;
-    rc = tcp_listen(t->stack, addr, port, user);
+    rc = tcp_listen_with(t->stack, addr, port, user, settings);
     if (rc < 0)
         return error_set(error, -rc,
                          rc == -EADDRNOTAVAIL ? "port %u: the address is not one of this app's"

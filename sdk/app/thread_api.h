@@ -28,6 +28,9 @@ void thread_close(struct janus_thread *t);
  * EADDRINUSE, EADDRNOTAVAIL, EACCES, ENOSPC.  The listener's connections start with user. */
 int thread_listen(struct janus_thread *t, const struct ip_addr *addr, uint16_t port, uint64_t user,
                   struct janus_error *error);
+/* With settings for its connections, made from thread_default_settings(). */
+int thread_listen_with(struct janus_thread *t, const struct ip_addr *addr, uint16_t port, uint64_t user,
+                       const struct tcp_settings *settings, struct janus_error *error);
 int thread_unlisten(struct janus_thread *t, const struct ip_addr *addr, uint16_t port, struct janus_error *error);
 
 /* Joins the circle: from now on janusd gives new connections to this thread too. */
@@ -93,6 +96,9 @@ void thread_flow(const struct janus_thread *t, uint32_t conn, struct flow *flow)
 void thread_info(const struct janus_thread *t, uint32_t conn, struct tcp_info *info);
 void thread_set_nodelay(struct janus_thread *t, uint32_t conn, bool on);
 void thread_set_keepalive(struct janus_thread *t, uint32_t conn, uint32_t idle_ms);
+void thread_default_settings(const struct janus_thread *t, struct tcp_settings *settings);
+void thread_get_settings(const struct janus_thread *t, uint32_t conn, struct tcp_settings *settings);
+int thread_set_settings(struct janus_thread *t, uint32_t conn, const struct tcp_settings *settings);
 
 /* --- what it is doing --- */
 

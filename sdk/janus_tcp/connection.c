@@ -448,6 +448,7 @@ static PyMethodDef connection_methods[] = {
     {"set_deadline", connection_set_deadline, METH_O, DOC_SET_DEADLINE},
     {"set_nodelay", options_set_nodelay, METH_O, DOC_SET_NODELAY},
     {"set_keepalive", options_set_keepalive, METH_O, DOC_SET_KEEPALIVE},
+    {"set_user_timeout", options_set_user_timeout, METH_O, DOC_SET_USER_TIMEOUT},
     {"info", options_info, METH_NOARGS, DOC_INFO},
     {NULL, NULL, 0, NULL},
 };

@@ -250,6 +250,20 @@
     "...     conn.close()\n" \
     ">>> talk(echo, client)"
 
+#define DOC_SET_USER_TIMEOUT \
+    "set_user_timeout(seconds)\n" \
+    "--\n" \
+    "\n" \
+    "End the connection with TimeoutError when data is not acknowledged for so long (RFC 9293 3.8.3, R2); None or 0:\n" \
+    "after 13 transmissions, as at first.  A window that stays closed counts too.\n" \
+    "\n" \
+    "Raises ValueError beyond 2,000,000 seconds.\n" \
+    "\n" \
+    ">>> async def client(conn):\n" \
+    "...     conn.set_user_timeout(30)\n" \
+    "...     conn.close()\n" \
+    ">>> talk(echo, client)"
+
 #define DOC_INFO \
     "info()\n" \
     "--\n" \

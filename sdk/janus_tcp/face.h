@@ -225,6 +225,7 @@ int view_take_back(struct connection_more *more);
 /* --- options.c: methods and attributes of Connection --- */
 PyObject *options_set_nodelay(PyObject *self, PyObject *on);
 PyObject *options_set_keepalive(PyObject *self, PyObject *seconds);
+PyObject *options_set_user_timeout(PyObject *self, PyObject *seconds);
 PyObject *options_info(PyObject *self, PyObject *unused);
 /* which: null for the peer, else this side. */
 PyObject *options_name(PyObject *self, void *which);

@@ -137,16 +137,25 @@ static PyObject *loop_listen(PyObject *self, PyObject *args)
     struct janus_error error;
     struct ip_addr addr;
     struct listener *listener;
+    struct tcp_settings settings;
     PyObject *address, *handler;
+    const char *congestion = NULL;
     unsigned short port;
+    int cc;
 
-    if (!PyArg_ParseTuple(args, "OHO:listen", &address, &port, &handler) || !loop_parse_address(address, &addr) ||
-        !loop_is_here(loop))
+    if (!PyArg_ParseTuple(args, "OHO|z:listen", &address, &port, &handler, &congestion) ||
+        !loop_parse_address(address, &addr) || !loop_is_here(loop))
         return NULL;
     listener = find_listener(loop, NULL, 0);
     if (!listener)
         return face_raise_os(ENOSPC, "too many listeners");
-    if (thread_listen(loop->thread, &addr, port, (uint64_t)(listener - loop->listeners) << 1 | 1, &error) < 0)
+    thread_default_settings(loop->thread, &settings);
+    cc = congestion ? tcp_cc_by_name(congestion) : settings.congestion_control;
+    if (cc < 0)
+        return PyErr_Format(PyExc_ValueError, "there is no congestion control \"%s\"", congestion);
+    settings.congestion_control = (uint8_t)cc;
+    if (thread_listen_with(loop->thread, &addr, port, (uint64_t)(listener - loop->listeners) << 1 | 1, &settings,
+                           &error) < 0)
         return face_raise(&error);
     *listener = (struct listener){Py_NewRef(handler), addr, port};
     Py_RETURN_NONE;

@@ -30,6 +30,23 @@ PyObject *options_set_keepalive(PyObject *self, PyObject *seconds)
     Py_RETURN_NONE;
 }
 
+PyObject *options_set_user_timeout(PyObject *self, PyObject *seconds)
+{
+    struct connection *c = (struct connection *)self;
+    double s = seconds == Py_None ? 0 : PyFloat_AsDouble(seconds);
+    struct tcp_settings settings;
+
+    if ((s == -1.0 && PyErr_Occurred()) || connection_usable(c, true) < 0)
+        return NULL;
+    if (!(s >= 0 && s <= 2e6))
+        return PyErr_Format(PyExc_ValueError, "set_user_timeout() takes 0 to 2000000 seconds, or None");
+    thread_get_settings(c->loop->thread, c->conn, &settings);
+    settings.user_timeout_ms = (uint32_t)(s * 1000);
+    if (thread_set_settings(c->loop->thread, c->conn, &settings) < 0)
+        return face_raise_os(ENOSPC, "too many different settings of connections");
+    Py_RETURN_NONE;
+}
+
 PyObject *options_info(PyObject *self, PyObject *unused)
 {
     struct connection *c = (struct connection *)self;

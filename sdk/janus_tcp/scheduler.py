@@ -193,10 +193,13 @@ class Listener:
             self._loop.unlisten(self._address, self.port)
 
 
-def listen(handle: Handler, port: int, host: str | None = None) -> Listener:
+def listen(handle: Handler, port: int, host: str | None = None, *, congestion: str | None = None) -> Listener:
     """Accept connections on port and run ``handle(connection)`` for each; host None: every address.
 
-    Raises OSError: EADDRINUSE, EADDRNOTAVAIL, EACCES with janusd's reason; ValueError for a port that is none.
+    congestion names the congestion control of what is sent on them, "cubic" or "newreno"; None: the app's.
+
+    Raises OSError: EADDRINUSE, EADDRNOTAVAIL, EACCES with janusd's reason; ValueError for a port or a
+    congestion control that is none.
 
     >>> async def client(conn):
     ...     listener = janus_tcp.listen(echo, 8080)
@@ -205,18 +208,26 @@ def listen(handle: Handler, port: int, host: str | None = None) -> Listener:
     >>> talk(echo, client)
     True
     """
-    return listen_on(running_loop(), handle, port, host)
+    return listen_on(running_loop(), handle, port, host, congestion)
 
 
-def listen_on(loop: Loop, handle: Handler | CHandler, port: int, host: str | None = None) -> Listener:
+def listen_on(
+    loop: Loop,
+    handle: Handler | CHandler,
+    port: int,
+    host: str | None = None,
+    congestion: str | None = None,
+) -> Listener:
     """listen() on a loop that need not run."""
     if not 1 <= port <= 65535:
         raise ValueError(f"port {port} is not one of 1 to 65535")
     address = pack(host)
     if isinstance(handle, CHandler):
+        if congestion is not None:
+            raise ValueError("the congestion control of a C handler's service is the app's")
         loop.listen_c(address, port, handle.address, handle.accept, handle.flags)
     else:
-        loop.listen(address, port, handle)
+        loop.listen(address, port, handle, congestion)
     return Listener(loop, address, port)
 
 

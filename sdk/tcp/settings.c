@@ -115,6 +115,16 @@ void settings_advertise(const struct tcp_settings *settings, struct tcp_options 
 
 /* --- the user's calls --- */
 
+int tcp_cc_by_name(const char *name)
+{
+    const struct tcp_cc_ops *ops;
+
+    for (uint8_t i = 0; (ops = cc_ops(i)) != NULL; i++)
+        if (strcmp(name, ops->name) == 0)
+            return i;
+    return -1;
+}
+
 void tcp_default_settings(const struct tcp_stack *s, struct tcp_settings *settings)
 {
     *settings = s->settings[0].values;

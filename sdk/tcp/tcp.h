@@ -91,6 +91,8 @@ struct tcp_config {
 };
 
 enum tcp_cc { TCP_CC_CUBIC = 0, TCP_CC_NEWRENO = 1 };
+/* The number of "cubic" or "newreno"; -1: no such congestion control. */
+int tcp_cc_by_name(const char *name);
 
 /* RFC 3168: when the peer asks for it; as an active opener too; never. */
 enum tcp_ecn { TCP_ECN_PASSIVE = 0, TCP_ECN_ON = 1, TCP_ECN_OFF = 2 };
