@@ -598,34 +598,3 @@ def test_a_handler_that_goes_on_after_its_connection_is_closed(pair: Pair) -> No
     assert pair.server.tasks == 1
     pair.settle()
     assert len(ended) == 1
-
-
-def test_congestion_control_is_chosen_for_each_service(pair: Pair) -> None:
-    async def client() -> str:
-        janus_tcp.listen(echo, PORT + 1, congestion="newreno").close()
-        try:
-            janus_tcp.listen(echo, PORT + 2, congestion="vegas")
-        except ValueError as e:
-            return str(e)
-        return ""
-
-    assert "vegas" in pair.run(client())
-
-
-def test_user_timeout(pair: Pair) -> None:
-    pair.serve(echo, PORT)
-
-    async def client() -> list[str]:
-        conn = await dial(pair)
-        conn.set_user_timeout(30)
-        conn.set_user_timeout(None)
-        wrong = []
-        for seconds in (-1, 2e6 + 1, float("nan")):
-            try:
-                conn.set_user_timeout(seconds)
-            except ValueError as e:
-                wrong.append(str(e))
-        conn.close()
-        return wrong
-
-    assert len(pair.run(client())) == 3

@@ -162,7 +162,7 @@ def test_without_the_setting_nothing_is_advertised_or_heeded() -> None:
 
 
 @pytest.mark.parametrize(
-    "uto, low, high",
+    ("uto", "low", "high"),
     [
         pytest.param(0x8000 | 30, 1800, 2000, id="half an hour"),
         pytest.param(1, 300, 302, id="less than ours: the longer one counts"),
