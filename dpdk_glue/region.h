@@ -20,7 +20,7 @@ enum region_side { REGION_OURS, REGION_THEIRS };
 
 /* Makes and maps a region, in huge pages where *huge asks for it and there are enough; *huge says whether.  0 or -errno. */
 int region_make(const char *name, uint64_t bytes, enum region_side side, int *fd, uint8_t **memory, bool *huge);
-/* The late seals, then all pages present.  0 or -errno. */
+/* The late seals, then the pages of the first bytes present.  0 or -errno. */
 int region_seal(int fd, uint8_t *memory, uint64_t bytes, enum region_side side);
 void region_unmap(uint8_t *memory, uint64_t bytes);
 

@@ -13,6 +13,8 @@
 #include <sys/eventfd.h>
 
 enum { LET_OUT_TURNS = 128 }; /* of 32 packets each */
+#define ROWS_PRESENT_BYTES (UINT64_C(64) << 20)
+#define HUGE_PAGE          (UINT64_C(2) << 20)
 
 static int check_config(struct glue *g, const struct glue_session_config *c, struct shm_sizes *sizes,
                         struct shm_offsets *offsets, struct glue_text *why)
@@ -200,7 +202,10 @@ int glue_session_seal(struct glue_session *s, struct glue_text *why)
 {
     if (s->sealed)
         return 0;
-    int rc = region_seal(s->a2j_fd, (uint8_t *)s->a2j, s->offsets.a2j_bytes, REGION_THEIRS);
+    /* Rows beyond the first are there as connections use them: in huge pages reserved, else as the app's quota allows. */
+    uint64_t rows_end = s->offsets.rows + ROWS_PRESENT_BYTES, end = s->offsets.a2j_bytes;
+    int rc = region_seal(s->a2j_fd, (uint8_t *)s->a2j, rows_end < end ? rows_end / HUGE_PAGE * HUGE_PAGE : end,
+                         REGION_THEIRS);
     if (rc != 0)
         return refuse(why, -rc, "the region that the app writes cannot be sealed and populated: %s", strerror(-rc));
     s->sealed = true;

@@ -48,7 +48,10 @@ static void *map_memory(size_t bytes)
 {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-    return p == MAP_FAILED ? NULL : p;
+    if (p == MAP_FAILED)
+        return NULL;
+    (void)madvise(p, bytes, MADV_HUGEPAGE); /* every part is used from its first byte on */
+    return p;
 }
 
 int thread_make_stack(struct janus_thread *t, void *rows, uint64_t now_us, struct janus_error *error)
