@@ -2,11 +2,13 @@
 
 from bench.framework import Program
 from bench.programs import (
+    concurrency,
     coro_switch,
     csb_adjust,
     csb_aged,
     csb_lookup,
     csb_share,
+    idle_memory,
     python_echo,
     tcp_instructions,
 )
@@ -15,6 +17,8 @@ PROGRAMS: tuple[Program, ...] = (
     python_echo.PROGRAM,
     tcp_instructions.PROGRAM,
     coro_switch.PROGRAM,
+    idle_memory.PROGRAM,
+    concurrency.PROGRAM,
     csb_lookup.PROGRAM,
     csb_adjust.PROGRAM,
     csb_share.PROGRAM,

@@ -188,14 +188,16 @@ class Janusd:
         user: str = APP_USER,
         name: str | None = None,
         env: Mapping[str, str] | None = None,
+        interactive: bool = False,
     ) -> Process:
-        """Start a program as an application."""
+        """Start a program as an application; interactive: see Process."""
         process = Process(
             words,
             name=name or app,
             workdir=self._workdir,
             user=user,
             env={"JANUS_APP": app, "JANUS_SOCKET": str(self.attach_socket), **(env or {})},
+            interactive=interactive,
         )
         self._apps.append(process)
         return process

@@ -70,3 +70,22 @@ def _compiled(source: Path, flags: Sequence[str], libraries: Sequence[str], newe
             raise RuntimeError(f"{source.name} does not compile:\n{done.stderr}")
         fresh.replace(program)
     return program
+
+
+def build_with_sdk(source: Path) -> Path:
+    """The program compiled from one C file against the C SDK as released, in build/tools."""
+    subprocess.run(
+        ["make", "-s", "build/release/sdk-install/libjanus.a"], cwd=REPO, check=True, capture_output=True
+    )
+    library = REPO / "build" / "release" / "sdk-install" / "libjanus.a"
+    program = REPO / "build" / "tools" / source.stem
+    program.parent.mkdir(parents=True, exist_ok=True)
+    newest = max(source.stat().st_mtime, library.stat().st_mtime)
+    if not program.exists() or program.stat().st_mtime < newest:
+        fresh = program.with_suffix(f".{os.getpid()}")
+        words = ["gcc", *FLAGS, "-Isdk", str(source), str(library), "-pthread", "-o", str(fresh)]
+        done = subprocess.run(words, cwd=REPO, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"{source.name} does not compile:\n{done.stderr}")
+        fresh.replace(program)
+    return program

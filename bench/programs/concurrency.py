@@ -1,0 +1,79 @@
+"""concurrency: how many connections one application holds, and how fast it accepts as they grow (the paper's figure 7).
+
+All are opened by real handshakes through janusd's rings, and requests go to random ones of them throughout; then all
+are closed, and the memory has to come back.  Without --quick it takes most of a machine of 24 GiB."""
+
+from collections.abc import Callable
+
+from bench.framework import Options, Program, Row, make_row
+from bench.programs.idle_memory import NAMES, case_name
+from bench.rig.holding import Holding, meminfo, memory_of
+
+SAMPLE = 1000.0
+STEPS = 10
+FULL = (("c", 40_000_000), ("c", 100_000_000), ("python", 10_000_000))
+QUICK = (("c", 1_000_000), ("python", 250_000))
+GIB = 1 << 30
+
+
+def available() -> int:
+    """Bytes that the machine has left, free huge pages among them."""
+    return meminfo("MemAvailable") + meminfo("HugePages_Free") // 1024 * (2 << 20)
+
+
+def climb(language: str, count: int, progress: Callable[[str], None]) -> list[Row]:
+    """Open, hold, exchange, close: the rows of one case."""
+    name = case_name(language, count)
+    rates: list[float] = []
+    replies = bad = 0
+
+    def grown(upto: int, result: dict[str, float]) -> None:
+        nonlocal replies, bad
+        rates.append(result["established"] / result["seconds"])
+        replies += int(result["replies"])
+        bad += int(result["bad"] + result["resets"])
+        progress(f"{NAMES[language]}: {upto:,} open, {rates[-1]:,.0f}/s, {int(result['replies']):,} replies")
+
+    before = available()
+    with Holding(language, count) as holding:
+        holding.open_growing(STEPS, SAMPLE, grown)
+        all_open = holding.held()
+        exchanged = holding.janusd.load.measure("sample", seconds=2, sample=20_000)
+        used = memory_of(holding.app.pid) / GIB
+        progress(f"{NAMES[language]}: {all_open:,} held in {used:.2f} GiB; closing")
+        holding.close_all()
+    left = (before - available()) / count
+    if all_open < count or bad:
+        raise RuntimeError(f"{name}: {all_open:,} held, {bad} answers were wrong")
+    return [
+        make_row(f"{name}, held", "connections", [all_open], higher_is_better=True),
+        make_row(f"{name}, accepts as it grows", "connections/s", rates, rates[:1], higher_is_better=True),
+        make_row(
+            f"{name}, random requests meanwhile",
+            "replies",
+            [replies + exchanged["replies"]],
+            higher_is_better=True,
+        ),
+        make_row(
+            f"{name}, left when all is over", "bytes/connection", [max(left, 0.0)], higher_is_better=False
+        ),
+    ]
+
+
+def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
+    """All cases that fit into the memory that is free."""
+    rows: list[Row] = []
+    for language, count in QUICK if options.quick else FULL:
+        rows += climb(language, count, progress)
+    return rows
+
+
+PROGRAM = Program(
+    "concurrency",
+    "connections held at once by one application, each opened by a handshake, and the accept rate as they grow",
+    run,
+    notes=(
+        "Accept rates: the median of ten steps, the first step as the baseline: below 1 is slower when full.",
+        "Clients, janusd and the application share two processors: these are no rates of a machine that serves alone.",
+    ),
+)
