@@ -23,7 +23,7 @@ NATIVE     ?= $(patsubst tests/native/%.cdef,%,$(wildcard tests/native/*.cdef))
 
 # The release build joins the files of each library into one object, across which the compiler inlines.  Not the coroutines,
 # which switch stacks under the compiler's feet.
-LTO        ?= -flto
+LTO        ?= -flto=auto
 JOIN       = $(CC) $(CFLAGS) $(LTO) -r -nostdlib $(if $(LTO),-flinker-output=nolto-rel)
 CORO_OBJ   := $(patsubst %.c,$(BUILD)/%.o,$(filter sdk/coro/%,$(SDK_SRC))) $(CORO_ASM:%.S=$(BUILD)/%.o)
 JOIN_OBJ   := $(patsubst %.c,$(BUILD)/%.o,$(filter-out sdk/coro/%,$(SDK_SRC)))
@@ -80,11 +80,11 @@ $(BUILD_CHECK)/%.o: %.S
 VERSION    := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 PREFIX     ?= /usr/local
 
-$(BUILD)/sdk-install/libjanus.a: $(SDK_OBJ)
+$(BUILD)/sdk-install/libjanus.a: $(BUILD)/joined_sdk.o $(CORO_OBJ)
 	@mkdir -p $(@D) && ld -r -o $(@D)/janus.o $^ && objcopy -w --keep-global-symbol='janus_*' $(@D)/janus.o
 	@rm -f $@ && ar rcs $@ $(@D)/janus.o
 
-$(BUILD)/sdk-install/libjanus.so: $(SDK_OBJ)
+$(BUILD)/sdk-install/libjanus.so: $(BUILD)/joined_sdk.o $(CORO_OBJ)
 	@mkdir -p $(@D) && echo '{ global: janus_*; local: *; };' > $(@D)/janus.map
 	@$(CC) -shared -o $@ $^ -pthread -Wl,-z,defs -Wl,-soname,libjanus.so.$(firstword $(subst ., ,$(VERSION))) \
 		-Wl,--version-script=$(@D)/janus.map
