@@ -11,6 +11,7 @@ from cffi import FFI
 
 SDK = Path(__file__).resolve().parent.parent
 SOURCES = [
+    *(f"asyncio_{part}" for part in ("info", "outbox", "poller", "ready", "transport")),
     "c_handlers",
     "connection",
     "loop",
@@ -67,6 +68,7 @@ ffi.set_source(
     extra_link_args=["-Wl,--whole-archive,build/release/libjanus.a,--no-whole-archive"],
     depends=[
         "build/release/libjanus.a",
+        "sdk/janus_tcp/asyncio.h",
         "sdk/janus_tcp/face.h",
         "sdk/janus_tcp/docs.h",
         "sdk/app/thread_api.h",

@@ -1,8 +1,8 @@
 /*
  * module.c: the types become module janus_tcp._core; errors; forks.
  */
+#include "janus_tcp/asyncio.h"
 #include "janus_tcp/docs.h"
-#include "janus_tcp/face.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -157,6 +157,7 @@ static PyMethodDef functions[] = {
     {"current_task", current_task, METH_NOARGS, "The running Task, or the Connection whose handler runs, or None."},
     {"sleep", face_sleep, METH_O, DOC_SLEEP},
     {"cancel", face_cancel, METH_O, "Raise CancelledError in a task where it waits."},
+    {"asyncio_types", asyncio_types, METH_NOARGS, "The types that janus_tcp.asyncio stands on."},
     {"set_error_handler", set_error_handler, METH_O, "handler(owner, exception) hears of what nobody caught."},
     {NULL, NULL, 0, NULL},
 };

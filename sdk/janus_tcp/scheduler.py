@@ -29,7 +29,7 @@ def report(owner: object, error: BaseException) -> None:
         logger.error("%s failed", where, exc_info=error)
 
 
-def open_loop(
+def open_thread(
     app: str | None = None,
     *,
     socket: str | None = None,
@@ -38,9 +38,8 @@ def open_loop(
     tx_slots: int = 0,
     recv_buffer: int = 0,
     send_buffer: int = 0,
-) -> Loop:
+) -> int:
     """Attach to janusd as one TCP thread of app; zeros mean the policy's or the stack's defaults."""
-    set_error_handler(report)
     name = ffi.new("char[]", (app or os.environ.get("JANUS_APP") or "default").encode())
     path = ffi.new("char[]", (socket or os.environ.get("JANUS_SOCKET") or DEFAULT_SOCKET).encode())
     options = ffi.new(
@@ -59,7 +58,13 @@ def open_loop(
     thread = lib.thread_open(options, error)
     if thread == ffi.NULL:
         raise_error(error)
-    return Loop(int(ffi.cast("uintptr_t", thread)))
+    return int(ffi.cast("uintptr_t", thread))
+
+
+def open_loop(app: str | None = None, **limits: Any) -> Loop:
+    """open_thread() under a Loop."""
+    set_error_handler(report)
+    return Loop(open_thread(app, **limits))
 
 
 def turn(loop: Loop, timeout_us: int = TURN_US) -> int:

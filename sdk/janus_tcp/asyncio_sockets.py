@@ -1,0 +1,130 @@
+"""What stands in for sockets that do not exist: applications ask them for names and set options on them."""
+
+import errno
+import socket
+from typing import Any
+
+from janus_tcp.addresses import unpack
+from janus_tcp.asyncio_types import Poller
+
+# Options that tune kernel buffers and sharing: accepted, without effect.
+IGNORED = {
+    (socket.SOL_SOCKET, socket.SO_REUSEADDR),
+    (socket.SOL_SOCKET, socket.SO_REUSEPORT),
+    (socket.SOL_SOCKET, socket.SO_SNDBUF),
+    (socket.SOL_SOCKET, socket.SO_RCVBUF),
+    (socket.SOL_SOCKET, socket.SO_LINGER),
+    (socket.IPPROTO_TCP, socket.TCP_QUICKACK),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
+    (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY),
+}
+KEEPALIVE_DEFAULT_S = 7200
+
+
+def endpoint(packed: bytes | None, port: int) -> tuple[Any, ...]:
+    """A name as sockets have it: two fields for IPv4, four for IPv6."""
+    if packed is None:
+        return ("0.0.0.0", port)
+    host = unpack(packed)
+    return (host, port, 0, 0) if ":" in host else (host, port)
+
+
+class PretendedSocket:
+    """The part of socket.socket that asks and tunes; there is no descriptor."""
+
+    type = socket.SOCK_STREAM
+    proto = socket.IPPROTO_TCP
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        """AF_INET or AF_INET6."""
+        return socket.AF_INET if len(self.getsockname()) == 2 else socket.AF_INET6
+
+    def getsockname(self) -> tuple[Any, ...]:
+        """This side's name."""
+        raise NotImplementedError
+
+    def getpeername(self) -> tuple[Any, ...]:
+        """The peer's name; OSError ENOTCONN on a listening one."""
+        raise OSError(errno.ENOTCONN, "the socket listens")
+
+    def fileno(self) -> int:
+        """-1: the connection is in this process, the kernel does not know it."""
+        return -1
+
+    def gettimeout(self) -> float:
+        """0: as asyncio's sockets."""
+        return 0.0
+
+    def setblocking(self, flag: bool) -> None:
+        """False alone."""
+        if flag:
+            raise ValueError("a socket of an event loop cannot block")
+
+    def setsockopt(self, level: int, name: int, value: int | bytes, length: int = 0) -> None:
+        """Accepts what has no meaning here; OSError ENOPROTOOPT for what is not known."""
+        if (level, name) not in IGNORED:
+            raise OSError(errno.ENOPROTOOPT, f"Janus has no socket option {name} of level {level}")
+
+    def getsockopt(self, level: int, name: int, length: int = 0) -> int | bytes:
+        """Nothing is set by default."""
+        if (level, name) == (socket.SOL_SOCKET, socket.SO_TYPE):
+            return int(socket.SOCK_STREAM)
+        return 0 if length == 0 else bytes(length)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of Janus {self.getsockname()}>"
+
+
+class ListeningSocket(PretendedSocket):
+    """What asyncio.Server holds for a port on Janus."""
+
+    def __init__(self, stack: Poller, address: bytes | None, port: int) -> None:
+        self.stack = stack
+        self.address = address
+        self.port = port
+
+    def getsockname(self) -> tuple[Any, ...]:
+        """Where it listens."""
+        return endpoint(self.address, self.port)
+
+    def listen(self, backlog: int = 0) -> None:
+        """The loop does it; the stack's bound of half-open connections holds instead of the backlog."""
+
+    def close(self) -> None:
+        """The loop does it."""
+
+
+class ConnectionSocket(PretendedSocket):
+    """get_extra_info("socket") of a connection."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self._keepalive_s = KEEPALIVE_DEFAULT_S
+
+    def getsockname(self) -> tuple[Any, ...]:
+        """This side's name, also after the end."""
+        name: tuple[Any, ...] = self._transport.get_extra_info("sockname")
+        return name
+
+    def getpeername(self) -> tuple[Any, ...]:
+        """The peer's name, also after the end."""
+        name: tuple[Any, ...] = self._transport.get_extra_info("peername")
+        return name
+
+    def setsockopt(self, level: int, name: int, value: int | bytes, length: int = 0) -> None:
+        """TCP_NODELAY, SO_KEEPALIVE and TCP_KEEPIDLE have their effect."""
+        number = value if isinstance(value, int) else int.from_bytes(value[:4], "little")
+        if (level, name) == (socket.IPPROTO_TCP, socket.TCP_NODELAY):
+            self._transport._set_option("nodelay", bool(number))
+        elif (level, name) == (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE):
+            self._keepalive_s = number
+            self._transport._set_option("keepalive", number)
+        elif (level, name) == (socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+            self._transport._set_option("keepalive", self._keepalive_s if number else 0)
+        else:
+            super().setsockopt(level, name, value, length)
+
+
+__all__ = ["ConnectionSocket", "ListeningSocket", "PretendedSocket", "endpoint"]

@@ -1,0 +1,1 @@
+"""CPython's own tests of asyncio, put to the Janus loop."""
