@@ -12,14 +12,15 @@
 #include "tcp/settings.h"
 #include "tcp/state.h"
 #include "tcp/timers.h"
+#include "tcp/validation.h"
 
 void ack_challenge(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
 {
-    uint16_t now_64ms = (uint16_t)(now_us / 64000);
+    uint8_t now_128ms = (uint8_t)(now_us / 128000);
 
-    if (t->challenged_64ms != 0 && (uint16_t)(now_64ms - t->challenged_64ms) * 64u < CHALLENGE_MS)
+    if (t->challenged_128ms != 0 && (uint8_t)(now_128ms - t->challenged_128ms) * 128u < CHALLENGE_MS)
         return;
-    t->challenged_64ms = now_64ms != 0 ? now_64ms : 1;
+    t->challenged_128ms = now_128ms != 0 ? now_128ms : 1;
     s->counters.challenge_acks++;
     tcb_owe(s, t, OWE_ACK);
 }
@@ -72,17 +73,19 @@ static bool sample_rtt(struct tcb *t, const struct tcb_ext *e, const struct inpu
 }
 
 static void grow_cwnd(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct input *in, uint32_t flight,
-                      uint32_t bytes)
+                      uint32_t bytes, bool round, uint32_t rtt_us)
 {
     struct cc_ack cc_ack = {
         .now_us = in->now_us,
         .acked_bytes = bytes,
         .smss = t->smss,
         .srtt_us = rtt_srtt_us(&t->rtt),
+        .rtt_us = rtt_us,
+        .round = round,
         .cwnd_limited = cc_in_slow_start(&t->cc) ? t->cc.cwnd / 2 <= flight : t->cc.cwnd <= flight + t->smss,
     };
 
-    if (bytes != 0)
+    if (bytes != 0 && !((in->seg.flags & TCP_ECE) && (t->flags & TCB_ECN))) /* RFC 3168 6.1.2 */
         settings_cc(s, t)->on_ack(&t->cc, &e->cc, &cc_ack);
 }
 
@@ -103,9 +106,13 @@ void ack_new(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct
     uint32_t flight = t->snd_nxt - t->snd_una;
     uint32_t ack = in->seg.ack;
     struct rtxq_acked acked;
+    bool round;
 
     rtxq_ack(s, t, e, in, &acked);
     t->snd_una = ack;
+    round = validation_on_ack(t, e, acked.bytes, flight, in->now_us);
+    if ((t->flags & TCB_ECN) && settings_cc(s, t)->on_feedback != NULL)
+        settings_cc(s, t)->on_feedback(&e->cc, acked.bytes, (in->seg.flags & TCP_ECE) != 0, round);
     if (sample_rtt(t, e, in, &acked))
         t->backoff = 0; /* not before: RFC 6298 5.7, and Karn's algorithm would never learn a long round trip */
     else if (t->backoff != 0) {
@@ -115,7 +122,8 @@ void ack_new(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct
     if ((t->flags & TCB_FIN_SENT) && ack == t->snd_nxt)
         ack_fin(s, t, e, in->now_us);
     if (recovery_on_ack(s, t, e, acked.bytes, in->now_us))
-        grow_cwnd(s, t, e, in, flight, acked.bytes - acked.sacked_bytes + sacked);
+        grow_cwnd(s, t, e, in, flight, acked.bytes - acked.sacked_bytes + sacked, round,
+                  acked.sample ? (uint32_t)in->now_us - acked.sent_us : 0);
     if (ack == t->snd_nxt) {
         e->rtx_deadline = e->rack_deadline = 0;
         if (e->undo) /* a D-SACK may still come */
@@ -152,7 +160,8 @@ enum tcp_drop ack_process(struct tcp_stack *s, struct tcb *t, const struct input
     const struct tcp_segment *seg = &in->seg;
     struct tcb_ext *e = stack_ext(s, t);
     uint32_t max_wnd = (uint32_t)UINT16_MAX << t->snd_wind_shift;
-    uint32_t sacked = 0, flight = t->snd_nxt - t->snd_una;
+    uint32_t sacked = 0, flight = t->snd_nxt - t->snd_una, una = t->snd_una;
+    uint32_t sacked_before = e != NULL ? e->sacked_bytes : 0;
 
     if (!seq_leq(seg->ack, t->snd_nxt) || !seq_leq(t->snd_una - max_wnd, seg->ack)) {
         ack_challenge(s, t, in->now_us); /* RFC 5961 5 */
@@ -178,6 +187,8 @@ enum tcp_drop ack_process(struct tcp_stack *s, struct tcb *t, const struct input
     }
     if (seq_geq(seg->ack, t->snd_una))
         ack_update_window(s, t, seg);
+    if ((t->flags & TCB_RECOVERY) && (t->flags & TCB_SACK))
+        recovery_reduce(t, e, t->snd_una - una + e->sacked_bytes - sacked_before);
     if ((t->flags & TCB_ECN) && e != NULL && (seg->flags & TCP_ECE))
         ecn_congestion(s, t, e, in, flight);
     return TCP_DROP_NONE;

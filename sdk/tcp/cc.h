@@ -18,6 +18,13 @@ struct cc_window {
     uint32_t cwnd, ssthresh;
 };
 
+/* HyStart++, RFC 9406 4.2; 0 stands for infinity. */
+struct hystart {
+    uint32_t last_round_min_us, round_min_us;
+    uint32_t css_baseline_us; /* 0: not in conservative slow start */
+    uint8_t samples, css_rounds;
+};
+
 struct cc_state {
     uint32_t undo_cwnd, undo_ssthresh; /* before the last reduction; 0: nothing to undo */
     uint32_t acked;                    /* bytes of the next increase so far */
@@ -27,6 +34,10 @@ struct cc_state {
     uint32_t k_ms;
     uint64_t epoch_start_us; /* 0: no epoch */
     uint64_t last_ack_us;
+    struct hystart hystart;
+    /* DCTCP, RFC 8257 3.3 */
+    uint32_t fed_back, fed_back_marked; /* bytes of this round */
+    uint16_t alpha;
 };
 
 struct cc_ack {
@@ -34,6 +45,8 @@ struct cc_ack {
     uint32_t acked_bytes; /* newly acknowledged, cumulatively or by SACK */
     uint32_t smss;
     uint32_t srtt_us;  /* 0: not measured */
+    uint32_t rtt_us;   /* of what this ACK acknowledges, 0: not known */
+    bool round;        /* all that was outstanding when the round began is acknowledged: another begins */
     bool cwnd_limited; /* the sender was held back by cwnd, not by the application or the peer's window (RFC 7661) */
 };
 
@@ -44,7 +57,7 @@ struct tcp_cc_ops {
     /* New data was acknowledged, outside of loss recovery. */
     void (*on_ack)(struct cc_window *window, struct cc_state *state, const struct cc_ack *ack);
     /* Loss found by fast retransmit, or ECE (RFC 3168): once per window of data.  Sets ssthresh, and cwnd to it.  flight:
-     * bytes outstanding now (RFC 5681 3.1 (4)). */
+     * bytes outstanding now (RFC 5681 3.1 (4)), or what was used of the window before (RFC 7661 4.4). */
     void (*on_congestion)(struct cc_window *window, struct cc_state *state, uint32_t flight, uint32_t smss,
                           uint64_t now_us);
     /* The retransmission timer fired.  first: for the first time for this segment (RFC 5681 3.1: ssthresh is kept after that). */
@@ -54,9 +67,17 @@ struct tcp_cc_ops {
     void (*on_recovery_exit)(struct cc_window *window, struct cc_state *state, uint32_t flight, uint32_t smss);
     /* The last reduction was spurious (RFC 3522, 5682, DSACK): back to what was before it. */
     void (*on_spurious)(struct cc_window *window, struct cc_state *state);
+    /* These may be null. */
+    /* ECE, when it is not met like loss. */
+    void (*on_ecn)(struct cc_window *window, struct cc_state *state, uint32_t flight, uint32_t smss, uint64_t now_us);
+    /* Each ACK of new data of a connection with ECN: how much, and whether it said ECE. */
+    void (*on_feedback)(struct cc_state *state, uint32_t bytes, bool marked, bool round);
+    /* One byte outlives the state, 0 at first. */
+    void (*recall)(struct cc_state *state, uint8_t memory);
+    uint8_t (*memorize)(const struct cc_state *state);
 };
 
-extern const struct tcp_cc_ops cc_newreno, cc_cubic;
+extern const struct tcp_cc_ops cc_newreno, cc_cubic, cc_dctcp;
 
 /* cc: enum tcp_cc; null when it is none. */
 const struct tcp_cc_ops *cc_ops(uint8_t cc);
@@ -66,9 +87,6 @@ uint32_t cc_initial_window(uint32_t smss);
 
 /* The window of a new connection.  syn_lost: the SYN or SYN-ACK was sent again (RFC 5681 3.1: then one segment). */
 void cc_window_init(struct cc_window *window, uint32_t smss, bool syn_lost);
-
-/* Nothing was sent for more than an RTO: cwnd is at most the restart window (RFC 5681 4.1). */
-void cc_window_restart(struct cc_window *window, uint32_t smss);
 
 /* Slow start: true below ssthresh. */
 static inline bool cc_in_slow_start(const struct cc_window *window)

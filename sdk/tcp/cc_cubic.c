@@ -7,6 +7,7 @@
 #include "tcp/cc.h"
 
 #include "tcp/cc_common.h"
+#include "tcp/hystart.h"
 
 enum {
     BETA_PERMILLE = 700,
@@ -116,7 +117,7 @@ static void on_ack(struct cc_window *window, struct cc_state *state, const struc
         return;
     }
     if (cc_in_slow_start(window))
-        bytes = cc_slow_start(window, ack);
+        bytes = hystart_on_ack(window, &state->hystart, ack);
     if (!cc_in_slow_start(window) && bytes > 0)
         avoid_congestion(window, state, ack, bytes);
 }

@@ -1,6 +1,6 @@
 /*
  * cc_newreno.c: NewReno (RFC 5681, 6582) with appropriate byte counting (RFC 3465, L = 2), and what all congestion
- * controls have in common: initial and restart windows.
+ * controls have in common: the initial window.
  */
 #include "tcp/cc.h"
 
@@ -20,14 +20,6 @@ void cc_window_init(struct cc_window *window, uint32_t smss, bool syn_lost)
     window->ssthresh = CC_SSTHRESH_NONE;
 }
 
-void cc_window_restart(struct cc_window *window, uint32_t smss)
-{
-    uint32_t restart = cc_initial_window(smss);
-
-    if (window->cwnd > restart)
-        window->cwnd = restart;
-}
-
 const struct tcp_cc_ops *cc_ops(uint8_t cc)
 {
     switch (cc) {
@@ -35,6 +27,8 @@ const struct tcp_cc_ops *cc_ops(uint8_t cc)
         return &cc_cubic;
     case TCP_CC_NEWRENO:
         return &cc_newreno;
+    case TCP_CC_DCTCP:
+        return &cc_dctcp;
     default:
         return 0;
     }
@@ -51,8 +45,6 @@ uint32_t cc_slow_start(struct cc_window *window, const struct cc_ack *ack)
     uint32_t room = window->ssthresh - window->cwnd;
     uint32_t bytes = ack->acked_bytes;
 
-    if (bytes > 2 * ack->smss)
-        bytes = 2 * ack->smss;
     if (bytes <= room) {
         cc_grow(window, bytes);
         return 0;
@@ -92,14 +84,19 @@ static void start(struct cc_state *state, const struct cc_window *window)
     *state = (struct cc_state){0};
 }
 
-static void on_ack(struct cc_window *window, struct cc_state *state, const struct cc_ack *ack)
+void cc_newreno_on_ack(struct cc_window *window, struct cc_state *state, const struct cc_ack *ack)
 {
     uint32_t bytes = ack->acked_bytes;
 
     if (!ack->cwnd_limited)
         return;
-    if (cc_in_slow_start(window))
-        bytes = cc_slow_start(window, ack);
+    if (cc_in_slow_start(window)) {
+        struct cc_ack limited = *ack;
+
+        if (bytes > 2 * ack->smss) /* L of RFC 3465 */
+            limited.acked_bytes = 2 * ack->smss;
+        bytes = cc_slow_start(window, &limited);
+    }
     state->acked += bytes; /* RFC 5681 3.1: one SMSS per cwnd of acknowledged bytes */
     if (!cc_in_slow_start(window) && state->acked >= window->cwnd) {
         state->acked -= window->cwnd;
@@ -114,8 +111,8 @@ static uint32_t half_flight(uint32_t flight, uint32_t smss)
     return flight / 2 > 2 * smss ? flight / 2 : 2 * smss;
 }
 
-static void on_congestion(struct cc_window *window, struct cc_state *state, uint32_t flight, uint32_t smss,
-                          uint64_t now_us)
+void cc_newreno_on_congestion(struct cc_window *window, struct cc_state *state, uint32_t flight, uint32_t smss,
+                              uint64_t now_us)
 {
     (void)now_us;
     cc_remember(window, state);
@@ -124,8 +121,8 @@ static void on_congestion(struct cc_window *window, struct cc_state *state, uint
     state->acked = 0;
 }
 
-static void on_rto(struct cc_window *window, struct cc_state *state, uint32_t flight, uint32_t smss, bool first,
-                   uint64_t now_us)
+void cc_newreno_on_rto(struct cc_window *window, struct cc_state *state, uint32_t flight, uint32_t smss, bool first,
+                       uint64_t now_us)
 {
     (void)now_us;
     if (first) {
@@ -139,9 +136,9 @@ static void on_rto(struct cc_window *window, struct cc_state *state, uint32_t fl
 const struct tcp_cc_ops cc_newreno = {
     .name = "newreno",
     .start = start,
-    .on_ack = on_ack,
-    .on_congestion = on_congestion,
-    .on_rto = on_rto,
+    .on_ack = cc_newreno_on_ack,
+    .on_congestion = cc_newreno_on_congestion,
+    .on_rto = cc_newreno_on_rto,
     .on_recovery_exit = cc_recovery_exit,
     .on_spurious = cc_undo,
 };

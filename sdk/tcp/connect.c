@@ -149,7 +149,8 @@ static void established(struct tcp_stack *s, struct tcb *t, const struct input *
     e->tx_end = t->snd_nxt;
     e->recovery_point = t->snd_una;
     e->rtx_deadline = 0;
-    settings_cc(s, t)->start(&e->cc, &t->cc);
+    e->round_end = t->snd_una;
+    settings_start_cc(s, t, e);
     s->counters.connections_opened++;
     tcb_event(s, t, TCP_EVENT_CONNECTED);
     tcb_owe(s, t, OWE_ACK);

@@ -3,6 +3,7 @@
  */
 #include "tcp/handshake.h"
 
+#include "tcp/validation.h"
 #include "tcp/window.h"
 
 enum {
@@ -82,6 +83,7 @@ void handshake_apply(struct tcp_stack *s, struct tcb *t, const struct handshake 
     t->rcv_nxt = irs + 1;
     t->rcv_adv = t->rcv_nxt + window_initial(s);
     t->last_ack_sent = t->rcv_nxt;
+    t->validated_s = t->flags & TCB_QUICK_ACK ? 0 : validation_seconds(now_us);
     cc_window_init(&t->cc, t->smss, (t->flags & TCB_SYN_LOST) != 0);
 }
 

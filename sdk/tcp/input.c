@@ -123,9 +123,9 @@ void input_owe_ack(struct tcp_stack *s, struct tcb *t, const struct input *in, b
     if (e != NULL && (t->owe & OWE_ACK) && !(t->flags & TCB_SACK) && seq_gt(in->seg.seq, t->rcv_nxt) &&
         e->more_acks < MORE_ACKS_MAX)
         e->more_acks++;
-    if ((t->flags & TCB_QUICK_ACK) && ++t->sent_16ms >= s->config.quick_acks) {
+    if ((t->flags & TCB_QUICK_ACK) && ++t->validated_s >= s->config.quick_acks) {
         t->flags &= ~(uint32_t)TCB_QUICK_ACK;
-        t->sent_16ms = 0;
+        t->validated_s = 0;
         tcb_owe(s, t, OWE_ACK);
     }
     if (e == NULL || !in_order || !reasm_is_empty(&e->reasm) || (t->flags & TCB_QUICK_ACK) ||

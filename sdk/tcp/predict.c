@@ -20,7 +20,7 @@ bool predict_input(struct tcp_stack *s, struct tcb *t, struct input *in, enum tc
 
 #else
 
-enum { UNUSUAL = TCB_RECOVERY | TCB_LOSS | TCB_ORPHAN | TCB_FIN_AHEAD | TCB_PROBED };
+enum { UNUSUAL = TCB_RECOVERY | TCB_LOSS | TCB_ORPHAN | TCB_FIN_AHEAD | TCB_PROBED | TCB_ECN_ECHO };
 
 /* Zero: the segment is as predicted.  Each way to be otherwise gives bits, so that one branch asks for all. */
 static inline uint32_t odds(const struct tcb *t, const struct tcb_ext *e, const struct input *in)

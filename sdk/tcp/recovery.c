@@ -9,6 +9,7 @@
 #include "tcp/sack.h"
 #include "tcp/seq.h"
 #include "tcp/settings.h"
+#include "tcp/validation.h"
 
 enum { DUP_THRESH = 3 };
 
@@ -44,9 +45,11 @@ static void enter(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_
     uint32_t slot = e->tx_first;
 
     s->counters.fast_retransmits++;
-    settings_cc(s, t)->on_congestion(&t->cc, &e->cc, t->snd_nxt - t->snd_una, t->smss, now_us);
+    settings_cc(s, t)->on_congestion(&t->cc, &e->cc, validation_flight(t, e), t->smss, now_us);
     t->flags = (t->flags & ~(uint32_t)(TCB_PROBED | TCB_PROBED_AGAIN)) | TCB_RECOVERY | TCB_FORCE_RTX;
     e->recovery_point = t->snd_nxt;
+    e->recover_fs = t->snd_nxt - t->snd_una;
+    e->prr_delivered = e->prr_out = 0;
     ecn_reduced(t, e);
     expect_undo(t, e);
     if (slot == e->tx_unsent)
@@ -115,14 +118,34 @@ void recovery_on_duplicate(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e
         tcb_owe(s, t, OWE_DATA); /* pipe has shrunk: limited transmit, RFC 3042 */
 }
 
+void recovery_reduce(struct tcb *t, struct tcb_ext *e, uint32_t delivered)
+{
+    uint32_t pipe = rtxq_pipe(t, e), sent = e->prr_out, count = 0;
+    uint64_t share;
+
+    e->prr_delivered += delivered;
+    share = ((uint64_t)e->prr_delivered * t->cc.ssthresh + e->recover_fs - 1) / e->recover_fs;
+    if (pipe > t->cc.ssthresh) {
+        count = share > sent ? (uint32_t)share - sent : 0;
+    } else { /* the slow start reduction bound */
+        uint32_t limit = e->prr_delivered > sent ? e->prr_delivered - sent : 0;
+
+        limit = (limit > delivered ? limit : delivered) + t->smss;
+        count = t->cc.ssthresh - pipe < limit ? t->cc.ssthresh - pipe : limit;
+    }
+    t->cc.cwnd = pipe + count > t->smss ? pipe + count : t->smss;
+}
+
 void recovery_by_time(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
 {
     if (!rack_detect_loss(s, t, e, now_us))
         return;
     if (t->flags & (TCB_RECOVERY | TCB_LOSS))
         tcb_owe(s, t, OWE_DATA);
-    else
+    else {
         enter(s, t, e, now_us);
+        recovery_reduce(t, e, 0);
+    }
 }
 
 /* SND.UNA moved outside of recovery; what was SACKed above it may show that something below is lost. */
@@ -135,6 +158,14 @@ static bool goes_on(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint6
     return false;
 }
 
+/* With SACK what goes out in recovery follows what came through, so that the window is ssthresh at its end without a burst (RFC 6937). */
+static uint32_t exit_flight(const struct tcb *t)
+{
+    uint32_t flight = t->snd_nxt - t->snd_una;
+
+    return (t->flags & TCB_SACK) && flight < t->cc.ssthresh ? t->cc.ssthresh : flight;
+}
+
 bool recovery_on_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint32_t acked, uint64_t now_us)
 {
     if (!(t->flags & (TCB_RECOVERY | TCB_LOSS)))
@@ -145,7 +176,7 @@ bool recovery_on_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint
         bool fast = (t->flags & TCB_RECOVERY) != 0;
 
         if (fast)
-            settings_cc(s, t)->on_recovery_exit(&t->cc, &e->cc, t->snd_nxt - t->snd_una, t->smss);
+            settings_cc(s, t)->on_recovery_exit(&t->cc, &e->cc, exit_flight(t), t->smss);
         t->flags &= ~(uint32_t)(TCB_RECOVERY | TCB_LOSS | TCB_FORCE_RTX);
         e->frto = FRTO_NO;
         rack_on_exit(e);

@@ -18,6 +18,9 @@ void recovery_by_time(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uin
 /* A D-SACK of the peer: when all that was sent again was needless, so was the reduction of cwnd (RFC 2883 4, RFC 3708). */
 void recovery_on_d_sack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct tcp_sack_block *block);
 
+/* In fast recovery with SACK, after all else of an ACK: cwnd follows what was delivered (RFC 6937 3). */
+void recovery_reduce(struct tcb *t, struct tcb_ext *e, uint32_t delivered);
+
 /* SND.UNA moved by acked bytes; true: cwnd may grow for them. */
 bool recovery_on_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint32_t acked, uint64_t now_us);
 

@@ -65,6 +65,15 @@ void settings_give(struct tcp_stack *s, uint8_t index)
     s->settings[index].users--;
 }
 
+void settings_start_cc(const struct tcp_stack *s, const struct tcb *t, struct tcb_ext *e)
+{
+    const struct tcp_cc_ops *cc = settings_cc(s, t);
+
+    cc->start(&e->cc, &t->cc);
+    if (cc->recall != NULL)
+        cc->recall(&e->cc, t->cc_memory);
+}
+
 /* A peer's timeout in one byte, rounded up: (16 + low four bits) << high four, in seconds; 0: none. */
 static uint32_t remote_s(uint8_t code)
 {
@@ -140,8 +149,14 @@ static void apply(struct tcp_stack *s, struct tcb *t, const struct tcp_settings 
     const struct tcp_settings *now = settings_of(s, t);
     struct tcb_ext *e = stack_ext(s, t);
 
-    if (now->congestion_control != before->congestion_control && e != NULL)
-        settings_cc(s, t)->start(&e->cc, &t->cc);
+    if (now->congestion_control != before->congestion_control) {
+        t->cc_memory = 0;
+        if (e != NULL)
+            settings_start_cc(s, t, e);
+        if (t->state == TCP_STATE_SYN_SENT && now->congestion_control == TCP_CC_DCTCP && t->backoff == 0 &&
+            (t->owe & OWE_SYN))
+            t->flags |= TCB_ECT; /* it needs ECN */
+    }
     if (now->keepalive_ms != before->keepalive_ms) {
         t->idle_deadline = now->keepalive_ms != 0 ? stack_deadline(s->now_us, now->keepalive_ms * UINT64_C(1000)) : 0;
         timers_update(s, t);

@@ -124,7 +124,7 @@ struct tcb_ext *tcb_borrow_ext(struct tcp_stack *s, struct tcb *t)
     e->tx_first = e->tx_last = e->tx_unsent = e->tx_lost = TCP_NO_SLOT;
     e->rx_first = e->rx_last = TCP_NO_SLOT;
     e->tx_end = t->snd_nxt;
-    e->recovery_point = e->cwr_point = t->snd_una;
+    e->recovery_point = e->cwr_point = e->round_end = t->snd_una;
     e->probe_end = t->snd_una; /* a probe that all was acknowledged after, see rack_probe_on_ack() */
     e->rack_min_rtt_us = UINT32_MAX;
     e->rack_fack = e->rack_fack_before = t->snd_una;
@@ -132,7 +132,7 @@ struct tcb_ext *tcb_borrow_ext(struct tcp_stack *s, struct tcb *t)
     reasm_init(&e->reasm);
     tcb_flow(s, t, &flow);
     e->ts_base = isn_offsets(&s->secret, &flow).ts_base;
-    settings_cc(s, t)->start(&e->cc, &t->cc);
+    settings_start_cc(s, t, e);
     return e;
 }
 
@@ -146,6 +146,8 @@ void tcb_return_ext(struct tcp_stack *s, struct tcb *t)
         (t->flags & TCB_FIN_AHEAD) || (t->flags & (TCB_FIN_QUEUED | TCB_FIN_SENT)) == TCB_FIN_QUEUED)
         return;
     t->flags &= ~(uint32_t)(TCB_RECOVERY | TCB_LOSS | TCB_FORCE_RTX);
+    if (settings_cc(s, t)->memorize != NULL)
+        t->cc_memory = settings_cc(s, t)->memorize(&e->cc);
     slab_give(&s->ext, t->ext);
     t->ext = TCB_NO_EXT;
 }

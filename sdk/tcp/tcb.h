@@ -46,7 +46,7 @@ enum tcb_flag {
     TCB_PROBED = 0x00400000,            /* a tail loss probe is out, up to probe_end */
     TCB_PROBED_AGAIN = 0x00800000,      /* and it was sent before: its ACK may be of either copy */
     TCB_TELL_USER_TIMEOUT = 0x08000000, /* with the next ACK (RFC 5482) */
-    TCB_QUICK_ACK = 0x80000000,         /* data is acknowledged at once; sent_16ms counts how often */
+    TCB_QUICK_ACK = 0x80000000,         /* data is acknowledged at once; validated_s counts how often */
     TCB_ECN_ECHO = 0x01000000,          /* CE came, and no CWR yet: each segment says ECE */
     TCB_ECN_CWR = 0x02000000,           /* the window was reduced: the next new segment says so */
     TCB_ECT = 0x04000000,               /* SYN-SENT: the SYN asks for ECN; later: new data is sent as ECT(0) */
@@ -90,8 +90,9 @@ struct tcb {
     uint32_t output_next, event_next;
     uint32_t idle_deadline; /* keepalive or FIN-WAIT-2, as all deadlines in ms, 0: none */
     struct wheel_node timer;
-    uint16_t challenged_64ms; /* last limited ACK, 0: none yet */
-    uint16_t sent_16ms;       /* last data sent, when not TCB_QUICK_ACK */
+    uint8_t challenged_128ms; /* last limited ACK, 0: none yet */
+    uint8_t cc_memory;        /* of the congestion control, between two loans of the extension */
+    uint16_t validated_s;     /* when cwnd was last used (RFC 7661), when not TCB_QUICK_ACK */
     uint8_t owe;              /* enum tcb_owe */
     uint8_t backoff : 4;      /* timeouts in a row */
     uint8_t unanswered : 4;   /* timeouts and probes since the peer was last heard */
@@ -142,7 +143,11 @@ struct tcb_ext {
     uint8_t frto_credit;                /* new segments that may go whatever cwnd says */
     bool undo;                          /* the reduction may turn out to be a mistake */
     bool rack_started, rack_reordering; /* one was delivered; reordering was seen */
-    uint32_t cwr_point;                 /* an ECE that acknowledges more than this asks for another reduction */
+    uint32_t round_end, round_bytes;    /* SND.NXT at its beginning; acknowledged since */
+    uint32_t pipe_ack, pipe_ack_ms;     /* RFC 7661 4.2, and when it was measured; 0: not yet */
+    bool round_begun;
+    uint32_t prr_delivered, prr_out, recover_fs; /* RFC 6937 3 */
+    uint32_t cwr_point; /* an ECE that acknowledges more than this asks for another reduction */
     uint32_t fin_seq;
     uint32_t more_acks; /* duplicate ACKs owed beyond the one that OWE_ACK stands for */
     struct reasm reasm;

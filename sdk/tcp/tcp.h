@@ -90,8 +90,8 @@ struct tcp_config {
         handshake_rtt; /* the time from SYN-ACK to ACK is the first measurement of a passive open, not that of its first data */
 };
 
-enum tcp_cc { TCP_CC_CUBIC = 0, TCP_CC_NEWRENO = 1 };
-/* The number of "cubic" or "newreno"; -1: no such congestion control. */
+enum tcp_cc { TCP_CC_CUBIC = 0, TCP_CC_NEWRENO = 1, TCP_CC_DCTCP = 2 };
+/* The number of "cubic", "newreno" or "dctcp"; -1: no such congestion control. */
 int tcp_cc_by_name(const char *name);
 
 /* RFC 3168: when the peer asks for it; as an active opener too; never. */

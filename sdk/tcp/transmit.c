@@ -10,6 +10,7 @@
 #include "tcp/settings.h"
 #include "tcp/state.h"
 #include "tcp/timers.h"
+#include "tcp/validation.h"
 #include "tcp/window.h"
 
 static void start(const struct tcp_stack *s, struct tcb *t, uint64_t now_us, struct build *b,
@@ -116,8 +117,10 @@ enum sent transmit_ack(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint
 static void note_sent(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
 {
     (void)s;
-    t->flags &= ~(uint32_t)TCB_QUICK_ACK; /* from now on ACKs have something to ride on */
-    t->sent_16ms = (uint16_t)(now_us / 16000);
+    if (t->flags & TCB_QUICK_ACK) { /* from now on ACKs have something to ride on */
+        t->flags &= ~(uint32_t)TCB_QUICK_ACK;
+        t->validated_s = validation_seconds(now_us);
+    }
     if (e->rtx_deadline == 0)
         timers_start_rtx(t, e, now_us);
 }
@@ -147,6 +150,7 @@ static void mark_sent(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uin
         fresh = true;
     }
     m->sent_us = (uint32_t)now_us;
+    e->prr_out += m->len;
     note_sent(s, t, e, now_us);
     if (fresh)
         rack_schedule_probe(t, e, now_us);
@@ -249,16 +253,6 @@ static uint32_t sendable(const struct tcp_stack *s, struct tcb *t, struct tcb_ex
     return len;
 }
 
-/* RFC 5681 4.1: nothing was sent for longer than an RTO. */
-static void restart_if_idle(struct tcb *t, uint64_t now_us)
-{
-    uint64_t idle_us = (uint64_t)(uint16_t)((uint16_t)(now_us / 16000) - t->sent_16ms) * 16000;
-
-    if (t->snd_una == t->snd_nxt && t->sent_16ms != 0 && !(t->flags & TCB_QUICK_ACK) &&
-        idle_us > rtt_rto_us(&t->rtt, 0))
-        cc_window_restart(&t->cc, t->smss);
-}
-
 /* One segment that is due, the most urgent first; SENT with *more false when there is none. */
 static enum sent transmit_one(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us, bool *more)
 {
@@ -278,7 +272,8 @@ static enum sent transmit_one(struct tcp_stack *s, struct tcb *t, struct tcb_ext
     if (t->flags & TCB_FIN_LOST)
         return send_fin(s, t, e, now_us);
     if (e->tx_unsent != TCP_NO_SLOT) {
-        restart_if_idle(t, now_us);
+        if (t->snd_una == t->snd_nxt)
+            validation_decay(t, now_us);
         len = sendable(s, t, e, now_us);
         if (len == 0) {
             *more = false;

@@ -395,7 +395,7 @@ static void set_up(struct fuzz *f)
         .rcv_buf_bytes = 8192,
         .snd_buf_bytes = 8192,
         .msl_ms = 1000,
-        .congestion_control = choice & 1,
+        .congestion_control = choice % 3,
         .ecn = choice % 3,
         .reset_unknown = (choice & 128) != 0,
         .flow_secret = {1, 2},

@@ -23,7 +23,12 @@ NUMBERS = {
 }
 REMEMBERED = {"SO_REUSEADDR", "SO_REUSEPORT", "SO_PRIORITY", "SO_MARK"}
 BUFFERS = {"SO_RCVBUF": "rcv_buf_bytes", "SO_SNDBUF": "snd_buf_bytes"}
-CONTROLS = {"reno": "TCP_CC_NEWRENO", "newreno": "TCP_CC_NEWRENO", "cubic": "TCP_CC_CUBIC"}
+CONTROLS = {
+    "reno": "TCP_CC_NEWRENO",
+    "newreno": "TCP_CC_NEWRENO",
+    "cubic": "TCP_CC_CUBIC",
+    "dctcp": "TCP_CC_DCTCP",
+}
 
 
 def names(value: Value) -> set[str]:

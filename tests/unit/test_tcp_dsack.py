@@ -147,10 +147,10 @@ def test_a_d_sack_widens_the_reordering_window() -> None:
     stack, peer = flight(10)
     needless(stack, peer)
     peer.send("A", ack=1 + 10 * SMSS)
-    stack.send(peer.conn, pattern(3 * SMSS))
-    assert seqs(peer) == [10, 11]
+    stack.send(peer.conn, pattern(6 * SMSS))
+    assert seqs(peer) == [10, 11, 12, 13, 14]
     peer.send("A", ack=1 + 10 * SMSS, options=blocks(peer, (0, 1)))
-    assert seqs(peer) == [12]
+    assert seqs(peer) == [15]
     stack.advance(RTT)
     peer.send("A", ack=1 + 10 * SMSS, options=blocks(peer, (11, 12)))
     stack.advance(RTT // 4 + 2 * MS)
