@@ -23,8 +23,8 @@ NATIVE     ?= $(patsubst tests/native/%.cdef,%,$(wildcard tests/native/*.cdef))
 
 # The release build joins the files of each library into one object, across which the compiler inlines.  Not the coroutines,
 # which switch stacks under the compiler's feet.
-LTO        ?= -flto=auto
-JOIN       = $(CC) $(CFLAGS) $(LTO) -r -nostdlib $(if $(LTO),-flinker-output=nolto-rel)
+LTO        ?= -flto=auto -fno-semantic-interposition
+JOIN       = $(CC) -fPIC $(CFLAGS) $(LTO) -r -nostdlib $(if $(LTO),-flinker-output=nolto-rel)
 CORO_OBJ   := $(patsubst %.c,$(BUILD)/%.o,$(filter sdk/coro/%,$(SDK_SRC))) $(CORO_ASM:%.S=$(BUILD)/%.o)
 JOIN_OBJ   := $(patsubst %.c,$(BUILD)/%.o,$(filter-out sdk/coro/%,$(SDK_SRC)))
 GLUE_OBJ   := $(GLUE_SRC:%.c=$(BUILD)/%.o) $(filter $(addprefix $(BUILD)/sdk/,wire/% csb/% shm/%),$(JOIN_OBJ))

@@ -62,7 +62,12 @@ def janus_counters(page: StatsPage, app: Process) -> dict[str, float]:
     """What I/O thread and TCP thread have counted so far.  Quick, since the load does not wait."""
     io = next(counted.counters for counted in page.read() if counted.kind == "io")
     found = {f"tcp_{key}": float(value) for key, value in json.loads(app.ask("?")).items()}
-    return {**found, **{f"io_{key}": float(value) for key, value in io.items()}}
+    app_packets = sum(counted.counters["rx_packets"] for counted in page.read() if counted.kind == "app")
+    return {
+        **found,
+        **{f"io_{key}": float(value) for key, value in io.items()},
+        "rx_packets": float(app_packets),
+    }
 
 
 @contextlib.contextmanager

@@ -290,8 +290,15 @@ static void start(void)
         .mtu = 1500,
         .flow_secret = secret,
     };
-    const struct tcp_env env = {NULL,          env_alloc,   env_free,       env_data,   env_send, env_busy,
-                                env_available, env_rx_data, env_rx_release, env_random, NULL,     NULL};
+    const struct tcp_env env = {.tx_alloc = env_alloc,
+                                .tx_free = env_free,
+                                .tx_data = env_data,
+                                .tx_send = env_send,
+                                .tx_busy = env_busy,
+                                .tx_available = env_available,
+                                .rx_data = env_rx_data,
+                                .rx_release = env_rx_release,
+                                .random = env_random};
     size_t memory = (tcp_memory_bytes(&config) + 63) / 64 * 64, rows = tcp_rows_bytes(&config);
     void *blocks[2] = {aligned_alloc(64, memory), aligned_alloc(128, rows)};
 

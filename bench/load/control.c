@@ -105,6 +105,8 @@ static void drain(struct control *c, struct load *l)
     l->job.count = 1;
     l->begun_count = 0;
     l->job.sample_rate = 0;
+    if (l->job.phase == LOAD_BLASTING)
+        l->job.phase = LOAD_IDLE;
     c->wait = CONTROL_DRAIN;
 }
 
@@ -150,6 +152,11 @@ static void command(struct control *c, struct load *l)
         job.count = 1; /* opens nothing */
         load_begin(l, &job);
         l->begun_count = 0;
+        c->wait = CONTROL_WARM_UP;
+        c->until_us = l->now_us + (uint64_t)(number(line, "warm", 0.2) * 1e6);
+    } else if (strncmp(line, "blast", 5) == 0) {
+        job.phase = LOAD_BLASTING;
+        load_begin(l, &job);
         c->wait = CONTROL_WARM_UP;
         c->until_us = l->now_us + (uint64_t)(number(line, "warm", 0.2) * 1e6);
     } else if (strncmp(line, "close", 5) == 0) {

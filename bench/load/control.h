@@ -6,6 +6,7 @@
  *   sample seconds= sample= [bytes=]
  *   close [rate= window=]                                                closes what open has opened
  *   keep seconds= [bytes=]                                               exchanges without end on what open requests=1 has opened
+ *   blast seconds=                                                       segments that nobody answers, as fast as they go
  *   idle
  *
  * port= in any of them is the server's port from then on.  A result is one JSON object.

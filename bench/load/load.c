@@ -379,9 +379,23 @@ static uint32_t sample(struct load *l)
     return n;
 }
 
+/* A segment that nobody answers: a reset of nothing. */
+static bool blast_one(struct load *l)
+{
+    struct out o = {.client = client_of(l, next_random(l) % (64 * PORTS)), .seq = 1, .flags = FLAG_RST};
+
+    return put(l, &o);
+}
+
 uint32_t load_emit(struct load *l)
 {
     uint32_t sent = 0;
+
+    if (l->job.phase == LOAD_BLASTING) {
+        while (sent < EMIT_MAX && blast_one(l))
+            sent++;
+        return sent;
+    }
 
     if (l->job.phase == LOAD_OPENING) {
         for (uint64_t n = due(l, l->next_index - l->begun_count); n != 0 && open_one(l); n--, sent++)

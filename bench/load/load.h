@@ -41,7 +41,7 @@ struct load_ends {
     uint16_t port;
 };
 
-enum load_phase { LOAD_IDLE, LOAD_OPENING, LOAD_CLOSING };
+enum load_phase { LOAD_IDLE, LOAD_OPENING, LOAD_CLOSING, LOAD_BLASTING };
 
 struct load_job {
     enum load_phase phase;

@@ -4,18 +4,28 @@ from bench.framework import Program
 from bench.programs import (
     concurrency,
     coro_switch,
+    cps,
     csb_adjust,
     csb_aged,
     csb_lookup,
     csb_share,
     idle_memory,
+    io_thread,
+    latency,
     python_echo,
+    short_conn_cycles,
     tcp_instructions,
+    throughput,
 )
 
 PROGRAMS: tuple[Program, ...] = (
     python_echo.PROGRAM,
     tcp_instructions.PROGRAM,
+    cps.PROGRAM,
+    latency.PROGRAM,
+    throughput.PROGRAM,
+    short_conn_cycles.PROGRAM,
+    io_thread.PROGRAM,
     coro_switch.PROGRAM,
     idle_memory.PROGRAM,
     concurrency.PROGRAM,

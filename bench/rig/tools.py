@@ -47,10 +47,11 @@ def build_load(name: str, source: str, *flags: str, libs: str = "") -> Path:
     return program
 
 
-def build_janus_tool(source: Path) -> Path:
-    """The program compiled from one C file against the SDK, in build/tools."""
+def build_janus_tool(source: Path, *more: Path) -> Path:
+    """The program compiled from a C file, and perhaps more, against the SDK, in build/tools."""
     archive = REPO / "build" / "release" / "libjanus.a"
-    return _compiled(source, ["-Isdk", "-I."], [str(archive)], archive.stat().st_mtime)
+    newest = max(path.stat().st_mtime for path in (archive, *more))
+    return _compiled(source, ["-Isdk", "-I."], [*map(str, more), str(archive)], newest)
 
 
 def build_tool(source: Path) -> Path:
