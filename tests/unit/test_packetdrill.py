@@ -16,6 +16,10 @@ import pytest
 from tests.packet_scripts.script import Option
 from tests.packetdrill.driver import LIBRARY, PORT, Blocked, Driver, Peer
 
+pytestmark = pytest.mark.skipif(
+    "libasan" in os.environ.get("LD_PRELOAD", ""),
+    reason="AddressSanitizer refuses RTLD_DEEPBIND, with which the library is opened",
+)
 MS = 1000
 TCP_INFO = 11
 
