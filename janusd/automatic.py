@@ -28,6 +28,7 @@ class Load:
     queue: float = 0.0
     drops: int = 0  # since it attached
     connections: int = 0
+    busy_s: float = 0.0  # since it attached
 
 
 @dataclass
@@ -156,6 +157,7 @@ def _loads(history: History) -> dict[int, Load]:
             queue=one.queue,
             drops=one.drops,
             connections=one.connections,
+            busy_s=one.busy_s,
         )
         for tid, one in last.items()
     }

@@ -17,6 +17,7 @@ from janusd.autoweights import Sample
 from janusd.balancer import Balancer
 from janusd.config import Config
 from janusd.control import Control, Peer, Reply
+from janusd.csb_metrics import CsbCounts
 from janusd.csb_views import CsbViews
 from janusd.log_format import fields
 from janusd.runtime_sockets import group_for
@@ -48,6 +49,7 @@ class ControlPlane:
         apps = {app.name: app.automatic for app in config.apps}
         self.automatic = Automatic(balancer, self.samples, apps)
         self.control = Control(balancer, self.automatic, loop)
+        self.csb_counts = CsbCounts(balancer, self.automatic, tuple(apps))
         self.csb_views = CsbViews(balancer, self.automatic, self.control, tuple(apps))
         directory, admins, readers = (
             config.daemon.runtime_dir,

@@ -402,4 +402,5 @@ class Daemon:
             },
             devices=devices,
             neighbours=len(slow.neighbours),
+            csb=self.control.csb_counts.numbers(),
         )

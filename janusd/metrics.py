@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from janusd import thread_counters
+from janusd.csb_metrics import CsbNumbers, csb_families
 from janusd.stats_page import Counted, StatsPage, StatsPageError
 
 log = logging.getLogger("janusd.metrics")
@@ -40,6 +41,7 @@ class Snapshot:
     control: Mapping[str, int] = field(default_factory=dict)
     devices: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     neighbours: int = 0
+    csb: Mapping[str, CsbNumbers] = field(default_factory=dict)
 
 
 class JanusCollector(Collector):
@@ -57,6 +59,7 @@ class JanusCollector(Collector):
         yield from _of_page(counted)
         yield from _drops(counted)
         yield from _tcp(snapshot)
+        yield from csb_families(snapshot.csb)
 
 
 def _about_janusd(page: StatsPage, snapshot: Snapshot) -> Iterator[Metric]:
