@@ -18,6 +18,7 @@ if WITH_DPDK:
 SCRIPTS = ["janus = janus_tcp.__main__:main"]
 if WITH_DPDK:
     SCRIPTS += ["janusd = janusd.__main__:main", "janusctl = janusd.ctl:main"]
+    SCRIPTS += ["janus-gateway = janusd.gateway:main"]
 
 
 class BuildExt(build_ext):

@@ -143,6 +143,11 @@ class Config:
 
 def load(path: str) -> Config:
     """Read and validate a file; ConfigError says all that is wrong."""
+    return parse(read(path), path)
+
+
+def read(path: str) -> str:
+    """The text of a configuration file that not everyone may write."""
     try:
         with open(path, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -154,7 +159,7 @@ def load(path: str) -> Config:
             [f"{path}: is writable by everyone (mode {stat.S_IMODE(mode):04o}): chmod o-w {path}"]
         )
     try:
-        return parse(data.decode(), path)
+        return data.decode()
     except UnicodeDecodeError as error:
         raise ConfigError(
             [f"{path}: is not UTF-8: byte {error.start} is 0x{data[error.start]:02x}"]
