@@ -59,6 +59,16 @@ static bool choose_address(const struct tcp_stack *s, const struct ip_addr *ladd
     return false;
 }
 
+/* RFC 9293 3.9.1.1: no connection to many or to nobody. */
+static bool is_unicast(const struct ip_addr *a)
+{
+    static const struct ip_addr unspecified;
+
+    if (ip_addr_is_ipv4(a))
+        return a->b[12] != 0 && a->b[12] < 224;
+    return a->b[0] != 0xff && !ip_addr_equal(a, &unspecified);
+}
+
 static struct tcb *make(struct tcp_stack *s, const struct flow *flow, uint64_t hash, uint8_t laddr_index,
                         uint64_t now_us)
 {
@@ -102,7 +112,7 @@ int tcp_connect(struct tcp_stack *s, const struct ip_addr *laddr, uint16_t lport
     if (!choose_address(s, laddr, raddr, &laddr_index) || rport == 0)
         return -EADDRNOTAVAIL;
     flow.laddr = s->addresses[laddr_index];
-    if (ip_addr_equal(&flow.laddr, raddr))
+    if (ip_addr_equal(&flow.laddr, raddr) || !is_unicast(raddr))
         return -EADDRNOTAVAIL;
     if (lport == 0) {
         if (choose_port(s, &flow, accept_port, context) == 0)

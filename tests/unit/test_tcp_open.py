@@ -371,6 +371,8 @@ def test_connect_refuses_what_cannot_be() -> None:
     assert attempt(HERE6, 1, PEER4, 80) == -errno.EADDRNOTAVAIL  # families differ
     assert attempt(None, 1, HERE4, 80) == -errno.EADDRNOTAVAIL  # ourselves
     assert attempt(None, 1, PEER4, 0) == -errno.EADDRNOTAVAIL
+    for many in ("224.0.0.1", "255.255.255.255", "0.0.0.0", "240.0.0.1", "ff02::1", "::"):
+        assert attempt(None, 1, many, 80) == -errno.EADDRNOTAVAIL
     assert attempt(None, 1, PEER6, 80) == 0
     assert attempt(None, 1, PEER6, 80) == -errno.EADDRINUSE
     assert attempt(None, 2, PEER6, 80) == -errno.ENOBUFS
