@@ -37,6 +37,7 @@ void thread_configure(struct tcp_config *config, const struct janus_options *opt
     config->extension_max = clamp(rows, 1, 1048576);
     config->congestion_control = options->congestion_control;
     config->ecn = options->ecn;
+    config->pacing = true;
     config->rcv_buf_bytes = options->rcv_buf_bytes;
     config->snd_buf_bytes = options->snd_buf_bytes;
     config->msl_ms = options->msl_ms;

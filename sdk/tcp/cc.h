@@ -2,7 +2,7 @@
  * cc.h: congestion control as a table of functions over two small structs, all in bytes.
  *
  * struct cc_window lives as long as the connection; struct cc_state only while data is in flight (it is part of the borrowed
- * extension) and starts again from the window.  The functions decide cwnd and ssthresh and nothing else: which segments are lost, when a
+ * extension) and starts again from zero and the window.  The functions decide cwnd and ssthresh and nothing else: which segments are lost, when a
  * recovery begins and ends, and how to send within cwnd (pipe, PRR) is their caller's.
  */
 #ifndef TCP_CC_H
@@ -52,8 +52,6 @@ struct cc_ack {
 
 struct tcp_cc_ops {
     const char *name;
-    /* The extension was borrowed: state is from now on valid. */
-    void (*start)(struct cc_state *state, const struct cc_window *window);
     /* New data was acknowledged, outside of loss recovery. */
     void (*on_ack)(struct cc_window *window, struct cc_state *state, const struct cc_ack *ack);
     /* Loss found by fast retransmit, or ECE (RFC 3168): once per window of data.  Sets ssthresh, and cwnd to it.  flight:

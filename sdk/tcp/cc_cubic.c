@@ -36,12 +36,6 @@ static uint64_t cubic_bytes(uint64_t d_ms, uint32_t smss)
     return cube / 2500000 * smss / 1000; /* 4 / 10^10, divided first: 4 * 10^11 * smss fits */
 }
 
-static void start(struct cc_state *state, const struct cc_window *window)
-{
-    (void)window;
-    *state = (struct cc_state){0};
-}
-
 /* RFC 9438 4.2: a new epoch at the first ACK in congestion avoidance. */
 static void begin_epoch(const struct cc_window *window, struct cc_state *state, const struct cc_ack *ack)
 {
@@ -172,7 +166,6 @@ static void on_recovery_exit(struct cc_window *window, struct cc_state *state, u
 
 const struct tcp_cc_ops cc_cubic = {
     .name = "cubic",
-    .start = start,
     .on_ack = on_ack,
     .on_congestion = on_congestion,
     .on_rto = on_rto,

@@ -14,12 +14,6 @@ enum {
     MEMORY_SHIFT = ALPHA_SHIFT - 8,
 };
 
-static void start(struct cc_state *state, const struct cc_window *window)
-{
-    (void)window;
-    *state = (struct cc_state){.alpha = ALPHA_MAX};
-}
-
 /* Alpha outlives the state by one byte: its complement, so that nothing remembered is the alpha of 1 to start with. */
 static void recall(struct cc_state *state, uint8_t memory)
 {
@@ -61,7 +55,6 @@ static void on_ecn(struct cc_window *window, struct cc_state *state, uint32_t fl
 
 const struct tcp_cc_ops cc_dctcp = {
     .name = "dctcp",
-    .start = start,
     .recall = recall,
     .memorize = memorize,
     .on_ack = cc_newreno_on_ack,

@@ -78,12 +78,6 @@ void cc_undo(struct cc_window *window, struct cc_state *state)
     state->undo_cwnd = state->undo_ssthresh = 0;
 }
 
-static void start(struct cc_state *state, const struct cc_window *window)
-{
-    (void)window;
-    *state = (struct cc_state){0};
-}
-
 void cc_newreno_on_ack(struct cc_window *window, struct cc_state *state, const struct cc_ack *ack)
 {
     uint32_t bytes = ack->acked_bytes;
@@ -135,7 +129,6 @@ void cc_newreno_on_rto(struct cc_window *window, struct cc_state *state, uint32_
 
 const struct tcp_cc_ops cc_newreno = {
     .name = "newreno",
-    .start = start,
     .on_ack = cc_newreno_on_ack,
     .on_congestion = cc_newreno_on_congestion,
     .on_rto = cc_newreno_on_rto,

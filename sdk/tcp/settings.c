@@ -69,7 +69,6 @@ void settings_start_cc(const struct tcp_stack *s, const struct tcb *t, struct tc
 {
     const struct tcp_cc_ops *cc = settings_cc(s, t);
 
-    cc->start(&e->cc, &t->cc);
     if (cc->recall != NULL)
         cc->recall(&e->cc, t->cc_memory);
 }
@@ -151,8 +150,10 @@ static void apply(struct tcp_stack *s, struct tcb *t, const struct tcp_settings 
 
     if (now->congestion_control != before->congestion_control) {
         t->cc_memory = 0;
-        if (e != NULL)
+        if (e != NULL) {
+            e->cc = (struct cc_state){0};
             settings_start_cc(s, t, e);
+        }
         if (t->state == TCP_STATE_SYN_SENT && now->congestion_control == TCP_CC_DCTCP && t->backoff == 0 &&
             (t->owe & OWE_SYN))
             t->flags |= TCB_ECT; /* it needs ECN */

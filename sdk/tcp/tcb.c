@@ -58,6 +58,7 @@ void tcb_detach(struct tcp_stack *s, struct tcb *t, bool keep_unread)
     }
     wheel_cancel(&s->wheel, stack_index(s, t));
     t->idle_deadline = 0;
+    t->flags &= ~(uint32_t)TCB_PACED;
     if (e == NULL)
         return;
     rtxq_clear(s, e);
@@ -145,7 +146,7 @@ void tcb_return_ext(struct tcp_stack *s, struct tcb *t)
         e->ack_deadline != 0 || e->rtx_deadline != 0 || e->rack_deadline != 0 || e->dsack_begin != e->dsack_end ||
         (t->flags & TCB_FIN_AHEAD) || (t->flags & (TCB_FIN_QUEUED | TCB_FIN_SENT)) == TCB_FIN_QUEUED)
         return;
-    t->flags &= ~(uint32_t)(TCB_RECOVERY | TCB_LOSS | TCB_FORCE_RTX);
+    t->flags &= ~(uint32_t)(TCB_RECOVERY | TCB_LOSS | TCB_FORCE_RTX | TCB_PACED);
     if (settings_cc(s, t)->memorize != NULL)
         t->cc_memory = settings_cc(s, t)->memorize(&e->cc);
     slab_give(&s->ext, t->ext);

@@ -46,6 +46,7 @@ enum tcb_flag {
     TCB_PROBED = 0x00400000,            /* a tail loss probe is out, up to probe_end */
     TCB_PROBED_AGAIN = 0x00800000,      /* and it was sent before: its ACK may be of either copy */
     TCB_TELL_USER_TIMEOUT = 0x08000000, /* with the next ACK (RFC 5482) */
+    TCB_PACED = 0x10000000,             /* data waits for pace_deadline */
     TCB_QUICK_ACK = 0x80000000,         /* data is acknowledged at once; validated_s counts how often */
     TCB_ECN_ECHO = 0x01000000,          /* CE came, and no CWR yet: each segment says ECE */
     TCB_ECN_CWR = 0x02000000,           /* the window was reduced: the next new segment says so */
@@ -119,13 +120,14 @@ struct tcb_ext {
     uint32_t rx_bytes;
     uint32_t sacked_bytes, lost_bytes; /* sent and SACKed; sent, lost and not sent again */
     uint32_t recovery_point;
-    uint32_t max_snd_wnd;        /* SND.WND's maximum, RFC 9293 3.8.6.2.1 */
-    uint32_t ts_base;            /* added to the clock to give TSval */
-    uint32_t stalled_since_ms;   /* at timeouts: since when nothing got through */
-    uint32_t rtx_deadline;       /* retransmission, or persist when nothing is in flight */
-    uint32_t ack_deadline;       /* delayed ACK */
-    uint16_t rmss;               /* largest payload received */
-    uint16_t tx_slots, rx_slots; /* rx_slots without those in reasm */
+    uint32_t max_snd_wnd;            /* SND.WND's maximum, RFC 9293 3.8.6.2.1 */
+    uint32_t ts_base;                /* added to the clock to give TSval */
+    uint32_t stalled_since_ms;       /* at timeouts: since when nothing got through */
+    uint32_t rtx_deadline;           /* retransmission, or persist when nothing is in flight */
+    uint32_t ack_deadline;           /* delayed ACK */
+    uint32_t pace_us, pace_deadline; /* low bits of the time when the next segment is due; when TCB_PACED */
+    uint16_t rmss;                   /* largest payload received */
+    uint16_t tx_slots, rx_slots;     /* rx_slots without those in reasm */
     uint16_t dupacks;
     uint32_t rack_sent_us, rack_end; /* of the latest sent segment that was delivered (RFC 8985 5.2) */
     uint32_t rack_rtt_us;            /* its round trip */

@@ -74,6 +74,7 @@ struct tcp_config {
     bool tx_checksum_offload;                     /* leave the pseudo-header sum in the TCP checksum field */
     uint8_t congestion_control;                   /* enum tcp_cc */
     uint8_t ecn;                                  /* enum tcp_ecn */
+    bool pacing;                                  /* data goes out over a round trip, not at once */
     uint32_t rcv_buf_bytes;                       /* largest receive window of a connection, default 256 KiB when 0 */
     uint32_t snd_buf_bytes;        /* most unacknowledged and unsent bytes of a connection, default 256 KiB when 0 */
     uint32_t msl_ms;               /* maximum segment lifetime; TIME-WAIT lasts twice as long; default 30,000 when 0 */

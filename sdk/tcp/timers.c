@@ -27,6 +27,8 @@ uint32_t timers_earliest(const struct tcp_stack *s, const struct tcb *t)
 
     if (e != NULL)
         deadline = earlier(earlier(deadline, e->rack_deadline), earlier(e->rtx_deadline, e->ack_deadline));
+    if ((t->flags & TCB_PACED) && e != NULL)
+        deadline = earlier(deadline, e->pace_deadline);
     return deadline;
 }
 
@@ -162,6 +164,10 @@ static void fire(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
     if (e != NULL && stack_is_due(e->ack_deadline, now_us)) {
         e->ack_deadline = 0;
         tcb_owe(s, t, OWE_ACK);
+    }
+    if (e != NULL && (t->flags & TCB_PACED) && stack_is_due(e->pace_deadline, now_us)) {
+        t->flags &= ~(uint32_t)TCB_PACED;
+        tcb_owe(s, t, OWE_DATA);
     }
     if (e != NULL && stack_is_due(e->rack_deadline, now_us))
         rack_fire(s, t, e, now_us); /* before the other one, which a probe restarts */

@@ -3,6 +3,7 @@
  */
 #include "tcp/transmit.h"
 
+#include "tcp/pacing.h"
 #include "tcp/rack.h"
 #include "tcp/rtxq.h"
 #include "tcp/sack.h"
@@ -193,6 +194,8 @@ static enum sent send_slot(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e
         return SENT_FULL;
     }
     s->counters.segments_sent++;
+    if (s->config.pacing)
+        pacing_sent(t, e, m->len, now_us);
     if (b.flags & TCP_CWR)
         t->flags &= ~(uint32_t)TCB_ECN_CWR;
     mark_sent(s, t, e, slot, now_us);
@@ -301,8 +304,13 @@ enum sent transmit_data(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uin
             return SENT_NOT_NOW;
     }
     while (e != NULL && *sent < limit) {
-        enum sent result = transmit_one(s, t, e, now_us, &more);
+        enum sent result;
 
+        if (s->config.pacing && !(t->flags & TCB_FORCE_RTX) && pacing_holds(t, e, now_us)) {
+            more = false;
+            break;
+        }
+        result = transmit_one(s, t, e, now_us, &more);
         if (result != SENT)
             return result;
         if (!more)

@@ -397,6 +397,7 @@ static void set_up(struct fuzz *f)
         .msl_ms = 1000,
         .congestion_control = choice % 3,
         .ecn = choice % 3,
+        .pacing = (choice & 4) != 0,
         .reset_unknown = (choice & 128) != 0,
         .flow_secret = {1, 2},
     };

@@ -255,6 +255,7 @@ static void sim_open(struct sim *sim, uint64_t start_us)
             .tx_checksum_offload = k->offload,
             .congestion_control = k->congestion_control,
             .ecn = k->ecn[i],
+            .pacing = k->pacing,
             .rcv_buf_bytes = k->rcv_buf_bytes,
             .snd_buf_bytes = k->snd_buf_bytes,
             .msl_ms = k->msl_ms,

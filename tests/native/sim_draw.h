@@ -24,7 +24,8 @@ struct sim_knobs {
     uint32_t rebase;                 /* chance of new regions, per step */
     uint8_t congestion_control;
     uint8_t ecn[2];
-    bool ipv6, offload, hashes, slow_readers, dirty, tight, both_open, reset_unknown, wrap, reuse, user_timeout_option;
+    bool ipv6, offload, hashes, slow_readers, dirty, tight, both_open, reset_unknown, wrap, reuse, user_timeout_option,
+        pacing;
     uint32_t check_every; /* steps */
 };
 
@@ -80,6 +81,7 @@ static void draw_features(struct sim_rng *r, struct sim_knobs *k)
 {
     k->ecn[0] = (uint8_t)rng_below(r, 3);
     k->ecn[1] = (uint8_t)rng_below(r, 3);
+    k->pacing = rng_below(r, 2);
     k->user_timeout_option = rng_below(r, 4) == 0;
     k->faults.marking = PICK(r, 0, 0, 10000, 100000, 500000, 1000000);
     k->faults.unmarking = PICK(r, 0, 0, 0, 10000);

@@ -33,6 +33,7 @@ SETTINGS: dict[str, int] = {
     "handshake_rtt": 0,
     "congestion_control": int(lib.TCP_CC_NEWRENO),
     "ecn": int(lib.TCP_ECN_PASSIVE),
+    "pacing": 0,
 }
 
 

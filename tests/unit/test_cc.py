@@ -21,7 +21,8 @@ class Sender:
         self.state = ffi.new("struct cc_state *")
         self.smss, self.now = smss, 1_000_000
         lib.cc_window_init(self.window, smss, False)
-        self.ops.start(self.state, self.window)
+        if self.ops.recall:
+            self.ops.recall(self.state, 0)
 
     def ack(self, acked: int, limited: bool = True, rtt_us: int = RTT_US, begins: bool = False) -> None:
         ack = ffi.new("struct cc_ack *", [self.now, acked, self.smss, RTT_US, rtt_us, begins, limited])
