@@ -1,44 +1,11 @@
 """``python -m janus_tcp run module:handler``: serve a handler without a line of code around it."""
 
 import argparse
-import importlib
-import importlib.util
+import errno
 import logging
-import os
 import sys
-from pathlib import Path
-from typing import Any
 
-from janus_tcp.c_handlers import is_c_target
-from janus_tcp.run import DRAIN_S, run
-
-
-def load(target: str) -> Any:
-    """The object that ``module:name`` or ``path.py:name`` means; ``path.so:name`` is run()'s to load."""
-    where, colon, name = target.rpartition(":")
-    if not colon or not where or not name:
-        raise SystemExit(f"janus: '{target}' is not module:handler")
-    if is_c_target(target):
-        return target
-    try:
-        if where.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(where).stem, where)
-            if spec is None or spec.loader is None or not Path(where).is_file():
-                raise SystemExit(f"janus: there is no file {where}")
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[spec.name] = module
-            spec.loader.exec_module(module)
-        else:
-            sys.path.insert(0, os.getcwd())
-            module = importlib.import_module(where)
-    except ModuleNotFoundError as error:
-        if error.name and where.startswith(error.name):
-            raise SystemExit(f"janus: there is no module {where}") from None
-        raise
-    try:
-        return getattr(module, name)
-    except AttributeError:
-        raise SystemExit(f"janus: {where} has no {name}") from None
+from janus_tcp.run import DRAIN_S, RETIRE_S, run
 
 
 def parser() -> argparse.ArgumentParser:
@@ -64,6 +31,39 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--drain", type=float, default=DRAIN_S, metavar="SECONDS", help="time to end after SIGTERM"
     )
+    serve.add_argument(
+        "--retire",
+        type=float,
+        default=RETIRE_S,
+        metavar="SECONDS",
+        help="time that former workers have after SIGHUP to end with their last connection",
+    )
+    serve.add_argument(
+        "--wait",
+        type=float,
+        nargs="?",
+        const=float("inf"),
+        default=0.0,
+        metavar="SECONDS",
+        help="wait for janusd when it is not there; without a number as long as it takes",
+    )
+    serve.add_argument(
+        "--stats",
+        type=float,
+        nargs="?",
+        const=10.0,
+        default=0.0,
+        metavar="SECONDS",
+        help="a line about all workers every 10 or so many seconds",
+    )
+    serve.add_argument(
+        "--slow",
+        type=float,
+        default=0.1,
+        metavar="SECONDS",
+        help="name who keeps a worker's loop so long; 0: no",
+    )
+    serve.add_argument("--huge-arenas", action="store_true", help="Python's objects in huge pages")
     serve.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return top
 
@@ -74,10 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(
         level=given.log_level, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
     )
-    handler = load(given.handler)
     try:
         run(
-            handler,
+            given.handler,
             port=given.port,
             host=given.host,
             app=given.app,
@@ -86,11 +85,16 @@ def main(arguments: list[str] | None = None) -> int:
             user=given.user,
             group=given.group,
             drain_s=given.drain,
+            retire_s=given.retire,
+            wait_s=given.wait,
+            stats_s=given.stats,
+            slow_s=given.slow,
             connections=given.connections,
+            huge_arenas=given.huge_arenas,
         )
     except OSError as error:
         print(f"janus: {error.strerror or error}", file=sys.stderr)
-        return 1
+        return 2 if error.errno == errno.EINVAL else 1
     except (KeyError, TypeError, ValueError) as error:
         print(f"janus: {error.args[0] if error.args else error}", file=sys.stderr)
         return 2

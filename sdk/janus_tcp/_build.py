@@ -11,6 +11,7 @@ from cffi import FFI
 
 SDK = Path(__file__).resolve().parent.parent
 SOURCES = [
+    "arenas",
     *(f"asyncio_{part}" for part in ("info", "outbox", "poller", "ready", "transport")),
     "c_handlers",
     "connection",
@@ -56,6 +57,7 @@ ffi.cdef(
     const char *tcp_drop_name(int drop);
     int face_install(void);
     int face_end_with_parent(void);
+    int face_huge_arenas(void);
     int loop_run(uintptr_t handle, int64_t timeout_us);
     """
 )

@@ -23,6 +23,7 @@ from janus_tcp._core import (  # noqa: E402
     current_loop,
     current_task,
     set_error_handler,
+    set_slow_handler,
     sleep,
 )
 
@@ -40,6 +41,7 @@ __all__ = [
     "lib",
     "raise_error",
     "set_error_handler",
+    "set_slow_handler",
     "sleep",
 ]
 

@@ -111,6 +111,10 @@ struct loop {
     unsigned long system_thread; /* of the last loop_run(); 0: none yet */
     unsigned fork_count;
     uint32_t spin_us;
+    uint32_t slow_ms;    /* who keeps the loop for so long is named; 0: nobody */
+    uint64_t resumed_ms; /* when the one that runs now began */
+    uint64_t *beat;      /* counted up each turn, in memory that others watch; null: nobody does */
+    Py_buffer beat_buffer;
     bool owns_thread;
     PyObject *fatal; /* KeyboardInterrupt or SystemExit on its way out of loop_run() */
     struct tcp_event events[LOOP_EVENTS];
@@ -124,6 +128,8 @@ extern PyObject *face_cancelled_error, *face_incomplete_error;
 /* --- module.c --- */
 /* Creates module janus_tcp._core in sys.modules; 0, or -1 with a Python error printed. */
 int face_install(void);
+/* Tells the slow handler that owner's coroutine (or callback) kept the loop for so long; never raises. */
+void face_report_slow(PyObject *owner, PyObject *coro, uint64_t ms);
 /* Reports exception (borrowed) of owner to the error handler; never raises. */
 void face_report(PyObject *owner, PyObject *exception);
 /* OSError(code, text).  Returns null. */
@@ -136,6 +142,10 @@ PyObject *face_stop(PySendResult result, PyObject *value);
 unsigned face_fork_count(void);
 /* SIGTERM for this process when its parent dies; 0 or -1. */
 int face_end_with_parent(void);
+
+/* --- arenas.c --- */
+/* From now on CPython's object arenas are cut from huge pages.  0, or -1: no address space. */
+int face_huge_arenas(void);
 
 /* --- loop.c --- */
 struct loop *loop_current(void);
@@ -150,6 +160,8 @@ void loop_close_orphans(struct loop *loop);
 void loop_give_back(struct loop *loop, uint32_t slot);
 /* LOOP_CHUNK_BYTES for a moment's use; null with MemoryError set. */
 char *loop_chunk(struct loop *loop);
+/* What ran until now, for owner, has given the loop back: says so when it took long. */
+void loop_note_time(struct loop *loop, PyObject *owner, PyObject *coro);
 /* One batch, called by cffi without the GIL; sleeps up to timeout_us (negative: no limit) when there is nothing to do.  Returns how much
  * there was to do, or -1: see take_fatal(). */
 int loop_run(uintptr_t handle, int64_t timeout_us);

@@ -10,6 +10,8 @@
 
 #include "app/handlers.h"
 
+#include <time.h>
+
 static _Thread_local struct loop *running_loop;
 
 struct loop *loop_current(void)
@@ -134,6 +136,24 @@ static void run_events(struct loop *loop, uint32_t n)
     }
 }
 
+/* The kernel's time as of its last tick: to the nearest 4 ms or so, and nearly free. */
+static uint64_t coarse_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+void loop_note_time(struct loop *loop, PyObject *owner, PyObject *coro)
+{
+    uint64_t began_ms = loop->resumed_ms;
+
+    loop->resumed_ms = coarse_ms();
+    if (loop->resumed_ms - began_ms >= loop->slow_ms && coro)
+        face_report_slow(owner, coro, loop->resumed_ms - began_ms);
+}
+
 static void run_timers(struct loop *loop, uint64_t now_us)
 {
     PyObject *owner;
@@ -205,6 +225,8 @@ static void run_python(struct loop *loop, uint32_t n)
     struct loop *outer = running_loop;
 
     running_loop = loop;
+    if (loop->slow_ms)
+        loop->resumed_ms = coarse_ms();
     run_events(loop, n);
     run_timers(loop, thread_now_us(loop->thread));
     run_ready(loop);
@@ -271,6 +293,8 @@ int loop_run(uintptr_t handle, int64_t timeout_us)
     if (loop->fork_count != face_fork_count() || !loop->thread)
         return -1;
     loop->system_thread = PyThread_get_thread_ident();
+    if (loop->beat)
+        __atomic_fetch_add(loop->beat, 1, __ATOMIC_RELAXED);
     work = turn(loop);
     if (work == 0 && timeout_us != 0) {
         idle(loop, timeout_us < 0 ? UINT64_MAX : (uint64_t)timeout_us);

@@ -11,13 +11,13 @@
 
 static PyObject *loop_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"thread", "owns", "spin_us", NULL};
+    static char *names[] = {"thread", "owns", "spin_us", "slow_ms", NULL};
     unsigned long long thread;
     int owns = 1;
-    unsigned spin_us = 20;
+    unsigned spin_us = 20, slow_ms = 100;
     struct loop *loop;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "K|pI:Loop", names, &thread, &owns, &spin_us))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "K|pII:Loop", names, &thread, &owns, &spin_us, &slow_ms))
         return NULL;
     loop = (struct loop *)type->tp_alloc(type, 0);
     if (!loop)
@@ -25,6 +25,7 @@ static PyObject *loop_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     loop->thread = (struct janus_thread *)(uintptr_t)thread;
     loop->owns_thread = owns;
     loop->spin_us = spin_us;
+    loop->slow_ms = slow_ms;
     loop->fork_count = face_fork_count();
     loop->row_count = thread_rows(loop->thread);
     loop->rows = PyMem_RawCalloc(loop->row_count, sizeof *loop->rows);
@@ -102,6 +103,8 @@ static void loop_dealloc(PyObject *self)
     Py_CLEAR(loop->tasks);
     Py_CLEAR(loop->orphans);
     Py_CLEAR(loop->fatal);
+    if (loop->beat_buffer.obj)
+        PyBuffer_Release(&loop->beat_buffer);
     Py_TYPE(self)->tp_free(self);
 }
 
@@ -307,7 +310,27 @@ static PyObject *loop_number(PyObject *self, void *which)
     }
 }
 
+/* Counts turns in the first 8 bytes of a writable buffer, which the loop keeps; None: no longer. */
+static PyObject *loop_beat(PyObject *self, PyObject *buffer)
+{
+    struct loop *loop = (struct loop *)self;
+    Py_buffer view = {0};
+
+    if (buffer != Py_None && PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) < 0)
+        return NULL;
+    if (view.obj && (view.len < (Py_ssize_t)sizeof *loop->beat || (uintptr_t)view.buf % sizeof *loop->beat != 0)) {
+        PyBuffer_Release(&view);
+        return PyErr_Format(PyExc_ValueError, "beat() takes 8 bytes at an address that is a multiple of 8");
+    }
+    if (loop->beat_buffer.obj)
+        PyBuffer_Release(&loop->beat_buffer);
+    loop->beat_buffer = view;
+    loop->beat = view.buf;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef loop_methods[] = {
+    {"beat", loop_beat, METH_O, NULL},
     {"listen", loop_listen, METH_VARARGS, NULL},
     {"listen_c", loop_listen_c, METH_VARARGS, NULL},
     {"unlisten", loop_unlisten, METH_VARARGS, NULL},

@@ -11,6 +11,7 @@
 PyObject *face_cancelled_error, *face_incomplete_error;
 
 static PyObject *error_handler; /* called with (owner, exception); null: the unraisable hook */
+static PyObject *slow_handler;  /* called with (owner, coroutine or callback, seconds); or null */
 static unsigned fork_count;
 
 static void count_fork(void)
@@ -76,6 +77,20 @@ void face_report(PyObject *owner, PyObject *exception)
         PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
     }
     PyErr_WriteUnraisable(owner);
+}
+
+void face_report_slow(PyObject *owner, PyObject *coro, uint64_t ms)
+{
+    PyObject *type, *value, *traceback, *r;
+
+    if (!slow_handler)
+        return;
+    PyErr_Fetch(&type, &value, &traceback); /* what the coroutine has ended with */
+    r = PyObject_CallFunction(slow_handler, "OOd", owner, coro, (double)ms / 1000);
+    if (!r)
+        PyErr_WriteUnraisable(owner);
+    Py_XDECREF(r);
+    PyErr_Restore(type, value, traceback);
 }
 
 PyObject *face_stop(PySendResult result, PyObject *value)
@@ -152,12 +167,21 @@ static PyObject *set_error_handler(PyObject *module, PyObject *handler)
     Py_RETURN_NONE;
 }
 
+static PyObject *set_slow_handler(PyObject *module, PyObject *handler)
+{
+    (void)module;
+    Py_XSETREF(slow_handler, handler == Py_None ? NULL : Py_NewRef(handler));
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
     {"current_loop", current_loop, METH_NOARGS, "The loop that runs the calling coroutine, or None."},
     {"current_task", current_task, METH_NOARGS, "The running Task, or the Connection whose handler runs, or None."},
     {"sleep", face_sleep, METH_O, DOC_SLEEP},
     {"cancel", face_cancel, METH_O, "Raise CancelledError in a task where it waits."},
     {"asyncio_types", asyncio_types, METH_NOARGS, "The types that janus_tcp.asyncio stands on."},
+    {"set_slow_handler", set_slow_handler, METH_O,
+     "handler(owner, coro, seconds) hears of who kept the loop for long."},
     {"set_error_handler", set_error_handler, METH_O, "handler(owner, exception) hears of what nobody caught."},
     {NULL, NULL, 0, NULL},
 };

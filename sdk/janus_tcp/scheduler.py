@@ -5,7 +5,17 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from janus_tcp._native import CancelledError, Connection, Loop, Task, ffi, lib, raise_error, set_error_handler
+from janus_tcp._native import (
+    CancelledError,
+    Connection,
+    Loop,
+    Task,
+    ffi,
+    lib,
+    raise_error,
+    set_error_handler,
+    set_slow_handler,
+)
 from janus_tcp.addresses import pack, resolve, unpack
 from janus_tcp.c_handlers import CHandler
 from janus_tcp.tasks import running_loop
@@ -27,6 +37,16 @@ def report(owner: object, error: BaseException) -> None:
         logger.info("%s ended: %s: %s", where, type(error).__name__, error)
     else:
         logger.error("%s failed", where, exc_info=error)
+
+
+def report_slow(owner: object, code: object, seconds: float) -> None:
+    """Somebody has kept the loop: all other connections, timers and acknowledgements have waited."""
+    name = getattr(code, "__qualname__", None) or repr(code)
+    frame = getattr(code, "cr_frame", None)
+    where = f" ({frame.f_code.co_filename}:{frame.f_lineno})" if frame is not None else ""
+    if isinstance(owner, Connection) and not owner.closed:
+        where += f" with {owner.peername}"
+    logger.warning("%s%s kept its worker's loop for %.3f s", name, where, seconds)
 
 
 def open_thread(
@@ -61,10 +81,11 @@ def open_thread(
     return int(ffi.cast("uintptr_t", thread))
 
 
-def open_loop(app: str | None = None, **limits: Any) -> Loop:
-    """open_thread() under a Loop."""
+def open_loop(app: str | None = None, *, slow_s: float = 0.1, **limits: Any) -> Loop:
+    """open_thread() under a Loop.  Who keeps it for slow_s seconds is named in the log, with 0 nobody is."""
     set_error_handler(report)
-    return Loop(open_thread(app, **limits))
+    set_slow_handler(report_slow)
+    return Loop(open_thread(app, **limits), slow_ms=int(slow_s * 1000))
 
 
 def turn(loop: Loop, timeout_us: int = TURN_US) -> int:

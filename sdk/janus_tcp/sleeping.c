@@ -141,6 +141,8 @@ void timer_fire(PyObject *self)
     struct timer_object *t = (struct timer_object *)self;
     PyObject *r = PyObject_CallNoArgs(t->callback);
 
+    if (t->loop->slow_ms)
+        loop_note_time(t->loop, self, t->callback);
     if (!r) {
         PyObject *e = face_take_exception();
 

@@ -215,6 +215,8 @@ void task_resume(struct loop *loop, struct task *task)
         status = step(task, &result);
         if (status == PYGEN_NEXT && !task->awaiting)
             status = refuse_foreign(task, &result);
+        if (loop->slow_ms)
+            loop_note_time(loop, owner, task->coro);
     }
     loop->current = NULL;
     if (status == PYGEN_RETURN) {

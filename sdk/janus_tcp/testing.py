@@ -14,10 +14,29 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
-from janus_tcp._native import Connection, Loop, Task, ffi, lib, raise_error, set_error_handler
+from janus_tcp._native import (
+    Connection,
+    Loop,
+    Task,
+    ffi,
+    lib,
+    raise_error,
+    set_error_handler,
+    set_slow_handler,
+)
 from janus_tcp.addresses import pack
 from janus_tcp.c_handlers import CHandler
-from janus_tcp.scheduler import Handler, Listener, connect, listen_on, report, result_of, stats, turn
+from janus_tcp.scheduler import (
+    Handler,
+    Listener,
+    connect,
+    listen_on,
+    report,
+    report_slow,
+    result_of,
+    stats,
+    turn,
+)
 
 TICK_US = 1000
 NEVER = 2**64 - 1
@@ -55,6 +74,7 @@ class Pair:
         client_host: str = "192.0.2.2",
     ) -> None:
         set_error_handler(report)
+        set_slow_handler(report_slow)
         self.host = host
         options = ffi.new("struct janus_loop_options *")
         options.rows, options.rx_slots, options.tx_slots = connections, rx_slots, tx_slots

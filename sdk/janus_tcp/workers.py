@@ -1,4 +1,4 @@
-"""Workers as processes: start, wait until all are online, restart the fallen, stop in order.
+"""Workers as processes: start, wait until all are online, restart the fallen, replace them, stop in order.
 
 The parent attaches nowhere, so forking it is safe.  Each worker has a socket pair with it::
 
@@ -6,10 +6,14 @@ The parent attaches nowhere, so forking it is safe.  Each worker has a socket pa
       | online ------------------->|   when all have said so:
       |<------------------------ go|   ports open only now: no connection's way changes
       | refused (errno, text) ---->|   the first start fails as a whole
+
+A reload starts a second generation beside the first.  When all of it is online the first one retires: it leaves the
+circle and ends with its last connection.  A generation that cannot start changes nothing.
 """
 
 import contextlib
 import errno
+import faulthandler
 import json
 import os
 import select
@@ -17,23 +21,30 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from janus_tcp._native import lib
+from janus_tcp.board import Board, Seen, describe
 from janus_tcp.scheduler import logger
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_LAST_S = 10.0
 STEADY_S = 10.0  # a worker that lived so long starts again at once
 STOP_MARGIN_S = 3.0  # beyond the drain, before SIGKILL
+STUCK_S = 2.0  # without a turn of the loop
+RETIRE = signal.SIGUSR1  # to a worker: its successors serve
+TRACEBACK = signal.SIGUSR2  # to a worker: say on stderr where you are
 
 
 class Report:
     """The worker's end of the pair."""
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: socket.socket, board: Board, row: int, late: bool) -> None:
         self._channel = channel
+        self.board = board
+        self.row = row
+        self.late = late  # others serve already: be ready before anything can come
 
     def online(self) -> None:
         """Tell the parent, and wait until all workers are online."""
@@ -52,12 +63,17 @@ class Worker:
 
     number: int
     pid: int = 0
+    row: int = -1  # of the board
     channel: socket.socket | None = None
     started_s: float = 0.0
     online: bool = False
     released: bool = False  # it has been told to open its ports, or to end
     backoff_s: float = BACKOFF_FIRST_S
     retry_s: float = 0.0
+    retire_by_s: float | None = None
+    turns: int = 0  # at the last look, and when they had changed
+    turned_s: float = 0.0
+    stuck: bool = False
 
 
 @dataclass
@@ -67,27 +83,41 @@ class Supervisor:
     target: Callable[[Report], None]
     workers: list[Worker]
     drain_s: float
+    retire_s: float = 0.0
+    stats_s: float = 0.0
+    successors: list[Worker] = field(default_factory=list)  # a reload that is under way
+    retired: list[Worker] = field(default_factory=list)
     opened: bool = False  # all have been online once: a worker that comes later need not wait
     stop_asked: bool = False  # by a signal, which may come between a fork and the note of its pid
+    reload_asked: bool = False
     stopping_s: float | None = None
     failure: OSError | None = None
     wake: list[socket.socket] = field(default_factory=list)
+    board: Board = field(default_factory=Board)
+    said_s: float = field(default_factory=time.monotonic)
+    said: Seen = field(default_factory=Seen)
+
+    def all(self) -> Iterator[Worker]:
+        """Workers of every generation."""
+        yield from [*self.workers, *self.successors, *self.retired]
 
     def start(self, worker: Worker) -> None:
         """Fork one worker."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        worker.row = self.board.take()
         sys.stdout.flush()
         sys.stderr.flush()
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             ours.close()
-            for end in [w.channel for w in self.workers if w.channel is not None] + self.wake:
+            for end in [w.channel for w in self.all() if w.channel is not None] + self.wake:
                 end.close()  # a pair must break when the parent dies
-            _worker_main(self.target, Report(theirs), parent)
+            _worker_main(self.target, Report(theirs, self.board, worker.row, self.opened), parent)
         theirs.close()
         worker.pid, worker.channel, worker.online, worker.released = pid, ours, False, False
-        worker.started_s = time.monotonic()
+        worker.started_s = worker.turned_s = time.monotonic()
+        worker.turns, worker.stuck = 0, False
 
     def hear(self, worker: Worker) -> None:
         """One message of a worker."""
@@ -101,7 +131,9 @@ class Supervisor:
         elif message:
             code, text = json.loads(message)
             error = OSError(code, text)
-            if self.opened:
+            if worker in self.successors:
+                self.give_up_reload(str(error))
+            elif self.opened:
                 logger.error("worker %d cannot start: %s", worker.number, error)
             elif self.failure is None:
                 self.failure = error
@@ -113,7 +145,7 @@ class Supervisor:
     def release(self) -> None:
         """Let the workers that are online open their ports, once all are."""
         self.opened = self.opened or all(w.online for w in self.workers)
-        for worker in self.workers:
+        for worker in [*self.workers, *self.successors]:
             if self.opened and worker.online:
                 self._tell(worker, b"go")
 
@@ -126,41 +158,121 @@ class Supervisor:
 
     def reap(self) -> None:
         """Note which workers have ended."""
-        for worker in self.workers:
+        for worker in list(self.all()):
             if not worker.pid:
                 continue
             pid, status = os.waitpid(worker.pid, os.WNOHANG)
             if pid == 0:
                 continue
             worker.pid, worker.online = 0, False
-            if self.stopping_s is None:
-                lived_s = time.monotonic() - worker.started_s
-                worker.backoff_s = (
-                    BACKOFF_FIRST_S if lived_s > STEADY_S else min(worker.backoff_s * 2, BACKOFF_LAST_S)
-                )
-                worker.retry_s = time.monotonic() + worker.backoff_s
-                code = os.waitstatus_to_exitcode(status)
+            self.board.give(worker.row)
+            code = os.waitstatus_to_exitcode(status)
+            if worker in self.retired:
+                self.retired.remove(worker)
+                logger.info("worker %d of before the reload has ended with %s", worker.number, code)
+            elif worker in self.successors:
+                self.give_up_reload(f"worker {worker.number} ended with {code}")
+            elif self.stopping_s is None and not self.opened and code:
+                text = f"worker {worker.number} ended with {code} before it served"
+                self.failure = ChildProcessError(errno.ECHILD, text)
+                self.stop()
+            elif self.stopping_s is None:
+                self._back_off(worker, code)
+
+    def _back_off(self, worker: Worker, code: int) -> None:
+        lived_s = time.monotonic() - worker.started_s
+        worker.backoff_s = (
+            BACKOFF_FIRST_S if lived_s > STEADY_S else min(worker.backoff_s * 2, BACKOFF_LAST_S)
+        )
+        worker.retry_s = time.monotonic() + worker.backoff_s
+        logger.warning("worker %d ended with %s; restart in %.1f s", worker.number, code, worker.backoff_s)
+
+    # --- reloading ---
+
+    def reload(self) -> None:
+        """Start a second generation; while one is under way, later."""
+        if not self.opened or self.successors:
+            return  # asked again when that is over
+        self.reload_asked = False
+        logger.info("reload: starting %d new workers", len(self.workers))
+        self.successors = [Worker(worker.number) for worker in self.workers]
+        for worker in self.successors:
+            self.start(worker)
+
+    def give_up_reload(self, reason: str) -> None:
+        """The second generation cannot live: the first goes on as if nothing had been."""
+        logger.error("reload failed, the former workers go on: %s", reason)
+        failed, self.successors = self.successors, []
+        for worker in failed:
+            self._end(worker)
+            if worker.pid:
+                worker.retire_by_s = time.monotonic() + STOP_MARGIN_S
+                self.retired.append(worker)
+
+    def replace(self) -> None:
+        """Once the whole second generation is online, the first retires."""
+        if not self.successors or not all(worker.online for worker in self.successors):
+            return
+        former, self.workers, self.successors = self.workers, self.successors, []
+        logger.info("reload: the new workers serve, the former ones retire")
+        for worker in former:
+            if worker.pid:
+                worker.retire_by_s = time.monotonic() + self.retire_s + STOP_MARGIN_S
+                self.retired.append(worker)
+                os.kill(worker.pid, RETIRE if worker.released else signal.SIGTERM)
+
+    # --- watching ---
+
+    def watch(self, now_s: float) -> None:
+        """Name a worker whose loop does not turn; have it say where it is."""
+        for worker in self.all():
+            turns = self.board.read(worker.row).turns if worker.pid else 0
+            if turns != worker.turns or not worker.online:
+                if worker.stuck:
+                    logger.warning("worker %d goes on after %.1f s", worker.number, now_s - worker.turned_s)
+                worker.turns, worker.turned_s, worker.stuck = turns, now_s, False
+            elif turns and not worker.stuck and now_s - worker.turned_s > STUCK_S:
+                worker.stuck = True
                 logger.warning(
-                    "worker %d ended with %s; restart in %.1f s", worker.number, code, worker.backoff_s
+                    "worker %d (process %d) has not turned its loop for %.1f s: a handler does not come back",
+                    worker.number,
+                    worker.pid,
+                    now_s - worker.turned_s,
                 )
+                os.kill(worker.pid, TRACEBACK)
+
+    def say(self, now_s: float) -> None:
+        """Every stats_s seconds a line about all workers."""
+        if not self.stats_s or now_s < self.said_s + self.stats_s:
+            return
+        alive = [worker for worker in self.all() if worker.pid]
+        now = sum((self.board.read(worker.row) for worker in alive), Seen())
+        logger.info("%s", describe(len(alive), now, self.said, now_s - self.said_s))
+        self.said, self.said_s = now, now_s
+
+    # --- stopping ---
+
+    def _end(self, worker: Worker) -> None:
+        self._tell(worker, b"end")
+        if worker.pid:
+            os.kill(worker.pid, signal.SIGTERM)
 
     def stop(self) -> None:
         """Ask all workers to drain and end."""
         if self.stopping_s is None:
             self.stopping_s = time.monotonic()
-            for worker in self.workers:
-                self._tell(worker, b"end")
-            self.kill(signal.SIGTERM)
+            for worker in self.all():
+                self._end(worker)
 
     def kill(self, number: int) -> None:
         """Send a signal to all workers."""
-        for worker in self.workers:
+        for worker in self.all():
             if worker.pid:
                 os.kill(worker.pid, number)
 
     def step(self) -> None:
         """Wait for something to happen, and act on it."""
-        channels = {w.channel: w for w in self.workers if w.channel is not None}
+        channels = {w.channel: w for w in self.all() if w.channel is not None}
         readable, _, _ = select.select([*channels, *self.wake], [], [], 0.25)
         for source in readable:
             if source in channels:
@@ -176,9 +288,24 @@ class Supervisor:
                 self.kill(signal.SIGKILL)
             return
         self.release()
+        if self.reload_asked:
+            self.reload()
+        self.replace()
+        self.watch(now_s)
+        self.say(now_s)
         for worker in self.workers:
             if not worker.pid and now_s >= worker.retry_s:
                 self.start(worker)
+        for worker in self.retired:
+            if worker.pid and worker.retire_by_s is not None and now_s > worker.retire_by_s:
+                os.kill(worker.pid, signal.SIGKILL)
+
+    def ask(self, number: int, *_: object) -> None:
+        """A signal handler."""
+        if number == signal.SIGHUP:
+            self.reload_asked = True
+        else:
+            self.stop_asked = True
 
 
 def _worker_main(target: Callable[[Report], None], report: Report, parent: int) -> None:
@@ -188,13 +315,18 @@ def _worker_main(target: Callable[[Report], None], report: Report, parent: int) 
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal's; reloading is the parent's business
+        with contextlib.suppress(ValueError, OSError, RuntimeError):  # stderr is no file
+            faulthandler.register(TRACEBACK, all_threads=False)
         lib.face_end_with_parent()
         if os.getppid() != parent:
             raise SystemExit(1)  # it died before the line above
         target(report)
         code = 0
     except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else 1
+        if error.code and not isinstance(error.code, int):
+            logger.error("%s", error.code)
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
     except OSError as error:
         report.refused(error)
     except BaseException:
@@ -205,23 +337,29 @@ def _worker_main(target: Callable[[Report], None], report: Report, parent: int) 
         os._exit(code)
 
 
-def supervise(count: int, target: Callable[[Report], None], drain_s: float) -> None:
-    """Run count workers until SIGTERM or SIGINT.  Raises the OSError that keeps them from starting."""
+def supervise(
+    count: int,
+    target: Callable[[Report], None],
+    drain_s: float,
+    *,
+    retire_s: float = 0.0,
+    stats_s: float = 0.0,
+) -> None:
+    """Run count workers until SIGTERM or SIGINT; SIGHUP replaces them.  Raises the OSError that keeps them from
+    starting."""
     ours, theirs = socket.socketpair()
     for end in (ours, theirs):
         end.setblocking(False)
-    supervisor = Supervisor(target, [Worker(n) for n in range(count)], drain_s, wake=[ours])
+    supervisor = Supervisor(
+        target, [Worker(n) for n in range(count)], drain_s, retire_s, stats_s, wake=[ours]
+    )
     before_fd = signal.set_wakeup_fd(theirs.fileno())
-
-    def ask(*_: object) -> None:
-        supervisor.stop_asked = True
-
-    before = {n: signal.signal(n, ask) for n in (signal.SIGTERM, signal.SIGINT)}
+    before = {n: signal.signal(n, supervisor.ask) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
     try:
         for worker in supervisor.workers:
             supervisor.start(worker)
-        while supervisor.stopping_s is None or any(w.pid for w in supervisor.workers):
+        while supervisor.stopping_s is None or any(w.pid for w in supervisor.all()):
             supervisor.step()
     finally:
         supervisor.kill(signal.SIGKILL)

@@ -107,7 +107,7 @@ def test_what_cannot_be_loaded_says_why(
     with pytest.raises(ValueError, match="has no function nothing"):
         load_c(f"{shared_object}:nothing")
     with pytest.raises(ValueError, match=r"is not path\.so:function"):
-        janus_tcp.run("module:handler", port=7)
+        load_c("module:handler")
     assert main(["run", f"{tmp_path}/missing.so:handle", "--port", "7"]) == 1
     assert "missing.so" in capsys.readouterr().err
     assert main(["run", f"{shared_object}:nothing", "--port", "7"]) == 2

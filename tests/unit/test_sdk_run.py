@@ -11,8 +11,9 @@ from typing import Any
 
 import janus_tcp
 import pytest
-from janus_tcp.__main__ import load, main
+from janus_tcp.__main__ import main
 from janus_tcp.addresses import pack, resolve, unpack
+from janus_tcp.loading import load
 from janus_tcp.run import drop_privileges
 from janus_tcp.workers import Report, supervise
 
@@ -217,7 +218,7 @@ def test_load_finds_a_module_and_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_load_names_what_is_wrong(target: str, text: str) -> None:
-    with pytest.raises(SystemExit, match=text):
+    with pytest.raises(OSError, match=text):
         load(target)
 
 
