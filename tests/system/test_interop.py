@@ -139,10 +139,10 @@ def test_active_open_to_a_kernel_listener(rig: Janusd) -> None:
                     accepted.sendall(data)
 
     app = rig.serve("examples.proxy:handle", port=8000, workers=2, env={"UPSTREAM": f"{CLIENT_ADDRESS}:9000"})
-    level = at_rest(rig)
     with upstream:
         server = threading.Thread(target=serve, args=(9,))
         server.start()
+        level = at_rest(rig)
         run_rounds(rig, lambda sock: echo_both_ways(sock, 300_000))
         server.join(30)
     assert {host for host, _ in peers} == {SERVER_ADDRESS}
