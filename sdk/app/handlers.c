@@ -15,6 +15,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+enum { CANCELLED_PER_TURN = 4096 };
+
 _Thread_local struct handlers *handlers_here;
 
 /* --- making --- */
@@ -490,6 +492,27 @@ static uint32_t run_ready(struct handlers *h)
     return ran;
 }
 
+static uint32_t run_cancel(struct handlers *h)
+{
+    uint32_t ran = 0;
+
+    for (uint32_t n = 0; n < CANCELLED_PER_TURN && h->cancel_next < h->cancel_end; n++, h->cancel_next++) {
+        struct janus_conn *self;
+
+        if (h->cancel_next == thread_rows_used(h->thread) && h->cancel_next < h->conn_max)
+            h->cancel_next = h->conn_max; /* from the connections to the tasks */
+        self = &h->rows[h->cancel_next];
+        if (!(self->flags & (CONN_LIVE | CONN_TASK)))
+            continue;
+        self->flags |= CONN_KILLED;
+        if (self->co.state != CORO_NEW && self->co.tag != WAIT_NOTHING) {
+            resume(h, self);
+            ran++;
+        }
+    }
+    return ran;
+}
+
 uint32_t handlers_run(struct handlers *h)
 {
     struct handlers *outer = handlers_here;
@@ -503,6 +526,8 @@ uint32_t handlers_run(struct handlers *h)
     h->batch_count = 0;
     ran += run_timers(h);
     ran += run_ready(h);
+    if (h->cancel_next < h->cancel_end)
+        ran += run_cancel(h);
     handlers_here = outer;
     return ran;
 }
@@ -512,7 +537,7 @@ uint64_t handlers_next_us(const struct handlers *h)
     uint64_t now_us = thread_now_us(h->thread);
     uint32_t tick;
 
-    if (h->ready_count > 0 || h->batch_count > 0)
+    if (h->ready_count > 0 || h->batch_count > 0 || h->cancel_next < h->cancel_end)
         return 0;
     if (!wheel_next_tick(&h->wheel, &tick))
         return UINT64_MAX;
@@ -521,12 +546,8 @@ uint64_t handlers_next_us(const struct handlers *h)
 
 void handlers_cancel(struct handlers *h)
 {
-    for (uint32_t i = 0; i < thread_rows_used(h->thread); i++)
-        handlers_kill(h, &h->rows[i]);
-    for (uint32_t i = h->conn_max; i < h->conn_max + h->task_fresh; i++) {
-        if (h->rows[i].flags & CONN_TASK)
-            handlers_kill(h, &h->rows[i]);
-    }
+    h->cancel_next = 0;
+    h->cancel_end = h->conn_max + h->task_fresh;
 }
 
 uint64_t handlers_live(const struct handlers *h)

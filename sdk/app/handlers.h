@@ -96,8 +96,9 @@ struct handlers {
     uint32_t ready_first, ready_count, ready_room;
     struct handlers_ready starting; /* what task_main() finds */
     struct owned_send *owned[HANDLERS_OWNED_LISTS];
-    uint64_t turns;   /* read by the watch, as running */
-    uint32_t running; /* row index + 1 of the coroutine that runs now, read by the watch; 0: none */
+    uint32_t cancel_next, cancel_end; /* rows to be cancelled, some each turn */
+    uint64_t turns;                   /* read by the watch, as running */
+    uint32_t running;                 /* row index + 1 of the coroutine that runs now, read by the watch; 0: none */
     uint64_t accepted, opened, refused_by_hook;
     uint8_t scratch[JANUS_SCRATCH_BYTES]; /* not thread-local: such room is scarce in what is loaded later */
 };
@@ -134,7 +135,7 @@ uint32_t handlers_run(struct handlers *h);
 /* When handlers_run() has something to do by itself, in the thread's time; UINT64_MAX: never. */
 uint64_t handlers_next_us(const struct handlers *h);
 
-/* Ends all waits of all coroutines with -ECONNABORTED. */
+/* Ends all waits of all coroutines with -ECONNABORTED, some thousand each turn. */
 void handlers_cancel(struct handlers *h);
 
 /* Coroutines that have begun and not ended. */

@@ -152,7 +152,7 @@ static void move_in(struct janus_thread *t)
 
     env_rings_rebase_begin(&s->rings, &s->old, &s->region);
     s->rings.trust_hash = secret[0] == t->config.flow_secret.k0 && secret[1] == t->config.flow_secret.k1;
-    memcpy(region_rows(&s->region), region_rows(&s->old), tcp_rows_bytes(&t->config));
+    memcpy(region_rows(&s->region), region_rows(&s->old), tcp_rows_used_bytes(t->stack));
     tcp_rebase(t->stack, &t->env, region_rows(&s->region), env_rings_move_tx, env_rings_move_rx, t->now_us,
                RESEND_SPREAD_US);
     env_rings_rebase_end(&s->rings);

@@ -78,6 +78,11 @@ size_t tcp_rows_bytes(const struct tcp_config *config)
     return layout(config, &p) ? (size_t)config->conn_max * sizeof(struct tcb) : 0;
 }
 
+size_t tcp_rows_used_bytes(const struct tcp_stack *s)
+{
+    return (size_t)s->rows.fresh * sizeof(struct tcb);
+}
+
 static void set_defaults(struct tcp_config *c)
 {
     c->rcv_buf_bytes = c->rcv_buf_bytes != 0 ? c->rcv_buf_bytes : DEFAULT_BUF_BYTES;

@@ -129,6 +129,8 @@ struct tcp_packet {
 /* Bytes to hand over as memory (aligned to 64) and as rows (aligned to 128) for this configuration; 0 when it is invalid. */
 size_t tcp_memory_bytes(const struct tcp_config *config);
 size_t tcp_rows_bytes(const struct tcp_config *config);
+/* Of these, what has ever been in use: behind it all is zero and untouched. */
+size_t tcp_rows_used_bytes(const struct tcp_stack *s);
 
 /* Makes a stack in memory; both blocks must be zero.  Null: the configuration is invalid or memory is misaligned. */
 struct tcp_stack *tcp_init(const struct tcp_config *config, const struct tcp_env *env, void *memory, void *rows,

@@ -8,7 +8,7 @@ from _handlers import ffi, lib
 BIG = 600_000
 ECONNREFUSED, ECONNRESET, ECONNABORTED, ETIMEDOUT, ENOTCONN, EDEADLK, EBADF = 111, 104, 103, 110, 107, 35, 9
 START_AT_ACCEPT = 1
-SHARED, SEPARATE = 1, 2
+DEFAULT, SHARED, SEPARATE = 0, 1, 2
 ASAN = lib.handlers_need_separate_stacks()
 
 
@@ -219,6 +219,18 @@ def test_cancelling_ends_every_wait(world: World) -> None:
     lib.world_cancel(world.w)
     world.run(5)
     assert world.live()[0] == 0
+
+
+def test_the_environment_chooses_separate_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JANUS_STACKS", "separate")
+    world = World(DEFAULT)
+    world.serve("echo_stack")
+    world.client("hold", 1001)
+    world.run(5)
+    assert world.live()[0] == 1
+    assert lib.world_stored(world.w) == 0, "no image: it has a stack of its own"
+    assert lib.world_templated(world.w) == 0
+    lib.world_free(world.w)
 
 
 def test_waiting_outside_of_handlers_is_refused(world: World) -> None:
