@@ -31,7 +31,7 @@ def climb(language: str, count: int, progress: Callable[[str], None]) -> list[Ro
         nonlocal replies, bad
         rates.append(result["established"] / result["seconds"])
         replies += int(result["replies"])
-        bad += int(result["bad"] + result["resets"])
+        bad += int(result["bad"])
         progress(f"{NAMES[language]}: {upto:,} open, {rates[-1]:,.0f}/s, {int(result['replies']):,} replies")
 
     before = available()
