@@ -50,7 +50,7 @@ def memory_of(pid: int) -> int:
 
 
 class Holding:
-    """The rig: handlers in C (bench/hold_server.c) or Python (examples/echo.py) that begin at accept."""
+    """The rig: handlers in C (bench/hold_server.c) or Python (bench/hold_handler.py) that begin at accept."""
 
     def __init__(self, language: str, count: int) -> None:
         self.language = language
@@ -87,7 +87,7 @@ class Holding:
 
     def _start(self) -> Process:
         if self.language == "python":
-            return self.janusd.serve("examples.echo:handle", port=PORT)
+            return self.janusd.serve("bench.hold_handler:handle", port=PORT)
         program = build_with_sdk(REPO / "bench" / "hold_server.c")
         app = self.janusd.program(str(program), str(PORT), interactive=True)
         self.janusd.await_threads(app, "web", 1)

@@ -24,7 +24,6 @@ struct connection *connection_new(struct loop *loop, uint32_t conn)
     c->loop = loop;
     c->conn = conn;
     c->task.of_connection = 1;
-    loop->rows[conn] = c;
     thread_set_user(loop->thread, conn, (uint64_t)(uintptr_t)c);
     return c;
 }
@@ -37,7 +36,7 @@ void connection_close(struct connection *c, bool abort)
         return;
     c->flags |= CONNECTION_CLOSED;
     timers_remove(&loop->timers, &c->deadline_index);
-    loop->rows[c->conn] = NULL;
+    thread_set_user(loop->thread, c->conn, LOOP_NO_CONNECTION);
     if (abort)
         thread_abort(loop->thread, c->conn);
     else

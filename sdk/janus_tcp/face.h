@@ -91,12 +91,13 @@ struct listener {
     uint16_t port;
 };
 
+/* A connection's user word is its Connection's address, borrowed; this when it has none any more.  Odd: its listener's, see loop_listen(). */
+#define LOOP_NO_CONNECTION UINT64_C(1)
+
 enum { LOOP_EVENTS = 64, LOOP_VIEWS = 1024, LOOP_CHUNK_BYTES = 64 * 1024, READING_LIMIT_MAX = 128 * 1024 };
 
 struct loop {
     PyObject_HEAD struct janus_thread *thread;
-    struct connection **rows; /* by connection number, borrowed */
-    uint32_t row_count;
     struct task *current;
     struct task **ready; /* ring, each entry holds a reference to the task's object */
     uint32_t ready_head, ready_count, ready_room;

@@ -27,15 +27,21 @@ static PyObject *loop_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     loop->spin_us = spin_us;
     loop->slow_ms = slow_ms;
     loop->fork_count = face_fork_count();
-    loop->row_count = thread_rows(loop->thread);
-    loop->rows = PyMem_RawCalloc(loop->row_count, sizeof *loop->rows);
     loop->tasks = PySet_New(NULL);
     loop->orphans = PyList_New(0);
-    if (!loop->rows || !loop->tasks || !loop->orphans) {
+    if (!loop->tasks || !loop->orphans) {
         Py_DECREF(loop);
         return PyErr_NoMemory();
     }
     return (PyObject *)loop;
+}
+
+/* The Connection of a row of the core; null: there is none, or a handler in C has it. */
+static struct connection *connection_of(const struct loop *loop, uint32_t row)
+{
+    uint64_t user = thread_user(loop->thread, row);
+
+    return (user & 3) == 0 ? (struct connection *)(uintptr_t)user : NULL;
 }
 
 /* Calls act on every running task: handlers, then spawned ones. */
@@ -43,9 +49,11 @@ static void for_each_task(struct loop *loop, void (*act)(struct loop *loop, stru
 {
     PyObject *tasks = PySequence_List(loop->tasks);
 
-    for (uint32_t i = 0; i < loop->row_count; i++) {
-        if (loop->rows[i] && loop->rows[i]->task.coro)
-            act(loop, &loop->rows[i]->task);
+    for (uint32_t i = 0; i < thread_rows_used(loop->thread); i++) {
+        struct connection *c = connection_of(loop, i);
+
+        if (c && c->task.coro)
+            act(loop, &c->task);
     }
     if (!tasks) {
         PyErr_Clear();
@@ -64,11 +72,13 @@ static void close_loop(struct loop *loop)
 {
     if (!loop->thread)
         return;
-    if (loop->rows && loop->tasks && loop->orphans) {
+    if (loop->tasks && loop->orphans) {
         for_each_task(loop, task_kill);
-        for (uint32_t i = 0; i < loop->row_count; i++) {
-            if (loop->rows[i])
-                connection_close(loop->rows[i], true);
+        for (uint32_t i = 0; i < thread_rows_used(loop->thread); i++) {
+            struct connection *c = connection_of(loop, i);
+
+            if (c)
+                connection_close(c, true);
         }
         loop_close_orphans(loop);
     }
@@ -90,9 +100,6 @@ static void close_loop(struct loop *loop)
     PyMem_Free(loop->ready);
     loop->ready = NULL;
     loop->ready_room = 0;
-    PyMem_RawFree(loop->rows);
-    loop->rows = NULL;
-    loop->row_count = 0;
 }
 
 static void loop_dealloc(PyObject *self)
