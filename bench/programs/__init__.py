@@ -29,6 +29,7 @@ PROGRAMS: tuple[Program, ...] = (
     coro_switch.PROGRAM,
     idle_memory.PROGRAM,
     concurrency.PROGRAM,
+    concurrency.MOST_PROGRAM,
     csb_lookup.PROGRAM,
     csb_adjust.PROGRAM,
     csb_share.PROGRAM,

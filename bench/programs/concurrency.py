@@ -7,18 +7,14 @@ from collections.abc import Callable
 
 from bench.framework import Options, Program, Row, make_row
 from bench.programs.idle_memory import NAMES, case_name
-from bench.rig.holding import Holding, meminfo, memory_of
+from bench.rig.holding import Holding, available, fits, memory_of
 
 SAMPLE = 1000.0
 STEPS = 10
-FULL = (("c", 40_000_000), ("c", 100_000_000), ("python", 10_000_000))
+FULL = (("c", 40_000_000), ("python", 10_000_000))
+MOST, MOST_QUICK = 100_000_000, 250_000
 QUICK = (("c", 1_000_000), ("python", 100_000))
 GIB = 1 << 30
-
-
-def available() -> int:
-    """Bytes that the machine has left, free huge pages among them."""
-    return meminfo("MemAvailable") + meminfo("HugePages_Free") // 1024 * (2 << 20)
 
 
 def climb(language: str, count: int, progress: Callable[[str], None]) -> list[Row]:
@@ -66,12 +62,25 @@ def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
     return rows
 
 
+def run_most(options: Options, progress: Callable[[str], None]) -> list[Row]:
+    """As many handlers in C as fit into the memory that is free, in whole millions."""
+    count = MOST_QUICK if options.quick else min(MOST, fits("c") // 1_000_000 * 1_000_000)
+    return climb("c", count, progress)
+
+
+NOTES = (
+    "Accept rates: the median of ten steps, the first step as the baseline: below 1 is slower when full.",
+    "Clients, janusd and the application share two processors: these are no rates of a machine that serves alone.",
+)
 PROGRAM = Program(
     "concurrency",
     "connections held at once by one application, each opened by a handshake, and the accept rate as they grow",
     run,
-    notes=(
-        "Accept rates: the median of ten steps, the first step as the baseline: below 1 is slower when full.",
-        "Clients, janusd and the application share two processors: these are no rates of a machine that serves alone.",
-    ),
+    notes=NOTES,
+)
+MOST_PROGRAM = Program(
+    "concurrency-most",
+    "the same with as many connections as the memory holds, up to 100 million",
+    run_most,
+    notes=NOTES,
 )

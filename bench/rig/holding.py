@@ -28,7 +28,7 @@ SLOTS = 16384
 HUGE = 2 << 20
 ROW_BYTES = 128
 SPARE_BYTES = 3 << 29  # for janusd, DPDK and the rest of the machine
-BYTES = {"c": 200, "python": 460}  # about what a connection takes, to know what fits
+BYTES = {"c": 190, "python": 460}  # about what a connection takes, to know what fits
 ROOM = 100_000  # rows beyond the connections: closing ones linger
 
 
@@ -49,6 +49,16 @@ def memory_of(pid: int) -> int:
     return found
 
 
+def available() -> int:
+    """Bytes that the machine has left, free huge pages among them."""
+    return meminfo("MemAvailable") + meminfo("HugePages_Free") // 1024 * HUGE
+
+
+def fits(language: str) -> int:
+    """How many connections fit into that."""
+    return (available() - SPARE_BYTES) // BYTES[language]
+
+
 class Holding:
     """The rig: handlers in C (bench/hold_server.c) or Python (bench/hold_handler.py) that begin at accept."""
 
@@ -61,13 +71,9 @@ class Holding:
 
     def __enter__(self) -> Self:
         rows = self.count + ROOM
-        need = self.count * BYTES[self.language] + SPARE_BYTES
-        have = meminfo("MemAvailable") + meminfo("HugePages_Free") // 1024 * HUGE
-        if need > have:
-            gib = 1 << 30
-            raise RuntimeError(
-                f"{self.count:,} connections need {need / gib:.1f} GiB, {have / gib:.1f} are free"
-            )
+        if self.count > fits(self.language):
+            text = f"{fits(self.language):,} fit into the {available() / 2**30:.1f} GiB that are free"
+            raise RuntimeError(f"{self.count:,} connections are too many: {text}")
         with contextlib.ExitStack() as stack:
             stack.callback(lambda: HUGE_PAGES_FILE.write_text(f"{max(self._pages_before, HUGE_PAGES)}\n"))
             pages = HUGE_PAGES + (rows * ROW_BYTES + 3 * SLOTS * 2048) // HUGE

@@ -111,7 +111,7 @@ size_t janus_readable(const struct janus_conn *c)
 static int64_t send_now(struct handlers *h, struct janus_conn *c, const void *data, size_t len)
 {
     if (c->flags & CONN_CLOSED)
-        return -ENOTCONN;
+        return handlers_closed_error(c);
     if ((c->flags & CONN_OWNED) && owned_is_waiting(h, c))
         return 0;
     return thread_send(h->thread, handlers_index(h, c), data, len);
@@ -191,7 +191,7 @@ int janus_sent(struct janus_conn *c)
         if (error != 0)
             return error;
     }
-    return -ENOTCONN;
+    return handlers_closed_error(c);
 }
 
 /* --- ending --- */
@@ -199,7 +199,7 @@ int janus_sent(struct janus_conn *c)
 int janus_shutdown(struct janus_conn *c)
 {
     if (c->flags & CONN_CLOSED)
-        return -ENOTCONN;
+        return handlers_closed_error(c);
     if (c->flags & CONN_OWNED)
         return -EBUSY;
     thread_shutdown(handlers_here->thread, handlers_index(handlers_here, c));

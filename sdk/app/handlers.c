@@ -268,7 +268,7 @@ int64_t handlers_recv_now(struct handlers *h, struct janus_conn *c, const struct
     uint32_t n;
 
     if (c->flags & CONN_CLOSED)
-        return -ENOTCONN;
+        return handlers_closed_error(c);
     handlers_settle_view(h, c);
     n = thread_recv(h->thread, handlers_index(h, c), buffer, len < UINT16_MAX ? (uint32_t)len : UINT16_MAX);
     return n > 0 ? n : why_nothing(h, c, self);
@@ -279,7 +279,7 @@ struct janus_view handlers_view_now(struct handlers *h, struct janus_conn *c, co
     struct tcp_view view;
 
     if (c->flags & CONN_CLOSED)
-        return (struct janus_view){NULL, -ENOTCONN};
+        return (struct janus_view){NULL, handlers_closed_error(c)};
     handlers_settle_view(h, c);
     if (thread_recv_views(h->thread, handlers_index(h, c), &view, 1) == 0)
         return (struct janus_view){NULL, why_nothing(h, c, self)};

@@ -18,6 +18,7 @@
 #include "tcp/wheel.h"
 
 #include <assert.h>
+#include <errno.h>
 
 enum {
     HANDLERS_BATCH = 64,
@@ -160,6 +161,12 @@ void handlers_settle_view(struct handlers *h, struct janus_conn *c);
 void handlers_give_back(struct handlers *h, struct janus_conn *c);
 /* Ends whatever the connection's own coroutine waits for. */
 void handlers_kill(struct handlers *h, struct janus_conn *c);
+
+/* Why a closed connection refuses a call. */
+static inline int handlers_closed_error(const struct janus_conn *c)
+{
+    return c->flags & CONN_KILLED ? -ECONNABORTED : -ENOTCONN;
+}
 
 /* Receives into buffer what is there: > 0, 0 at the end of the stream, -EAGAIN when there is nothing yet and the coroutine self is
  * not expired, another -errno. */

@@ -125,7 +125,6 @@ struct janus_counts {
     uint64_t stored_bytes; /* for the stacks of waiting handlers */
     uint64_t templated;    /* handlers that store nothing */
     uint64_t too_deep;     /* handlers ended because they waited with more than 64 KiB alive on their stack */
-    uint64_t bytes_mapped; /* memory in use for connections: rows, table, coroutines */
 };
 void janus_get_counts(const struct janus_worker *w, struct janus_counts *counts);
 
@@ -166,7 +165,7 @@ int janus_sent(struct janus_conn *c);
 
 /* --- ending --- */
 
-/* FIN behind what was sent; receiving goes on.  0 or -errno. */
+/* FIN behind what was sent; receiving goes on.  0 or -errno: -EBUSY while memory of janus_send_owned() is on its way. */
 int janus_shutdown(struct janus_conn *c);
 
 /* FIN behind what was sent (RST if something received was not read), and nothing more is received or sent.  By its own handler: c stays

@@ -102,7 +102,7 @@ int janus_send_owned(struct janus_conn *c, const void *data, size_t len, void (*
     struct owned_send *o, **at = list_of(h, handlers_index(h, c));
 
     if (c->flags & CONN_CLOSED)
-        return -ENOTCONN;
+        return handlers_closed_error(c);
     if (c->flags & CONN_SENDING)
         return -EBUSY;
     o = malloc(sizeof *o);

@@ -309,6 +309,34 @@ static void never_reads(void *argument)
     janus_abort(c);
 }
 
+static void reader(struct janus_conn *c)
+{
+    ssize_t n = janus_recv(c, janus_scratch(), 10);
+
+    say("reader: %zd, then %zd and %d", n, janus_send(c, "x", 1), janus_sleep(5));
+}
+
+static void third(void *c)
+{
+    say("third: %zd", janus_recv(c, janus_scratch(), 10));
+}
+
+/* One connection, three coroutines; its opener closes it while its own handler waits. */
+static void crowd(void *argument)
+{
+    struct janus_conn *c = reach(7);
+
+    (void)argument;
+    say("start %d", janus_start(c, reader));
+    say("again %d", janus_start(c, reader));
+    janus_spawn(NULL, third, c);
+    janus_deadline(20);
+    say("opener: %zd", janus_recv(c, janus_scratch(), 10));
+    janus_deadline(0);
+    janus_close(c);
+    say("closed");
+}
+
 static const struct {
     const char *name;
     janus_handler *handler;
@@ -339,6 +367,7 @@ static const struct {
     {"one_line", one_line},
     {"poke_and_wait", poke_and_wait},
     {"never_reads", never_reads},
+    {"crowd", crowd},
 };
 
 static struct ip_addr v4(uint8_t last)

@@ -6,7 +6,7 @@ import pytest
 from _handlers import ffi, lib
 
 BIG = 600_000
-ECONNREFUSED, ECONNRESET, ECONNABORTED, ETIMEDOUT, ENOTCONN, EDEADLK, EBADF = 111, 104, 103, 110, 107, 35, 9
+ECONNREFUSED, ECONNRESET, ECONNABORTED, ETIMEDOUT, ENOTCONN, EDEADLK, EBADF, EBUSY = 111, 104, 103, 110, 107, 35, 9, 16
 START_AT_ACCEPT = 1
 DEFAULT, SHARED, SEPARATE = 0, 1, 2
 ASAN = lib.handlers_need_separate_stacks()
@@ -206,6 +206,20 @@ def test_a_proxy_whose_client_resets(world: World) -> None:
     world.serve("proxy")
     world.client("never_reads", 3)
     world.run(100)
+    assert world.is_clean()
+
+
+def test_several_coroutines_on_one_connection(world: World) -> None:
+    world.serve("echo_view")
+    world.client("crowd")
+    assert world.run(40) == [
+        "start 0",
+        f"again {-EBUSY}",
+        f"third: {-EBUSY}",
+        f"opener: {-ETIMEDOUT}",
+        f"reader: {-ECONNABORTED}, then {-ECONNABORTED} and {-ECONNABORTED}",
+        "closed",
+    ]
     assert world.is_clean()
 
 
