@@ -1,12 +1,12 @@
 """C handlers over a wire in memory: the C API's calls, their ends and errors, and that nothing is left."""
 
 from collections.abc import Iterator
+from errno import EBADF, EBUSY, ECONNABORTED, ECONNREFUSED, ECONNRESET, EDEADLK, ENOTCONN, ETIMEDOUT
 
 import pytest
 from _handlers import ffi, lib
 
 BIG = 600_000
-ECONNREFUSED, ECONNRESET, ECONNABORTED, ETIMEDOUT, ENOTCONN, EDEADLK, EBADF, EBUSY = 111, 104, 103, 110, 107, 35, 9, 16
 START_AT_ACCEPT = 1
 DEFAULT, SHARED, SEPARATE = 0, 1, 2
 ASAN = lib.handlers_need_separate_stacks()
