@@ -46,6 +46,7 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):  # type: ignore[misc]
     _timer_cancelled_count: int
     _clock_resolution: float
     _stopping: bool
+    _closed = True  # until it is made
 
     def __init__(
         self,

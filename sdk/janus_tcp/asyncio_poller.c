@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <math.h>
 
-#define SLEEP_MAX_US UINT64_C(3600000000)
+#define SLEEP_MAX_US UINT64_C(1000000000000)
 
 int poller_is_here(struct poller *p)
 {
@@ -64,11 +64,15 @@ static int start_accepted(struct asyncio_listener *l, struct transport *t)
     PyObject *made;
     int rc;
 
-    if (PyContext_Enter(t->context) < 0)
-        return -1;
-    made = l->raw ? PyObject_CallOneArg(l->factory, (PyObject *)t) : PyObject_CallNoArgs(l->factory);
-    if (PyContext_Exit(t->context) < 0)
-        Py_CLEAR(made);
+    if (l->raw) { /* its _start() enters the context */
+        made = PyObject_CallOneArg(l->factory, (PyObject *)t);
+    } else {
+        if (PyContext_Enter(t->context) < 0)
+            return -1;
+        made = PyObject_CallNoArgs(l->factory);
+        if (PyContext_Exit(t->context) < 0)
+            Py_CLEAR(made);
+    }
     if (!made)
         return -1;
     rc = l->raw ? 0 : transport_start(t, made);
@@ -221,7 +225,7 @@ static PyObject *poller_arm(PyObject *self, PyObject *timeout)
     if (p->revisit_count > 0 || p->event_at < p->event_count || wanted <= 0)
         return PyFloat_FromDouble(0);
     now_us = thread_clock_us(p->thread);
-    limit_us = wanted < 3600 ? (uint64_t)ceil(wanted * 1e6) : SLEEP_MAX_US;
+    limit_us = wanted < 1e6 ? (uint64_t)ceil(wanted * 1e6) : SLEEP_MAX_US;
     if (p->spin_us && thread_fd(p->thread) >= 0 && spin(p, now_us + (limit_us < p->spin_us ? limit_us : p->spin_us)))
         return PyFloat_FromDouble(0);
     deadline_us = thread_next_deadline(p->thread);

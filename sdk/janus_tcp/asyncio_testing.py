@@ -14,7 +14,7 @@ from janus_tcp.asyncio_routes import numeric
 from janus_tcp.asyncio_selector import Events, JanusSelector
 from janus_tcp.asyncio_types import Poller
 
-FOREVER_S = 3600.0
+FOREVER_S = 1e6
 FIRST_PORT = 20000
 
 

@@ -147,7 +147,7 @@ def local_addresses(loop: Loop) -> list[str]:
     """The addresses of the lease."""
     found = ffi.new("struct ip_addr[16]")
     count = lib.thread_addresses(ffi.cast("struct janus_thread *", loop.thread), found, 16)
-    return [unpack(bytes(ffi.buffer(found[i]))) for i in range(min(count, 16))]
+    return [unpack(bytes(ffi.buffer(found[i].b))) for i in range(min(count, 16))]
 
 
 class Watch:

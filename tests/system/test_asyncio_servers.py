@@ -1,0 +1,195 @@
+"""Servers that know only asyncio, on Janus, against real clients of the kernel's side.
+
+JANUS_WEBSOCKETS is how many WebSocket clients there are at a time; 10,000 is the full size.
+"""
+
+import hashlib
+import os
+import socket
+import ssl
+import struct
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from bench.rig import Janusd, Process
+from bench.rig.network import CLIENT_ADDRESS, SERVER_ADDRESS
+from bench.rig.processes import python, wait_until
+from tests.system.apps import asgi, asyncio_servers
+from tests.system.census import at_rest, await_level
+from tests.system.test_interop import client
+
+WEBSOCKETS = int(os.environ.get("JANUS_WEBSOCKETS", "300"))
+APP = "tests.system.apps.asgi:app"
+PORT = 8001
+LOOP = "janus_tcp.asyncio:new_event_loop"
+PROGRAMS: dict[str, list[str]] = {
+    "uvicorn": ["-m", "uvicorn", "--loop", LOOP, "--host", "0.0.0.0", "--port", str(PORT), APP],
+    "hypercorn": ["-m", "janus_tcp.asyncio", "hypercorn", "--workers", "0", "-b", f"0.0.0.0:{PORT}", APP],
+    "gunicorn": [
+        *("-m", "gunicorn", "-k", "janus_tcp.asyncio_gunicorn.UvicornWorker", "-w", "2"),
+        *("-b", f"0.0.0.0:{PORT}", "--worker-tmp-dir", "/dev/shm", "--no-control-socket", APP),
+    ],
+}
+
+
+def started(rig: Janusd, *words: str, port: int = PORT, env: dict[str, str] | None = None) -> Process:
+    """An application whose port answers over the wire."""
+    process = rig.app(*words, name=f"asyncio-{port}", env=env)
+    wait_until(lambda: rig.network.answers(port) or not process.alive(), 30, "the server answers")
+    assert process.alive(), process.tail()
+    return process
+
+
+def plain(rig: Janusd, kind: str, *rest: str, port: int = PORT, env: dict[str, str] | None = None) -> Process:
+    """One of the programs of asyncio_servers, by the launcher."""
+    module = "tests.system.apps.asyncio_servers"
+    return started(rig, "-m", "janus_tcp.asyncio", module, kind, str(port), *rest, port=port, env=env)
+
+
+@pytest.fixture
+def certificate(workdir: Path) -> str:
+    """A key and a certificate of its own, in one file."""
+    path = workdir / "certificate.pem"
+    words = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    words += ["-subj", "/CN=janus.test", "-keyout", str(path), "-out", str(path.with_suffix(".crt"))]
+    subprocess.run(words, check=True, capture_output=True)
+    path.write_text(path.read_text() + path.with_suffix(".crt").read_text())
+    path.chmod(0o644)
+    return str(path)
+
+
+@pytest.mark.parametrize("server", PROGRAMS)
+def test_http_of_asgi_servers(rig: Janusd, workdir: Path, server: str) -> None:
+    process = started(rig, *PROGRAMS[server])
+    url = f"http://{SERVER_ADDRESS}:{PORT}"
+    kept = client(rig, "curl", "-sS", "--max-time", "10", "-w", " %{num_connects}\n", f"{url}/", f"{url}/")
+    page = f"hello {CLIENT_ADDRESS} HTTP/1.1"
+    assert kept == f"{page} 1\n{page} 0\n", "the connection is kept for the second request"
+    body = os.urandom(5_000_000)
+    (workdir / "body").write_bytes(body)
+    chunked = ["-H", "Transfer-Encoding: chunked", "-T", str(workdir / "body")]
+    assert client(rig, "curl", "-sS", "--max-time", "20", "-X", "POST", *chunked, f"{url}/upload") == (
+        hashlib.sha256(body).hexdigest()
+    )
+    size = client(
+        rig, "curl", "-sS", "--max-time", "20", "-o", "/dev/null", "-w", "%{size_download}", f"{url}/long"
+    )
+    assert size == str(asgi.LONG_BYTES)
+    process.child.terminate()
+    assert process.wait(15) in (0, -15), process.tail()
+    assert "Traceback" not in process.text(), process.tail()
+
+
+def test_http2_of_hypercorn_over_tls(rig: Janusd, certificate: str) -> None:
+    started(rig, *PROGRAMS["hypercorn"], "--certfile", certificate, "--keyfile", certificate)
+    url = f"https://{SERVER_ADDRESS}:{PORT}"
+    curl = ["curl", "-ksS", "--http2", "--max-time", "20"]
+    assert client(rig, *curl, f"{url}/") == f"hello {CLIENT_ADDRESS} HTTP/2"
+    size = client(rig, *curl, "-o", "/dev/null", "-w", "%{size_download} %{http_version}", f"{url}/long")
+    assert size == f"{asgi.LONG_BYTES} 2"
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("server", ["uvicorn", "websockets"])
+def test_many_websockets_at_a_time(rig: Janusd, workdir: Path, server: str) -> None:
+    process = started(rig, *PROGRAMS["uvicorn"]) if server == "uvicorn" else plain(rig, "websockets")
+    words = [python(), "-m", "tests.system.websocket_clients", SERVER_ADDRESS, str(PORT), str(WEBSOCKETS)]
+    assert client(rig, *words, seconds=800).strip() == str(WEBSOCKETS)
+    assert process.alive()
+    assert "Traceback" not in process.text(), process.tail()
+
+
+def test_aiohttp_serves_pages_and_files(rig: Janusd) -> None:
+    process = plain(rig, "aiohttp")
+    url = f"http://{SERVER_ADDRESS}:{PORT}"
+    assert client(rig, "curl", "-sS", "--max-time", "10", f"{url}/") == f"hello {CLIENT_ADDRESS}"
+    source = client(rig, "curl", "-sS", "--max-time", "10", f"{url}/source")
+    assert source == Path(asyncio_servers.__file__).read_text()
+    assert "Traceback" not in process.text(), process.tail()
+
+
+def test_tls_13_by_the_standard_library(rig: Janusd, certificate: str) -> None:
+    plain(rig, "tls", certificate)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    data = os.urandom(1 << 20)
+    with context.wrap_socket(rig.network.connect(PORT)) as secure:
+        reader = secure.makefile("rb")
+        assert reader.readline() == b"TLSv1.3\n"
+        writer = threading.Thread(target=secure.sendall, args=(data,))
+        writer.start()
+        assert reader.read(len(data)) == data
+        writer.join()
+
+
+def test_a_client_as_asyncpg_is_one_goes_out_through_janus(rig: Janusd, certificate: str) -> None:
+    def listening() -> socket.socket:
+        return socket.create_server((CLIENT_ADDRESS, 5432))
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    peers: list[str] = []
+
+    def database(listener: socket.socket) -> None:
+        accepted, peer = listener.accept()
+        peers.append(peer[0])
+        assert accepted.recv(8) == b"\0\0\0\x08\x04\xd2\x16\x2f"
+        accepted.sendall(b"S")
+        with context.wrap_socket(accepted, server_side=True) as secure:
+            assert secure.recv(100) == b"query"
+            secure.sendall(b"rows")
+            secure.recv(1)
+
+    plain(rig, "database", env={"JANUS_CONNECT": f"{CLIENT_ADDRESS}/24"})
+    with rig.network.inside(rig.network.cli, listening) as listener:
+        thread = threading.Thread(target=database, args=(listener,))
+        thread.start()
+        with rig.network.connect(PORT) as asking:
+            asking.sendall(f"{CLIENT_ADDRESS} 5432\n".encode())
+            assert asking.recv(100) == b"rows"
+        thread.join(10)
+    assert peers == [SERVER_ADDRESS], "from the lease's address"
+
+
+def test_slow_readers_and_aborted_clients_bother_nobody(rig: Janusd) -> None:
+    process = started(rig, *PROGRAMS["uvicorn"])
+    level = at_rest(rig)
+    slow = [rig.network.connect(PORT) for _ in range(20)]
+    for one in slow:
+        one.sendall(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n")
+    for number in range(50):
+        gone = rig.network.connect(PORT)
+        gone.sendall(
+            (b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n", b"POST /upload HTTP/1.1\r\nHost: x\r\n")[number % 2]
+        )
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        gone.close()
+    began = time.monotonic()
+    for _ in range(20):
+        assert "hello" in client(rig, "curl", "-sS", "--max-time", "5", f"http://{SERVER_ADDRESS}:{PORT}/")
+    assert time.monotonic() - began < 30
+    received = 0
+    while data := slow[0].recv(65536):
+        received += len(data)
+        if received > asgi.LONG_BYTES:
+            break
+    assert received > asgi.LONG_BYTES, "who reads at last gets all of it"
+    for one in slow:
+        one.close()
+    await_level(rig, level)
+    assert "Traceback" not in process.text(), process.tail()
