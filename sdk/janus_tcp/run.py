@@ -168,6 +168,7 @@ def _serve(plan: Plan, report: Report | None) -> None:
             tune_gc()
             watch = Watch(loop)
             if report is not None:
+                report.serving()
                 report.board.watch(report.row, loop)
             _turn_until(lambda: stop.requested or stop.retiring, loop, watch, report)
             if stop.retiring and not stop.requested:

@@ -5,6 +5,7 @@ The parent attaches nowhere, so forking it is safe.  Each worker has a socket pa
     worker                      parent
       | online ------------------->|   when all have said so:
       |<------------------------ go|   ports open only now: no connection's way changes
+      | serving ------------------>|
       | refused (errno, text) ---->|   the first start fails as a whole
 
 A reload starts a second generation beside the first.  When all of it is online the first one retires: it leaves the
@@ -52,6 +53,10 @@ class Report:
         if self._channel.recv(16) != b"go":
             raise SystemExit(0)
 
+    def serving(self) -> None:
+        """Tell the parent that all ports are open."""
+        self._channel.send(b"serving")
+
     def refused(self, error: OSError) -> None:
         """Tell the parent why this worker cannot start."""
         self._channel.send(json.dumps([error.errno or errno.EIO, error.strerror or str(error)]).encode())
@@ -88,6 +93,7 @@ class Supervisor:
     successors: list[Worker] = field(default_factory=list)  # a reload that is under way
     retired: list[Worker] = field(default_factory=list)
     opened: bool = False  # all have been online once: a worker that comes later need not wait
+    served: bool = False  # one has opened its ports: what refuses another may pass
     stop_asked: bool = False  # by a signal, which may come between a fork and the note of its pid
     reload_asked: bool = False
     stopping_s: float | None = None
@@ -128,12 +134,14 @@ class Supervisor:
             message = worker.channel.recv(4096)
         if message == b"online":
             worker.online = True
+        elif message == b"serving":
+            self.served = True
         elif message:
             code, text = json.loads(message)
             error = OSError(code, text)
             if worker in self.successors:
                 self.give_up_reload(str(error))
-            elif self.opened:
+            elif self.served:
                 logger.error("worker %d cannot start: %s", worker.number, error)
             elif self.failure is None:
                 self.failure = error

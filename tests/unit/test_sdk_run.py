@@ -142,6 +142,31 @@ def test_a_fallen_worker_is_started_again(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_a_refusal_reaches_the_caller_until_one_worker_serves() -> None:
+    def target(report: Report) -> None:
+        report.online()
+        raise PermissionError(errno.EACCES, "janusd refuses: not this port")
+
+    with pytest.raises(PermissionError, match="not this port"):
+        supervise(2, target, drain_s=5)
+
+
+def test_a_refusal_after_that_is_tried_again(tmp_path: Path) -> None:
+    def target(report: Report) -> None:
+        lives = len(list(tmp_path.iterdir()))
+        (tmp_path / str(os.getpid())).touch()
+        report.online()
+        if lives == 0:
+            report.serving()
+        if lives < 2:
+            raise PermissionError(errno.EACCES, "janusd refuses: not now")
+        os.kill(os.getppid(), signal.SIGTERM)
+        signal.pause()
+
+    supervise(1, target, drain_s=5)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_a_refusal_reaches_the_caller() -> None:
     def target(report: Report) -> None:
         raise PermissionError(errno.EACCES, "janusd refuses: not you")
