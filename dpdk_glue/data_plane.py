@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from dpdk_glue.balance import Balance
 from dpdk_glue.io_threads import IoThreads
 from dpdk_glue.native import check, ffi, lib, why
 from dpdk_glue.ports import Ports
@@ -58,6 +59,7 @@ class DataPlane:
         self.routing = Routing(glue)
         self.apps = Apps(glue)
         self.services = Services(glue)
+        self.balance = Balance(glue)
         self.sessions = Sessions(glue)
         self.slow_path = SlowPath(glue)
 

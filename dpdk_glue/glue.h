@@ -38,6 +38,7 @@ struct glue_text {
 
 struct glue;
 struct glue_session;
+struct csb_update;
 
 /* --- EAL: once per process, in a thread of its own (the caller keeps its affinity and its signals) --- */
 
@@ -153,14 +154,68 @@ struct glue_service {
 int glue_app_add(struct glue *g, uint32_t app, const char *name, uint64_t k0, uint64_t k1, struct glue_text *why);
 /* -EBUSY while it has sessions or services. */
 int glue_app_remove(struct glue *g, uint32_t app, struct glue_text *why);
-/* Publishes a new circle to all I/O threads and, through the CSB region, to the app's threads.  epoch: the new one. */
-int glue_csb_publish(struct glue *g, uint32_t app, const struct glue_point *points, uint32_t count, uint64_t epoch,
-                     struct glue_text *why);
 /* Who gets packets for (address, port): listens and the port ranges of active opens.  Replaces all; a later entry wins over an
  * earlier one.  A port without an entry is one that nobody serves. */
 int glue_services_set(struct glue *g, const struct glue_service *list, uint32_t count, struct glue_text *why);
 /* reset: answer a segment for a port that nobody serves with RST (else silence).  recovery: never, whatever reset says. */
 void glue_policy_set(struct glue *g, int reset, int recovery);
+
+/* --- the balancer: one update of an app at a time (sdk/csb/update.h) --- */
+
+/* A value that goes to the app's threads: sealed, read-only for all.  The descriptor is borrowed. */
+struct glue_csb_value {
+    int32_t fd; /* -1: there is none */
+    uint64_t bytes;
+};
+
+/* A view that has been built and not yet published. */
+struct glue_csb_built {
+    struct glue_csb_value value;
+    uint64_t flagged[64];             /* a bit per slot with exceptions */
+    uint32_t exceptions, exact_flows; /* keys; flows of conflicted keys */
+    uint64_t reported;                /* flows that the threads have listed */
+};
+
+/* Begins an update towards these points; what threads had listed is forgotten. */
+int glue_csb_plan(struct glue *g, uint32_t app, const struct glue_point *points, uint32_t count, uint64_t epoch,
+                  struct glue_csb_value *out, struct glue_text *why);
+/* Hashes that a thread has listed, untrusted.  -E2BIG: more than limit in all. */
+int glue_csb_list(struct glue *g, uint32_t app, uint32_t tid, const uint8_t *hashes, uint32_t count, uint64_t limit);
+/* A view of the plan with what is listed by now, to be checked by the threads. */
+int glue_csb_draft(struct glue *g, uint32_t app, struct glue_csb_value *out, struct glue_text *why);
+/* The next view: of the plan with what is listed. */
+int glue_csb_build(struct glue *g, uint32_t app, struct glue_csb_built *out, struct glue_text *why);
+/* The next view: the one in force with these points and without what threads of dead (a bit each) had; no update runs. */
+int glue_csb_build_without(struct glue *g, uint32_t app, const struct glue_point *points, uint32_t count,
+                           uint64_t epoch, const uint64_t dead[4], struct glue_csb_built *out, struct glue_text *why);
+/* The next view, after a restart: exceptions are unknown in the flagged slots. */
+int glue_csb_build_flagged(struct glue *g, uint32_t app, const struct glue_point *points, uint32_t count,
+                           uint64_t epoch, const uint64_t flagged[64], struct glue_csb_built *out,
+                           struct glue_text *why);
+/* The three orders to the I/O threads.  They return when all running ones have obeyed, within about a millisecond.
+ * drain: SYNs of moving flows are dropped, a seal marker is in or due in every ring.  publish: the next view is in force,
+ * behind it an open marker (attempt 0: none).  abort: the plan is gone. */
+int glue_csb_drain(struct glue *g, uint32_t app, uint32_t attempt, struct glue_text *why);
+int glue_csb_publish(struct glue *g, uint32_t app, uint32_t attempt, struct glue_text *why);
+int glue_csb_abort(struct glue *g, uint32_t app, struct glue_text *why);
+/* There is no view in force any more: the app has no threads. */
+void glue_csb_forget(struct glue *g, uint32_t app);
+/* The view in force. */
+int glue_csb_view(struct glue *g, uint32_t app, struct glue_csb_value *out);
+
+/* The controller's role (sdk/csb/update.h), of one app.  start: the attempt, 0: one runs.  phase: enum csb_phase, and who is
+ * waited for.  ios_done: the I/O threads have obeyed.  The others are 1 where csb/update.h says true. */
+struct csb_update *glue_update_new(void);
+void glue_update_free(struct csb_update *u);
+uint64_t glue_update_start(struct csb_update *u, const uint64_t members[4], uint64_t ios, int is_checked,
+                           uint64_t now_us, uint64_t limit_us);
+uint32_t glue_update_phase(const struct csb_update *u, uint64_t waiting[4]);
+int glue_update_member_done(struct csb_update *u, uint64_t attempt, uint32_t phase, uint32_t tid);
+void glue_update_ios_done(struct csb_update *u);
+int glue_update_advance(struct csb_update *u);
+int glue_update_abort(struct csb_update *u);
+int glue_update_tick(struct csb_update *u, uint64_t now_us);
+int glue_update_lost(struct csb_update *u, uint32_t tid);
 
 /* --- sessions: one TCP thread each --- */
 

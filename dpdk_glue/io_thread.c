@@ -65,7 +65,7 @@ static bool work_waits(struct io_thread *io, const struct session_list *list)
     uint32_t ports = atomic_load_explicit(&io->glue->port_count, memory_order_acquire);
     for (uint32_t i = 0; io->index == 0 && i < ports; i++)
         waits |= rte_ring_count(io->glue->ports[i].handover) > 0;
-    return waits || atomic_load(&io->glue->stop);
+    return waits || atomic_load(&io->glue->orders) != io->orders_taken || atomic_load(&io->glue->stop);
 }
 
 /* A port that cannot wake us is looked at every millisecond. */
@@ -117,6 +117,7 @@ static void beat(struct io_thread *io, uint64_t now)
 
 static bool turn(struct io_thread *io)
 {
+    balance_obey(io);
     uint32_t work = rx_ports(io) + tx_sessions(io);
 
     if (io->index == 0)

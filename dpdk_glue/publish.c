@@ -128,10 +128,12 @@ static void app_release(struct glue *g, struct app *app)
         if (app->stats[io] != NULL)
             page_block_remove(g->page, app->stats[io]);
     }
+    balance_release(&app->balance);
     region_unmap((uint8_t *)app->csb, REGION_CSB_BYTES);
     if (app->csb_fd >= 0)
         close(app->csb_fd);
     memset(app, 0, sizeof *app);
+    balance_init(&app->balance);
     app->csb_fd = -1;
 }
 
@@ -139,6 +141,7 @@ static int app_init(struct glue *g, struct app *app, uint32_t id, const char *na
 {
     bool huge = false;
 
+    balance_init(&app->balance);
     app->csb_fd = -1;
     for (uint32_t io = 0; io <= GLUE_IO_MAX; io++) {
         if (io >= g->io_count && io != CONTROL)
@@ -189,31 +192,8 @@ int glue_app_remove(struct glue *g, uint32_t app, struct glue_text *why)
             rc = refuse(why, EBUSY, "app %u still has services", app);
     }
     if (rc == 0) {
-        qsbr_synchronize(g); /* a packet on its way may still ask the app's circle */
+        balance_forget(g, app); /* a packet on its way may still ask for its view */
         app_release(g, &g->apps[app]);
-    }
-    mtx_unlock(&g->control);
-    return rc;
-}
-
-int glue_csb_publish(struct glue *g, uint32_t app, const struct glue_point *points, uint32_t count, uint64_t epoch,
-                     struct glue_text *why)
-{
-    static_assert(sizeof(struct glue_point) == sizeof(struct csb_point), "one layout");
-    int rc = 0;
-
-    mtx_lock(&g->control);
-    if (app >= GLUE_APPS_MAX || g->apps[app].id == 0) {
-        rc = refuse(why, ENOENT, "there is no app %u", app);
-    } else {
-        struct csb_region *csb = g->apps[app].csb;
-        uint32_t next = 1 - csb->current;
-        qsbr_synchronize(g); /* nobody reads the map before the last any more */
-        if (csb_map_build(&csb->maps[next], (const struct csb_point *)points, count, epoch))
-            atomic_store_explicit((_Atomic uint32_t *)&csb->current, next, memory_order_release);
-        else
-            rc = refuse(why, EINVAL, "a circle has at most %d distinct points of tids below %d", CSB_POINTS_MAX,
-                        CSB_TIDS_MAX);
     }
     mtx_unlock(&g->control);
     return rc;

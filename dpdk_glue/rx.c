@@ -3,7 +3,6 @@
  */
 #include "dpdk_glue/rx.h"
 
-#include "csb/lookup.h"
 #include "dpdk_glue/deliver.h"
 #include "dpdk_glue/out.h"
 #include "dpdk_glue/reset.h"
@@ -158,24 +157,40 @@ static void dispatch(struct burst *b)
     page_add(stats, STATS_PORT_RX_BYTES, bytes);
 }
 
+/* How many packets from k on are for the same app. */
+static uint32_t run_of_app(const struct burst *b, uint32_t k)
+{
+    uint32_t end = k + 1;
+
+    while (end < b->tcp_count && b->app[end] == b->app[k])
+        end++;
+    return end - k;
+}
+
+static void find_session(struct burst *b, struct app *app, uint32_t k, uint16_t tid)
+{
+    b->session[k] = tid < SHM_TID_MAX ? atomic_load_explicit(&app->sessions[tid], memory_order_acquire) : NULL;
+    if (b->session[k] != NULL && !session_is_closed(b->session[k]))
+        return;
+    b->session[k] = NULL;
+    drop_for_app(b, app, tid == CSB_DROP_SYN ? SHM_DROP_SYN_MOVING : SHM_DROP_NO_THREAD);
+}
+
 static void find_sessions(struct burst *b)
 {
-    for (uint32_t k = 0, end; k < b->tcp_count; k = end) { /* each app has a secret of its own */
+    uint16_t tids[BURST];
+
+    for (uint32_t k = 0, run; k < b->tcp_count; k += run) { /* each app has a secret and a view of its own */
         struct app *app = &b->io->glue->apps[b->app[k]];
         const struct csb_secret secret = {app->csb->secret[0], app->csb->secret[1]};
-        for (end = k + 1; end < b->tcp_count && b->app[end] == b->app[k];)
-            end++;
-        csb_hash_batch(&secret, b->flows + k, b->hash + k, end - k);
-    }
-    for (uint32_t k = 0; k < b->tcp_count; k++) {
-        struct app *app = &b->io->glue->apps[b->app[k]];
-        uint32_t current = atomic_load_explicit((_Atomic uint32_t *)&app->csb->current, memory_order_acquire);
-        const struct csb_map *map = &app->csb->maps[current];
-        uint16_t tid = map->point_count != 0 ? csb_lookup(map, csb_key(b->hash[k])) : CSB_NO_TID;
-        b->session[k] = tid < SHM_TID_MAX ? atomic_load_explicit(&app->sessions[tid], memory_order_acquire) : NULL;
-        if (b->session[k] == NULL || session_is_closed(b->session[k])) {
-            b->session[k] = NULL;
-            drop_for_app(b, app, SHM_DROP_NO_THREAD);
+
+        run = run_of_app(b, k);
+        csb_hash_batch(&secret, b->flows + k, b->hash + k, run);
+        balance_route(&b->io->csb[b->app[k]], b->hash + k, tids + k, run);
+        for (uint32_t i = k; i < k + run; i++) {
+            if (b->classified[b->tcp[i]].is_syn)
+                tids[i] = balance_route_syn(&b->io->csb[b->app[k]], b->hash[i], tids[i]);
+            find_session(b, app, i, tids[i]);
         }
     }
 }

@@ -1,8 +1,8 @@
-"""Apps, their circles, and who serves which port."""
+"""Apps, and who serves which port."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from dpdk_glue.native import check, ffi, lib, name_bytes, pack_address, why
@@ -10,13 +10,13 @@ from dpdk_glue.values import Service
 
 
 class Apps:
-    """The apps, by id (1 to 63), and what is published for each."""
+    """The apps, by id (1 to 63)."""
 
     def __init__(self, glue: Any) -> None:
         self._glue = glue
 
     def add(self, app: int, name: str, secret: tuple[int, int]) -> None:
-        """Add an app with the secret of its CSB hash and an empty circle."""
+        """Add an app with the secret of its CSB hash and no view."""
         reason = why()
         raw = name_bytes(name, lib.GLUE_NAME_BYTES)
         check(lib.glue_app_add(self._glue, app, raw, secret[0], secret[1], reason), reason)
@@ -25,15 +25,6 @@ class Apps:
         """Remove an app that has neither sessions nor services any more."""
         reason = why()
         check(lib.glue_app_remove(self._glue, app, reason), reason)
-
-    def publish_circle(self, app: int, points: Sequence[tuple[int, int]], epoch: int) -> None:
-        """Publish H_new as (point, tid) pairs, to the I/O threads and to the app's threads, as one swap."""
-        items = ffi.new("struct glue_point[]", max(len(points), 1))
-        for item, (point, tid) in zip(items, points, strict=False):
-            item.point = point
-            item.tid = tid
-        reason = why()
-        check(lib.glue_csb_publish(self._glue, app, items, len(points), epoch, reason), reason)
 
 
 class Services:

@@ -14,6 +14,7 @@
 
 #include "csb/circle.h"
 #include "csb/hash.h"
+#include "dpdk_glue/balance.h"
 #include "dpdk_glue/classify.h"
 #include "dpdk_glue/glue.h"
 #include "dpdk_glue/ledger.h"
@@ -61,7 +62,8 @@ struct session_io {
     struct ring_consumer tx, rx_return;
     struct ledger ledger;
     struct page_block *stats;
-    uint64_t bad_since_tsc; /* when the count of bad values began */
+    struct balance_marker marker; /* due when the ring has room */
+    uint64_t bad_since_tsc;       /* when the count of bad values began */
     uint32_t bad;
     bool touched;                  /* in this burst */
     uint64_t rx_packets, rx_bytes; /* delivered in this burst */
@@ -100,6 +102,7 @@ struct app {
     uint32_t session_count;
     struct csb_region *csb;
     int csb_fd;
+    struct balance balance;
     _Atomic(struct glue_session *) sessions[SHM_TID_MAX];
     struct page_block *stats[GLUE_IO_MAX + 1];
 };
@@ -136,6 +139,10 @@ struct io_thread {
     struct page_block *stats;
     struct slow_ring *slow;
     struct out_queue out[GLUE_PORTS_MAX];
+    struct balance_io csb[GLUE_APPS_MAX];
+    uint64_t orders_taken;
+    bool markers_due;
+    _Atomic uint64_t orders_obeyed;
     _Alignas(64) _Atomic uint64_t turns;
     _Atomic(struct session_list *) sessions;
 };
@@ -152,6 +159,7 @@ struct glue {
     uint64_t tsc_hz;
     _Atomic(struct services *) services;
     _Atomic(struct routes *) routes;
+    _Atomic uint64_t orders; /* of balancers, given so far */
     struct qsbr qsbr;
     int wake_fd;
     _Atomic uint32_t wake_armed;

@@ -228,3 +228,34 @@ class SlowFrame:
     reason: SlowReason
     next_hop: Address | None
     frame: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class CsbValue:
+    """A plan, draft or view for an app's threads: a sealed memfd, borrowed, and its bytes."""
+
+    fd: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class CsbBuilt:
+    """A view that is built and not yet published."""
+
+    value: CsbValue
+    flagged: int  # a bit per slot with exceptions
+    exceptions: int  # keys
+    exact_flows: int  # of conflicted keys
+    reported: int  # flows that the threads have listed
+
+
+class CsbPhase(IntEnum):
+    """enum csb_phase."""
+
+    IDLE = 0
+    COLLECT = 1
+    CHECK = 2
+    DRAIN = 3
+    SEAL = 4
+    PUBLISH = 5
+    OPEN = 6

@@ -24,7 +24,7 @@ from pathlib import Path
 from dpdk_glue.values import GlueError
 from janusd import messages
 from janusd.log_format import fields
-from janusd.messages import AttachStatus, AttachType, Listen, Plain
+from janusd.messages import AttachStatus, AttachType, Control, CsbDone, CsbList, Listen, Plain
 from janusd.policy import Credentials, Refusal
 from janusd.runtime_sockets import bind_for_group
 from janusd.sessions import Attached, Sessions, refusal_of
@@ -323,6 +323,7 @@ class Peer:
             self._refuse(outcome, app=hello.app)
             return
         self.attached = outcome
+        outcome.send = self._tell
         self.state = State.MAPPED
         self._deadline.cancel()
         self._deadline = self._server.loop.call_later(MAPPED_TIMEOUT_S, self.end, "no MAPPED in time")
@@ -340,7 +341,7 @@ class Peer:
         _send(self._sock, messages.encode_refused(refusal.status, refusal.text))
         self.end("refused")
 
-    def _mapped(self, attached: Attached, message: Plain | Listen) -> None:
+    def _mapped(self, attached: Attached, message: Control) -> None:
         if not isinstance(message, Plain) or message.type is not AttachType.MAPPED:
             self._bad("MAPPED is due")
         elif message.generation != attached.session.generation:
@@ -369,9 +370,19 @@ class Peer:
         else:
             self.state = State.OPEN
             self._send(messages.encode_ready(attached.session.generation))
+            self._server.sessions.ready(attached)
 
-    def _control(self, attached: Attached, message: Plain | Listen) -> None:
+    def _control(self, attached: Attached, message: Control) -> None:
         sessions = self._server.sessions
+        if isinstance(message, CsbList):
+            app = attached.session.app
+            self._allowance += sessions.updates.awaits(app, message.attempt)  # bounded by what it may list
+            if not sessions.updates.hear_list(app, attached, message.attempt, message.hashes):
+                self._bad("lists more flows than it can have")
+            return
+        if isinstance(message, CsbDone):
+            sessions.updates.hear_done(attached.session.app, attached, message.attempt, message.phase)
+            return
         if isinstance(message, Listen):
             change = sessions.listen if message.on else sessions.unlisten
             refusal = change(attached, message.address, message.port)
@@ -380,12 +391,29 @@ class Peer:
         elif message.generation != attached.session.generation:
             self._bad("generation is not this session's")
         elif message.type is AttachType.ONLINE:
-            sessions.online(attached)
-            self._send(messages.encode_reply(message.seq, AttachStatus.OK))
+            sessions.online(attached, functools.partial(self._reply_ok, message.seq))
+        elif message.type is AttachType.LEAVE:
+            sessions.leave(attached, functools.partial(self._reply_ok, message.seq))
         elif message.type is AttachType.BYE:
             self.end("BYE")
         else:
             self._bad("MAPPED came before")
+
+    def _reply_ok(self, seq: int) -> None:
+        if self.state is State.OPEN:
+            self._send(messages.encode_reply(seq, AttachStatus.OK))
+
+    def _tell(self, message: bytes, fd: int | None) -> None:
+        """A message about the balancer; one that does not read is ended, when whoever tells is done."""
+        if self.state is not State.OPEN:
+            return
+        try:
+            if fd is None:
+                self._sock.send(message, socket.MSG_NOSIGNAL)
+            else:
+                socket.send_fds(self._sock, [message], [fd], socket.MSG_NOSIGNAL)
+        except OSError:
+            self._server.loop.call_soon(self.end, "does not read its messages")
 
     def _send(self, data: bytes) -> None:
         if not _send(self._sock, data):

@@ -22,10 +22,10 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from janusd.weights import NOBODY, SLOT_COUNT, WEIGHT_MAX, divide, inherit, points, shares
+from janusd.weights import NOBODY, SLOT_COUNT, WEIGHT_MAX, divide, inherit, moved_slots, points, shares
 
 SECRET_BYTES = 16
 JOIN_WEIGHT = 1.0
@@ -183,6 +183,8 @@ class Target:
     homes: list[int]
     rebuild: bool = False  # owners are as they were, the exceptions are to be collected again
     dead: frozenset[int] = frozenset()  # their slots alone have moved: nobody need be asked
+    before: frozenset[int] = frozenset()  # threads of the circle in force
+    rebuilding: bool = False  # in flagged slots there are exceptions that nobody knows
 
     def points(self) -> list[tuple[int, int]]:
         """H_new(n)."""
@@ -220,6 +222,7 @@ class Runner(Protocol):
 class _App:
     """One app: what is in force and what is wanted."""
 
+    app: str
     circle: Circle
     members: set[int]
     dead: set[int] = field(default_factory=set)  # on the circle still
@@ -231,6 +234,7 @@ class _App:
     running: Target | None = None
     running_tickets: list[Ticket] = field(default_factory=list)
     running_since: float = 0.0
+    kept: Circle | None = None  # what the next janusd must know of the update that runs
     rebuild: bool = False
     held: bool = False  # after a restart: no update until the threads are back
     exceptions: int = 0
@@ -241,6 +245,21 @@ class _App:
     def out_of_step(self) -> bool:
         """Whether the circle does not follow the threads."""
         return self.rebuild or set(self.circle.weights) != self.members
+
+    def target(
+        self, reason: str, weights: Mapping[int, float], owners: list[int], homes: list[int]
+    ) -> Target:
+        """What an update from here brings."""
+        return Target(
+            app=self.app,
+            epoch=self.circle.epoch + 1,
+            reason=reason,
+            weights=weights,
+            owners=owners,
+            homes=homes,
+            before=frozenset(self.circle.weights),
+            rebuilding=self.held or self.rebuild,
+        )
 
     def wanted(self) -> dict[int, float]:
         """The weights that the next update brings."""
@@ -368,15 +387,13 @@ class Balancer:
 
     def restore(self, app: str, circle: Circle) -> None:
         """Go on with the circle of a former janusd; no update is begun until rebuild()."""
-        self._apps[app] = _App(circle, set(circle.weights), held=bool(circle.weights))
+        self._apps[app] = _App(app, circle, set(circle.weights), held=bool(circle.weights))
 
     def forget(self, app: str, tid: int) -> None:
         """A thread of the former janusd's circle is not there any more."""
         a = self._app(app)
         a.members.discard(tid)
-        self._in_force(
-            a, self._without(app, a, {tid}, "restart"), Result(PUBLISHED, flagged=a.circle.flagged)
-        )
+        self._in_force(a, self._without(a, {tid}, "restart"), Result(PUBLISHED, flagged=a.circle.flagged))
 
     def rebuild(self, app: str) -> Ticket | None:
         """The threads of a former janusd are back, or have been given up: collect their exceptions."""
@@ -391,11 +408,29 @@ class Balancer:
         """Whether the app's threads are waited for after a restart."""
         return self._app(app).held
 
+    def keep(self, target: Target) -> None:
+        """The target may be in force soon: what to_save() gives is right whether it comes to that or not."""
+        a = self._app(target.app)
+        moved = 0 if target.dead else moved_slots(a.circle.owners, target.owners)
+        a.kept = replace(
+            a.circle,
+            epoch=target.epoch,
+            weights=dict(target.weights),
+            owners=target.owners,
+            homes=target.homes,
+            flagged=a.circle.flagged | moved,
+        )
+
+    def to_save(self, app: str) -> Circle:
+        """The circle that a next janusd goes on with."""
+        a = self._app(app)
+        return a.kept or a.circle
+
     # --- its parts ---
 
     def _app(self, app: str) -> _App:
         if app not in self._apps:
-            self._apps[app] = _App(Circle(self._random(SECRET_BYTES)), set())
+            self._apps[app] = _App(app, Circle(self._random(SECRET_BYTES)), set())
         return self._apps[app]
 
     def _requested(self, app: str) -> _App:
@@ -433,12 +468,12 @@ class Balancer:
         a.dead.clear()
         if dead:
             a.running_since = a.left_at
-            a.running = self._without(app, a, dead, "; ".join(f"leave {tid}" for tid in sorted(dead)))
+            a.running = self._without(a, dead, "; ".join(f"leave {tid}" for tid in sorted(dead)))
         elif a.reasons and not a.held:
             a.running_since = a.requested_at
             a.running_tickets, a.waiting = a.waiting, []
             reason, a.reasons = "; ".join(a.reasons), []
-            a.running = self._target(app, a, reason)
+            a.running = self._target(a, reason)
         else:
             return
         if self._runner is None:
@@ -447,26 +482,26 @@ class Balancer:
             self._runner.start(a.running, lambda result: self._ended(app, a, result))
 
     @staticmethod
-    def _without(app: str, a: _App, dead: set[int], reason: str) -> Target:
+    def _without(a: _App, dead: set[int], reason: str) -> Target:
         circle = a.circle
         weights = {tid: weight for tid, weight in circle.weights.items() if tid not in dead}
         homes = inherit(circle.homes, dict.fromkeys(weights, 1.0))
         owners = inherit(circle.owners, weights)
-        return Target(app, circle.epoch + 1, reason, weights, owners, homes, dead=frozenset(dead))
+        return replace(a.target(reason, weights, owners, homes), dead=frozenset(dead))
 
     @staticmethod
-    def _target(app: str, a: _App, reason: str) -> Target:
+    def _target(a: _App, reason: str) -> Target:
         circle = a.circle
         if a.rebuild:
-            return Target(app, circle.epoch + 1, reason, circle.weights, circle.owners, circle.homes, True)
+            return replace(a.target(reason, circle.weights, circle.owners, circle.homes), rebuild=True)
         weights = a.wanted()
         homes = divide(circle.homes, dict.fromkeys(weights, 1.0))
-        return Target(app, circle.epoch + 1, reason, weights, divide(circle.owners, weights, homes), homes)
+        return a.target(reason, weights, divide(circle.owners, weights, homes), homes)
 
     def _ended(self, app: str, a: _App, result: Result) -> None:
         target, tickets = a.running, a.running_tickets
         assert target is not None
-        a.running, a.running_tickets = None, []
+        a.running, a.running_tickets, a.kept = None, [], None
         record = self._record(a, target, result)
         a.records.append(record)
         if record.published:

@@ -248,7 +248,13 @@ class Daemon:
 
     def _start_sessions(self) -> None:
         self.sessions = Sessions(
-            self.config, self.plane, self.registry, self.balancer, self._save, self.port_infos
+            self.config,
+            self.plane,
+            self.registry,
+            self.balancer,
+            self._save,
+            self.port_infos,
+            self.loop,
         )
         self.sessions.start()
         self._save()

@@ -16,12 +16,16 @@ from dpdk_glue.values import RowLayout
 from janusd.config import APP_NAME, IpAddress
 
 MAGIC = 0x4A414E55
-ABI_MAJOR, ABI_MINOR = 1, 1
+ABI_MAJOR, ABI_MINOR = 1, 2
+ABI_MINOR_CSB = 2  # from which on an app takes part in updates of the balancer
 APP_NAME_BYTES = 32
 TEXT_BYTES = 224
 ADDRESSES_MAX = 16
 TOKEN_BYTES = 16
-MESSAGE_MAX = 512  # longer than any: a longer message is cut and so has a wrong length
+CSB_HASHES_MAX = 4096  # of one LIST
+MESSAGE_MAX = (
+    16 + 8 * CSB_HASHES_MAX + 8
+)  # longer than any: a longer message is cut and so has a wrong length
 
 
 class AttachType(enum.IntEnum):
@@ -37,6 +41,13 @@ class AttachType(enum.IntEnum):
     ONLINE = 8
     BYE = 9
     REPLY = 10
+    LEAVE = 11
+    CSB_BEGIN = 12
+    CSB_CHECK = 13
+    CSB_ABORT = 14
+    CSB_VIEW = 15
+    CSB_LIST = 16
+    CSB_DONE = 17
 
 
 class AttachStatus(enum.IntEnum):
@@ -97,7 +108,7 @@ class Welcome:
 
 @dataclass(frozen=True)
 class Plain:
-    """struct attach_plain: MAPPED, READY, ONLINE, BYE."""
+    """struct attach_plain: MAPPED, READY, ONLINE, LEAVE, BYE."""
 
     type: AttachType
     seq: int
@@ -114,6 +125,24 @@ class Listen:
     port: int
 
 
+@dataclass(frozen=True)
+class CsbList:
+    """struct attach_csb_list: flows that the thread has and an update concerns."""
+
+    attempt: int
+    hashes: bytes  # of uint64_t
+
+
+@dataclass(frozen=True)
+class CsbDone:
+    """struct attach_csb as the app sends it: the phase is done, 0: it cannot be."""
+
+    attempt: int
+    phase: int
+
+
+Control = Plain | Listen | CsbList | CsbDone
+
 _ROW = ("stride", "state", "raddr", "rport", "lport", "laddr_index", "snd_nxt", "rcv_nxt")
 _HELLO = struct.Struct(f"=II HHHH {APP_NAME_BYTES}s {TOKEN_BYTES}s IIII 8H")
 _WELCOME = struct.Struct(f"=II HHHH I 5I {TOKEN_BYTES}s HHHH {ADDRESSES_MAX * 16}s")
@@ -121,6 +150,10 @@ _REFUSED = struct.Struct(f"=II {TEXT_BYTES}s")
 _PLAIN = struct.Struct("=IIII")
 _LISTEN = struct.Struct("=II 16s HHHH")
 _REPLY = struct.Struct(f"=IIII {TEXT_BYTES}s")
+_CSB = struct.Struct("=II QQQ")
+_CSB_LIST = struct.Struct("=II Q")
+
+_CSB_TYPES = tuple(struct.pack("=I", type_) for type_ in (AttachType.CSB_LIST, AttachType.CSB_DONE))
 
 STRUCT_BYTES = {
     "attach_hello": _HELLO.size,
@@ -129,6 +162,8 @@ STRUCT_BYTES = {
     "attach_plain": _PLAIN.size,
     "attach_listen": _LISTEN.size,
     "attach_reply": _REPLY.size,
+    "attach_csb": _CSB.size,
+    "attach_csb_list": _CSB_LIST.size + 8 * CSB_HASHES_MAX,
 }
 
 
@@ -182,11 +217,29 @@ def decode_hello(data: bytes) -> Hello | None:
     )
 
 
-def decode_control(data: bytes) -> Plain | Listen | None:
+def _decode_csb(data: bytes) -> CsbList | CsbDone | None:
+    if len(data) == _CSB.size:
+        type_, phase, attempt, size, ios = _CSB.unpack(data)
+        if type_ == AttachType.CSB_DONE and not (size or ios):
+            return CsbDone(attempt, phase)
+    if len(data) > _CSB_LIST.size:
+        type_, count, attempt = _CSB_LIST.unpack_from(data)
+        if (
+            type_ == AttachType.CSB_LIST
+            and count <= CSB_HASHES_MAX
+            and len(data) == _CSB_LIST.size + 8 * count
+        ):
+            return CsbList(attempt, data[_CSB_LIST.size :])
+    return None
+
+
+def decode_control(data: bytes) -> Control | None:
     """A message that an app may send after HELLO; None: there is none such."""
+    if data[:4] in _CSB_TYPES:
+        return _decode_csb(data)
     if len(data) == _PLAIN.size:
         type_, seq, generation, reserved = _PLAIN.unpack(data)
-        if type_ in (AttachType.MAPPED, AttachType.ONLINE, AttachType.BYE) and not reserved:
+        if type_ in (AttachType.MAPPED, AttachType.ONLINE, AttachType.LEAVE, AttachType.BYE) and not reserved:
             return Plain(AttachType(type_), seq, generation)
     elif len(data) == _LISTEN.size:
         type_, seq, address, port, *reserved = _LISTEN.unpack(data)
@@ -217,6 +270,11 @@ def encode_refused(status: AttachStatus, text: str) -> bytes:
 def encode_ready(generation: int) -> bytes:
     """The bytes of READY."""
     return _PLAIN.pack(AttachType.READY, 0, generation, 0)
+
+
+def encode_csb(type_: AttachType, attempt: int, *, phase: int = 0, size: int = 0, ios: int = 0) -> bytes:
+    """The bytes of CSB_BEGIN, CSB_CHECK, CSB_ABORT or CSB_VIEW; all but ABORT go with a descriptor."""
+    return _CSB.pack(type_, phase, attempt, size, ios)
 
 
 def encode_reply(seq: int, status: AttachStatus, text: str = "") -> bytes:

@@ -24,12 +24,13 @@ from dpdk_glue.values import (
     SessionConfig,
 )
 from janusd import policy
-from janusd.balancer import PUBLISHED, Balancer, Result, Target
+from janusd.balancer import Balancer, BalancerError, Target, Ticket
 from janusd.config import AppConfig, Config, IpAddress
 from janusd.log_format import fields
 from janusd.messages import ABI_MAJOR, ABI_MINOR, AttachStatus, Hello, Welcome
 from janusd.policy import Credentials, Refusal
 from janusd.registry import Registry, Session
+from janusd.updates import Clockwork, Updates
 
 if TYPE_CHECKING:
     from dpdk_glue.data_plane import DataPlane
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("janusd.sessions")
 
 RESETS_PER_S = 200_000
+REPLY_LATEST_S = 3.0  # an app waits 5 s for an answer
 
 
 @dataclass
@@ -48,34 +50,27 @@ class Attached:
     session: Session
     plane: PlaneSession
     welcome: Welcome
+    abi_minor: int = ABI_MINOR
     sealed: bool = False
+    send: Callable[[bytes, int | None], None] = lambda message, fd: None  # by its connection
+
+    @property
+    def tid(self) -> int:
+        """As the balancer knows it."""
+        return self.session.tid
+
+    @property
+    def rows(self) -> int:
+        """The most connections that it can have."""
+        return self.welcome.sizes.rows
+
+    def tell(self, message: bytes, fd: int | None) -> None:
+        """Send a message about the balancer."""
+        self.send(message, fd)
 
     def fds(self) -> list[int]:
         """What goes out with WELCOME."""
         return self.plane.info().welcome_fds()
-
-
-class AtOnce:
-    """Publishes each circle as one step, asking no thread."""
-
-    def __init__(self, plane: DataPlane, app_ids: dict[str, int]) -> None:
-        self._plane = plane
-        self._app_ids = app_ids
-
-    def start(self, target: Target, done: Callable[[Result], None]) -> None:
-        """Publish."""
-        self._plane.apps.publish_circle(self._app_ids[target.app], target.points(), target.epoch)
-        done(Result(PUBLISHED))
-
-    def abort(self, app: str, why: str) -> None:
-        """Nothing runs."""
-
-    def phase(self, app: str) -> str:
-        """Nothing runs."""
-        return ""
-
-    def call_later(self, delay_s: float, callback: Callable[[], None]) -> None:
-        """Nothing fails, so nothing is tried again."""
 
 
 class Sessions:
@@ -89,6 +84,7 @@ class Sessions:
         balancer: Balancer,
         save: Callable[[], None],
         port_infos: dict[str, PortInfo],
+        clock: Clockwork,
     ) -> None:
         """port_infos: each configured port by name. save: keeps registry and balancer for the next janusd."""
         self._config = config
@@ -102,7 +98,12 @@ class Sessions:
         self.app_ids = {app.name: number for number, app in enumerate(config.apps, 1)}
         self.recovering = False
         self._unsaved = False
-        balancer.use(AtOnce(plane, self.app_ids), self.app_ids)
+        self._clock = clock
+        self.updates = Updates(
+            plane.balance, self.app_ids, config.io.threads, clock, self._balanced, self._before_drain
+        )
+        balancer.use(self.updates, self.app_ids)
+        balancer.watch(self._balance_changed)
 
     # --- start and end of it all ---
 
@@ -112,7 +113,9 @@ class Sessions:
             circle = self._balancer.circle(app)
             self._plane.apps.add(number, app, circle.keys())
             if circle.weights:
-                self._plane.apps.publish_circle(number, circle.points(), circle.epoch)
+                balance = self._plane.balance
+                balance.build_flagged(number, circle.points(), circle.epoch, circle.flagged)
+                balance.publish(number)
         self.recovering = self._registry.waiting() > 0
         if not self.recovering:
             self._rebuild()
@@ -173,7 +176,7 @@ class Sessions:
                 self._forget(session)
             return refusal_of(error)
         welcome = self._welcome(session, grant)
-        attached = Attached(session, plane, welcome)
+        attached = Attached(session, plane, welcome, hello.abi_minor)
         self._attached[session.app, session.tid, session.generation] = attached
         self._save_now()
         log.info("app attached", extra=_fields(session, resumed=resumed, huge_pages=plane.info().huge))
@@ -187,6 +190,12 @@ class Sessions:
             return refusal_of(error)
         attached.sealed = True
         return None
+
+    def ready(self, attached: Attached) -> None:
+        """The app knows that its session is up: a thread that the circle names gets the view."""
+        app = attached.session.app
+        if attached.tid in self._balancer.circle(app).weights:
+            self.updates.welcome(app, attached, rebuilding=self._balancer.state(app).rebuilding)
 
     def listen(self, attached: Attached, address: IpAddress | None, port: int) -> Refusal | None:
         """The thread listens from now on."""
@@ -221,18 +230,43 @@ class Sessions:
         self._unsaved = False
         self._save()
 
-    def online(self, attached: Attached) -> None:
-        """The thread joins its app's circle."""
+    def online(self, attached: Attached, reply: Callable[[], None]) -> None:
+        """The thread joins its app's circle; reply is called when it has its keys, or some time later."""
         session = attached.session
         changed = not session.online or session.unconfirmed is not None
         self._registry.online(session)
-        self._balancer.join(session.app, session.tid)
+        ticket = self._balancer.join(session.app, session.tid)
         if changed:
             self._publish_services()
             self._save_now()
             log.info("thread online", extra=_fields(session, listens=len(session.listens)))
         if self.recovering and self._registry.waiting() == 0:
             self.end_recovery()
+        self._reply_when(ticket, reply)
+
+    def leave(self, attached: Attached, reply: Callable[[], None]) -> None:
+        """The thread gets no new connections any more; reply is called when that is so, or some time later."""
+        session = attached.session
+        try:
+            ticket = self._balancer.drain(session.app, session.tid) if session.online else None
+        except BalancerError as error:  # no other thread would serve: its connections end with it
+            log.info("thread is not drained", extra=_fields(session, why=error))
+            ticket = None
+        self._reply_when(ticket, reply)
+
+    def _reply_when(self, ticket: Ticket | None, reply: Callable[[], None]) -> None:
+        due = [reply]
+
+        def once(_: object = None) -> None:
+            if due:
+                due.pop()()
+
+        if ticket is None:
+            once()
+        else:
+            ticket.then(once)
+            if due:
+                self._clock.call_later(REPLY_LATEST_S, once)
 
     def end(self, attached: Attached, reason: str) -> None:
         """The thread is gone: its keys go to others, its peers get RST, its memory comes back. Idempotent."""
@@ -290,6 +324,17 @@ class Sessions:
             self._balancer.rebuild(app)
 
     # --- its parts ---
+
+    def _balanced(self, app: str) -> list[Attached]:
+        """The threads of an app that an update can ask."""
+        return [a for a in self._attached.values() if a.session.app == app and a.sealed and a.session.online]
+
+    def _before_drain(self, target: Target) -> None:
+        self._balancer.keep(target)
+        self._save_now()
+
+    def _balance_changed(self, app: str) -> None:
+        self._unsaved = True
 
     def _name(self, app_id: int) -> str:
         return next((app for app, number in self.app_ids.items() if number == app_id), "")

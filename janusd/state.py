@@ -69,7 +69,7 @@ def save(directory: Path, registry: Registry, balancer: Balancer, apps: list[str
     saved = SavedState(
         VERSION,
         registry.next_generation,
-        [_save_circle(app, balancer.circle(app)) for app in apps],
+        [_save_circle(app, balancer.to_save(app)) for app in apps],
         [_save_session(session) for session in registry.sessions()],
     )
     body = msgspec.json.encode(saved)

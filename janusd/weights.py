@@ -8,7 +8,7 @@ Pure. A change of weights moves as few slots as can be: only a connection whose 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 SLOT_COUNT = 4096  # CSB_SLOT_COUNT
@@ -79,6 +79,12 @@ def inherit(owners: Sequence[int], weights: Mapping[int, float]) -> list[int]:
     lack = {tid: count - result.count(tid) for tid, count in quota.items() if count}
     needy = iter([tid for tid, count in lack.items() for _ in range(count)])
     return [next(needy) if tid == NOBODY else tid for tid in result]
+
+
+def moved_slots(before: Iterable[int], after: Iterable[int]) -> int:
+    """A bit per slot whose owner changes from somebody to another."""
+    pairs = enumerate(zip(before, after, strict=True))
+    return sum(1 << slot for slot, (was, now) in pairs if was not in (now, NOBODY))
 
 
 def _giving_order(tid: int, homes: Sequence[int], wanted: Mapping[int, int], slot: int) -> int:

@@ -18,6 +18,7 @@ union message {
     struct attach_refused refused;
     struct attach_plain plain;
     struct attach_reply reply;
+    struct attach_csb csb;
     uint8_t bytes[512];
 };
 
@@ -219,6 +220,12 @@ enum attach_news attach_receive(struct attach *a, struct janus_error *error)
     len = read_message(a->fd, &m, fds, &fd_count);
     if (len == -EAGAIN)
         return ATTACH_NEWS_NONE;
+    if (len == sizeof m.csb && m.type >= ATTACH_CSB_BEGIN && m.type <= ATTACH_CSB_VIEW && a->phase == ATTACH_PHASE_UP &&
+        fd_count <= 1) {
+        a->csb = m.csb;
+        a->csb_fd = fd_count == 1 ? fds[0] : -1;
+        return ATTACH_NEWS_CSB;
+    }
     if (len == sizeof m.welcome && m.type == ATTACH_WELCOME && a->phase == ATTACH_PHASE_HELLO_SENT)
         return take_welcome(a, &m.welcome, fds, fd_count, error);
     for (uint32_t i = 0; i < fd_count; i++)
@@ -251,9 +258,24 @@ int attach_send_listen(struct attach *a, enum attach_type type, const struct ip_
     return send(a->fd, &m, sizeof m, MSG_NOSIGNAL) == (ssize_t)sizeof m ? 0 : -errno;
 }
 
+int attach_send(struct attach *a, const void *message, size_t bytes)
+{
+    return send(a->fd, message, bytes, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)bytes ? 0 : -errno;
+}
+
+static int send_plain(struct attach *a, enum attach_type type)
+{
+    struct attach_plain m = {.type = (uint32_t)type, .seq = ++a->seq, .generation = a->welcome.generation};
+
+    return attach_send(a, &m, sizeof m);
+}
+
 int attach_send_online(struct attach *a)
 {
-    struct attach_plain m = {.type = ATTACH_ONLINE, .seq = ++a->seq, .generation = a->welcome.generation};
+    return send_plain(a, ATTACH_ONLINE);
+}
 
-    return send(a->fd, &m, sizeof m, MSG_NOSIGNAL) == (ssize_t)sizeof m ? 0 : -errno;
+int attach_send_leave(struct attach *a)
+{
+    return send_plain(a, ATTACH_LEAVE);
 }

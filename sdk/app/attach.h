@@ -25,6 +25,7 @@ enum attach_news {
     ATTACH_NEWS_MAPPED, /* WELCOME came, region is mapped, MAPPED is sent */
     ATTACH_NEWS_READY,  /* the session is up */
     ATTACH_NEWS_REPLY,  /* reply is filled */
+    ATTACH_NEWS_CSB,    /* csb and csb_fd (or -1) are filled; the descriptor is the caller's */
     ATTACH_NEWS_FAILED, /* error is filled; the phase is DOWN, the socket closed, region unmapped unless it was up */
 };
 
@@ -35,6 +36,8 @@ struct attach {
     struct attach_welcome welcome;
     struct region region; /* from MAPPED_SENT on; the owner moves it out at READY */
     struct attach_reply reply;
+    struct attach_csb csb;
+    int csb_fd;
 };
 
 void attach_init(struct attach *a);
@@ -46,9 +49,12 @@ int attach_start(struct attach *a, const char *path, const struct attach_hello *
 enum attach_news attach_receive(struct attach *a, struct janus_error *error);
 /* Waits up to timeout_ms for something to read.  False: nothing came. */
 bool attach_wait(const struct attach *a, int timeout_ms);
-/* LISTEN, UNLISTEN or ONLINE; the answer comes with seq a->seq.  0 or -errno. */
+/* LISTEN, UNLISTEN, ONLINE or LEAVE; the answer comes with seq a->seq.  0 or -errno. */
 int attach_send_listen(struct attach *a, enum attach_type type, const struct ip_addr *addr, uint16_t port);
 int attach_send_online(struct attach *a);
+int attach_send_leave(struct attach *a);
+/* Sends one message as it is.  0 or -errno. */
+int attach_send(struct attach *a, const void *message, size_t bytes);
 /* Says BYE when the session is up, and closes. */
 void attach_stop(struct attach *a);
 /* The errno for a refusal. */

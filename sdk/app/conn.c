@@ -3,24 +3,14 @@
  */
 #include "app/error.h"
 #include "app/thread.h"
-#include "csb/lookup.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <string.h>
 
-/* True when janusd will give the answers of a flow with this hash to this thread.  The map that is read may be replaced
- * meanwhile; then the other one is the published one. */
+/* True when janusd will give the answers of a flow with this hash to this thread, at the moment that creates it. */
 static bool answers_come_here(void *context, uint64_t hash)
 {
-    const struct region *region = context;
-    const _Atomic uint32_t *current = (const _Atomic uint32_t *)&region->csb->current;
-    uint32_t index = atomic_load_explicit(current, memory_order_acquire);
-    uint16_t tid = csb_lookup(&region->csb->maps[index & 1], csb_key(hash));
-
-    if (atomic_load_explicit(current, memory_order_acquire) != index)
-        tid = csb_lookup(&region->csb->maps[(index & 1) ^ 1], csb_key(hash));
-    return tid == region->tid;
+    return balance_may_connect(context, hash);
 }
 
 static int connect_error(int code, uint16_t rport, struct janus_error *error)
@@ -43,7 +33,7 @@ int thread_connect(struct janus_thread *t, const struct ip_addr *laddr, uint16_t
                    uint16_t rport, uint64_t user, uint32_t *conn, struct janus_error *error)
 {
     int rc = tcp_connect(t->stack, laddr, lport, raddr, rport, t->session ? answers_come_here : NULL,
-                         t->session ? &t->session->region : NULL, user, t->now_us, conn);
+                         t->session ? &t->session->balance : NULL, user, t->now_us, conn);
 
     if (rc < 0)
         return connect_error(-rc, rport, error);
@@ -197,6 +187,8 @@ void thread_get_stats(const struct janus_thread *t, struct janus_stats *stats)
         stats->sent_detached = rings->sent_detached;
         stats->ring_violations = rings->violations;
         stats->sent_refused = rings->sent_refused;
+        stats->csb_updates = t->session->balance.updates;
+        stats->csb_held_us = t->balance_held_us;
         stats->rx_slots_free = rings->rx_free_count;
     }
 }

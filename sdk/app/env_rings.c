@@ -231,6 +231,16 @@ static void draw_random(void *context, void *data, size_t len)
     }
 }
 
+static bool may_create(void *context, uint64_t hash)
+{
+    return balance_may_create(((struct env_rings *)context)->balance, hash);
+}
+
+static enum tcp_miss miss(void *context, uint64_t hash)
+{
+    return balance_miss(((const struct env_rings *)context)->balance, hash);
+}
+
 void env_rings_env(struct env_rings *e, struct tcp_env *env)
 {
     *env = (struct tcp_env){
@@ -244,6 +254,8 @@ void env_rings_env(struct env_rings *e, struct tcp_env *env)
         .rx_data = rx_data,
         .rx_release = rx_release,
         .random = draw_random,
+        .may_create = may_create,
+        .miss = miss,
     };
 }
 
@@ -261,7 +273,7 @@ static bool take_packet(struct env_rings *e, uint32_t io, const struct shm_desc 
     struct rx_ref *ref;
 
     if (d->kind == SHM_DESC_MARKER) {
-        e->markers++;
+        balance_marker(e->balance, d->slot, d->hash, io, clock_now_us());
         return false;
     }
     if (d->kind != SHM_DESC_PACKET || d->slot / e->region->sizes.rx_slots_per_io != io ||
@@ -304,8 +316,11 @@ static uint32_t receive(void *context, struct tcp_packet *packets, uint32_t max)
         if (waiting <= 0)
             continue;
         while (waiting-- > 0 && n < max) {
-            struct shm_desc d = ring_pop(ring);
+            struct shm_desc d;
 
+            if (n > 0 && ring_next_kind(ring) == SHM_DESC_MARKER)
+                break; /* what came before it is done first */
+            d = ring_pop(ring);
             n += take_packet(e, io, &d, &packets[n]);
         }
         ring_release(ring);

@@ -10,6 +10,7 @@
 #ifndef APP_ENV_RINGS_H
 #define APP_ENV_RINGS_H
 
+#include "app/balance.h"
 #include "app/driver.h"
 #include "app/region.h"
 #include "shm/ring.h"
@@ -28,6 +29,7 @@ struct tx_meta {
 
 struct env_rings {
     struct region *region;
+    struct balance *balance;
     bool up;         /* false: janusd is away, what is sent is lost and counted */
     bool trust_hash; /* descriptors' hashes are made with the stack's secret */
     bool checksum_offload;
@@ -47,7 +49,7 @@ struct env_rings {
     const uint8_t *old_tx; /* during a rebase: the old session's TX slots */
     uint8_t random[256];
     uint32_t random_left;
-    uint64_t sent_detached, violations, sent_refused, markers;
+    uint64_t sent_detached, violations, sent_refused;
     uint64_t heartbeat;
 };
 

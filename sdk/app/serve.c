@@ -15,6 +15,7 @@
 #include <time.h>
 
 enum {
+    LEAVE_MS = 4000,      /* janusd answers in 3 s at most */
     TURN_US = 100 * 1000, /* the longest sleep of a thread: the stop is looked at in between */
     WATCH_MS = 50,
     DRAIN_MS = 5000,
@@ -25,7 +26,7 @@ enum {
 
 struct server {
     pthread_t system_thread;
-    pthread_barrier_t *all_online;
+    pthread_barrier_t *all_attached;
     const struct janus_options *options;
     const struct janus_service *services;
     size_t count;
@@ -63,11 +64,9 @@ static uint64_t clock_ms(void)
 
 /* --- a server thread --- */
 
+/* The ports first: whoever is online gets connections. */
 static int bring_up(struct server *s)
 {
-    s->worker = janus_attach(s->options, &s->error);
-    if (s->worker == NULL)
-        return -s->error.code;
     for (size_t i = 0; i < s->count; i++) {
         int rc = janus_listen(s->worker, &s->services[i], &s->error);
 
@@ -92,18 +91,37 @@ static void drain(struct server *s, uint32_t ms, bool cancel)
     }
 }
 
+/* New connections go to other threads, then the ports may close. */
+static void leave(struct server *s)
+{
+    uint64_t end_ms = clock_ms() + LEAVE_MS;
+    struct janus_stats stats;
+
+    thread_leave(s->worker->thread);
+    do {
+        janus_turn(s->worker, 10 * 1000);
+        thread_get_stats(s->worker->thread, &stats);
+    } while ((!thread_has_left(s->worker->thread) || stats.usage.half_open > 0) && clock_ms() < end_ms);
+}
+
 static void *serve(void *argument)
 {
     struct server *s = argument;
     uint32_t drain_ms = s->options->drain_ms != 0 ? s->options->drain_ms : DRAIN_MS;
 
-    s->rc = bring_up(s);
+    s->worker = janus_attach(s->options, &s->error);
+    s->rc = s->worker == NULL ? -s->error.code : 0;
     if (s->rc < 0)
         janus_stop();
-    pthread_barrier_wait(s->all_online); /* one of them failing ends all, before the first connection is served */
+    pthread_barrier_wait(s->all_attached); /* one of them failing ends all, before the first connection is served */
+    if (s->rc == 0 && !stopping)
+        s->rc = bring_up(s);
+    if (s->rc < 0)
+        janus_stop();
     while (!stopping)
         janus_turn(s->worker, TURN_US);
     if (s->rc == 0) {
+        leave(s);
         for (size_t i = 0; i < s->count; i++)
             (void)janus_unlisten(s->worker, s->services[i].address, s->services[i].port, &s->error);
         drain(s, drain_ms, false);
@@ -216,7 +234,7 @@ int janus_run(const struct janus_options *options, const struct janus_service *s
     sigaction(SIGTERM, &ours, &before[0]);
     sigaction(SIGINT, &ours, &before[1]);
     for (uint32_t i = 0; i < n; i++)
-        servers[i] = (struct server){.all_online = &barrier,
+        servers[i] = (struct server){.all_attached = &barrier,
                                      .watched = PTHREAD_MUTEX_INITIALIZER,
                                      .options = options,
                                      .services = services,

@@ -21,6 +21,7 @@ enum {
     CROWD_MS = 10,
     BACKOFF_FIRST_US = 10 * 1000,
     BACKOFF_LAST_US = 1000 * 1000,
+    ABI_MINOR_CSB = 2, /* from which on janusd speaks of views */
 };
 
 /* --- opening --- */
@@ -115,6 +116,12 @@ static int attach_first(struct session *s, uint64_t deadline_us, struct janus_er
     }
 }
 
+static void begin_balance(struct session *s)
+{
+    balance_start(&s->balance, &s->attach, s->lease.tid, s->lease.abi_minor >= ABI_MINOR_CSB);
+    s->rings.balance = &s->balance;
+}
+
 int session_open(struct session *s, const struct janus_options *options, struct janus_error *error)
 {
     uint64_t deadline_us = clock_now_us() + ANSWER_US;
@@ -141,6 +148,7 @@ int session_open(struct session *s, const struct janus_options *options, struct 
         return error_set(error, ENOMEM, "no memory for %u RX and %u TX slots", s->region.sizes.rx_slots_per_io,
                          s->region.sizes.tx_slots);
     }
+    begin_balance(s);
     s->phase = SESSION_UP;
     return 0;
 }
@@ -157,6 +165,7 @@ void session_unmap_kept(struct session *s)
 void session_close(struct session *s, bool lent)
 {
     attach_stop(&s->attach);
+    balance_free(&s->balance);
     if (lent) {
         s->rings.rx_private = NULL;
         s->region.j2a = NULL;
@@ -193,6 +202,8 @@ static enum session_news lose(struct session *s, uint64_t now_us)
     /* Its other end is closed: it would stay readable and let nobody sleep until janusd is back. */
     (void)epoll_ctl(s->poll_fd, EPOLL_CTL_DEL, s->region.doorbell, NULL);
     env_rings_down(&s->rings);
+    balance_lost(&s->balance);
+    s->leave_seq = 0;
     s->last_error = (struct janus_error){0};
     back_off(s, now_us);
     return SESSION_NEWS_LOST;
@@ -242,6 +253,7 @@ static enum session_news step_attaching(struct session *s, uint64_t now_us)
     }
     s->old = s->region;
     adopt(s);
+    begin_balance(s);
     s->phase = SESSION_MOVING;
     return SESSION_NEWS_BACK;
 }
@@ -281,8 +293,10 @@ void session_moved(struct session *s, bool lent)
 
 static enum session_news step_up(struct session *s, uint64_t now_us)
 {
-    enum attach_news news = attach_receive(&s->attach, &s->last_error);
+    enum attach_news news;
 
+    while ((news = attach_receive(&s->attach, &s->last_error)) == ATTACH_NEWS_CSB)
+        balance_hear(&s->balance, &s->attach.csb, s->attach.csb_fd, now_us);
     if (news == ATTACH_NEWS_FAILED || s->attach.phase == ATTACH_PHASE_DOWN || region_j2a(&s->region)->closed != 0)
         return lose(s, now_us);
     if (news == ATTACH_NEWS_REPLY && s->phase == SESSION_SERVICES && s->attach.reply.seq == s->awaited_seq) {
@@ -290,12 +304,14 @@ static enum session_news step_up(struct session *s, uint64_t now_us)
             error_set(&s->last_error, attach_errno(s->attach.reply.status), "janusd: %s", s->attach.reply.text);
         send_next_service(s);
     }
+    if (news == ATTACH_NEWS_REPLY && s->attach.reply.seq == s->leave_seq)
+        s->leave_seq = 0;
     return SESSION_NEWS_NONE;
 }
 
 enum session_news session_step(struct session *s, uint64_t now_us)
 {
-    if (now_us < s->check_us)
+    if (now_us < s->check_us && !balance_wants_view(&s->balance))
         return SESSION_NEWS_NONE;
     s->check_us = now_us + CHECK_US;
     switch (s->phase) {
@@ -338,6 +354,10 @@ static int await_reply(struct session *s, int sent, struct janus_error *error)
             s->check_us = 0; /* the next step sees the loss: the socket is closed */
             return -error->code;
         }
+        if (news == ATTACH_NEWS_CSB)
+            balance_hear(&s->balance, &s->attach.csb, s->attach.csb_fd, clock_now_us());
+        if (news == ATTACH_NEWS_REPLY && s->attach.reply.seq == s->leave_seq)
+            s->leave_seq = 0;
         if (news != ATTACH_NEWS_REPLY || s->attach.reply.seq != seq)
             continue;
         if (s->attach.reply.status == ATTACH_OK)
@@ -393,4 +413,15 @@ int session_online(struct session *s, struct janus_error *error)
     if (s->phase == SESSION_UP)
         return await_reply(s, attach_send_online(&s->attach), error);
     return 0;
+}
+
+void session_leave(struct session *s)
+{
+    if (s->phase == SESSION_UP && s->leave_seq == 0 && attach_send_leave(&s->attach) == 0)
+        s->leave_seq = s->attach.seq;
+}
+
+bool session_has_left(const struct session *s)
+{
+    return s->leave_seq == 0;
 }

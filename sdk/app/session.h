@@ -11,6 +11,7 @@
 #define APP_SESSION_H
 
 #include "app/attach.h"
+#include "app/balance.h"
 #include "app/env_rings.h"
 
 enum session_phase { SESSION_UP, SESSION_AWAY, SESSION_ATTACHING, SESSION_MOVING, SESSION_SERVICES };
@@ -33,6 +34,7 @@ struct session {
     struct attach attach;
     struct region region, old; /* old is mapped only while MOVING */
     struct env_rings rings;
+    struct balance balance;
     struct attach_hello hello;
     struct attach_welcome lease; /* of the session that is or was up */
     char path[108];
@@ -41,6 +43,7 @@ struct session {
     uint32_t service_count;
     uint32_t service_next; /* in SERVICES: the next to be sent again */
     uint32_t awaited_seq;
+    uint32_t leave_seq; /* of the LEAVE that is to be answered, 0: none */
     bool online;
     uint64_t backoff_us, retry_us, give_up_us, check_us;
     uint64_t attached;
@@ -61,6 +64,9 @@ void session_close(struct session *s, bool lent);
 int session_listen(struct session *s, const struct ip_addr *addr, uint16_t port, struct janus_error *error);
 int session_unlisten(struct session *s, const struct ip_addr *addr, uint16_t port, struct janus_error *error);
 int session_online(struct session *s, struct janus_error *error);
+/* Asks for no more new connections; session_has_left() when none comes any more.  Never blocks. */
+void session_leave(struct session *s);
+bool session_has_left(const struct session *s);
 
 /* Looks after the session, cheap when called often.  Never blocks. */
 enum session_news session_step(struct session *s, uint64_t now_us);

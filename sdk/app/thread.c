@@ -84,6 +84,12 @@ void thread_free_memory(struct janus_thread *t)
         munmap(t->rows, t->rows_bytes);
 }
 
+/* A flow may go on at another thread of the app: ISNs and cookies are made alike in all of them. */
+static struct csb_secret shared_secret(const struct csb_secret *app)
+{
+    return (struct csb_secret){csb_siphash13(app, "isn 0", 5), csb_siphash13(app, "isn 1", 5)};
+}
+
 static void fill_from_lease(struct janus_thread *t, const struct janus_options *options)
 {
     const struct session *s = t->session;
@@ -97,6 +103,7 @@ static void fill_from_lease(struct janus_thread *t, const struct janus_options *
     t->config.source_port_last = lease->source_port_last;
     t->config.tx_checksum_offload = s->rings.checksum_offload;
     t->config.flow_secret = (struct csb_secret){s->region.csb->secret[0], s->region.csb->secret[1]};
+    t->config.secret = shared_secret(&t->config.flow_secret);
     t->address_count = lease->address_count;
     memcpy(t->addresses, lease->addresses, sizeof t->addresses[0] * t->address_count);
     env_rings_env(&t->session->rings, &t->env);
@@ -127,6 +134,7 @@ struct janus_thread *thread_open(const struct janus_options *options, struct jan
         thread_close(t);
         return NULL;
     }
+    s->balance.stack = t->stack;
     return t;
 }
 
@@ -219,6 +227,20 @@ static void note_work(struct janus_thread *t)
     atomic_store_explicit((_Atomic uint64_t *)&header->busy_since_us, t->busy ? t->now_us : 0, memory_order_relaxed);
 }
 
+/* The balancer's work of this turn.  While an update runs, it is timed. */
+static void take_part(struct janus_thread *t)
+{
+    struct balance *b = &t->session->balance;
+    uint64_t begin_us;
+
+    if (balance_is_idle(b))
+        return;
+    begin_us = t->driver.now_us(t->driver.context);
+    t->busy |= balance_turn(b);
+    begin_us = t->driver.now_us(t->driver.context) - begin_us;
+    t->balance_held_us = begin_us > t->balance_held_us ? begin_us : t->balance_held_us;
+}
+
 uint32_t thread_poll(struct janus_thread *t)
 {
     struct tcp_packet packets[THREAD_BATCH];
@@ -238,6 +260,8 @@ uint32_t thread_poll(struct janus_thread *t)
     if (done > 0)
         tcp_tx_completed(t->stack);
     t->busy = n + done > 0;
+    if (t->session)
+        take_part(t);
     if (t->now_us >= tcp_next_deadline(t->stack)) {
         tcp_advance(t->stack, t->now_us);
         t->busy = true;
@@ -378,6 +402,17 @@ int thread_unlisten(struct janus_thread *t, const struct ip_addr *addr, uint16_t
     if (tcp_unlisten(t->stack, addr, port) < 0)
         return error_set(error, ENOENT, "port %u was not listened on", port);
     return t->session ? session_unlisten(t->session, addr, port, error) : 0;
+}
+
+void thread_leave(struct janus_thread *t)
+{
+    if (t->session)
+        session_leave(t->session);
+}
+
+bool thread_has_left(const struct janus_thread *t)
+{
+    return !t->session || session_has_left(t->session);
 }
 
 int thread_online(struct janus_thread *t, struct janus_error *error)

@@ -35,6 +35,10 @@ int thread_unlisten(struct janus_thread *t, const struct ip_addr *addr, uint16_t
 
 /* Joins the circle: from now on janusd gives new connections to this thread too. */
 int thread_online(struct janus_thread *t, struct janus_error *error);
+/* Asks janusd for no more new connections; those that are here stay.  The loop goes on turning until thread_has_left(), which
+ * is also true when janusd is away. */
+void thread_leave(struct janus_thread *t);
+bool thread_has_left(const struct janus_thread *t);
 
 /* --- the loop --- */
 
@@ -111,6 +115,8 @@ struct janus_stats {
     uint64_t sent_detached;   /* packets lost because there was no janusd */
     uint64_t ring_violations; /* impossible indices and descriptors from janusd */
     uint64_t sent_refused;    /* packets that janusd did not send */
+    uint64_t csb_updates;     /* of the balancer, that this thread took part in */
+    uint64_t csb_held_us;     /* the longest part of a turn that one took */
     uint32_t rx_slots_free, tx_slots_free;
 };
 void thread_get_stats(const struct janus_thread *t, struct janus_stats *stats);

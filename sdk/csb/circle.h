@@ -38,13 +38,9 @@ struct csb_map {
     struct csb_point points[CSB_POINTS_MAX]; /* sorted by point, points distinct */
 };
 
-/* What janusd shares with one app's threads, read-only for them: two maps, of which maps[current] is published.  The reader
- * loads current (acquire), reads, and loads epoch again: janusd rewrites the other map only. */
+/* What janusd shares with an app's threads for good, read-only for them; views come one by one. */
 struct csb_region {
     uint64_t secret[2]; /* struct csb_secret */
-    uint32_t current;   /* 0 or 1 */
-    uint32_t reserved[11];
-    struct csb_map maps[2];
 };
 
 /* Sorts the points and fills the slot table.  False: count is above CSB_POINTS_MAX, two points are equal or a tid is at

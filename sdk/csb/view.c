@@ -120,6 +120,52 @@ uint64_t csb_view_build(void *memory, uint64_t room, const struct csb_map *map, 
     return bytes;
 }
 
+static bool is_dead(const uint64_t dead[CSB_TIDS_MAX / 64], uint32_t tid)
+{
+    return tid < CSB_TIDS_MAX && (dead[tid / 64] >> (tid % 64) & 1);
+}
+
+/* Takes key i out; the last one takes its place.  The line still says if it had spilled. */
+static void take_out(struct csb_line *line, uint32_t i)
+{
+    uint32_t last = --line->count;
+
+    line->key[i] = line->key[last];
+    line->tid[i] = line->tid[last];
+    line->conflicted = (uint16_t)((line->conflicted & ~(1u << i)) | (line->conflicted >> last & 1u) << i);
+    line->conflicted &= (uint16_t) ~(1u << last);
+}
+
+uint64_t csb_view_inherit(void *memory, uint64_t room, const struct csb_map *map, const struct csb_view *now,
+                          const uint64_t dead[CSB_TIDS_MAX / 64])
+{
+    struct csb_view *view = memory;
+
+    if (now->bytes > room)
+        return now->bytes;
+    memcpy(view, now, now->bytes);
+    memcpy(&view->map, map, offsetof(struct csb_map, points) + map->point_count * sizeof map->points[0]);
+    for (uint32_t i = 0; i < CSB_SLOT_COUNT; i++)
+        view->slot[i] = (map->point_count == 0 ? CSB_SLOT_MIXED : map->slot[i]) | (now->slot[i] & CSB_SLOT_FLAG);
+    view->exception_count = 0;
+    for (uint32_t i = 0; i < view->line_count; i++) {
+        struct csb_line *line = &view->lines[i];
+
+        for (uint32_t j = line->count;
+             j-- > 0;) { /* a conflicted key stays so: its other flows are in the exact table */
+            if (is_dead(dead, line->tid[j]) && !(line->conflicted >> j & 1))
+                take_out(line, j);
+        }
+        view->exception_count += line->count;
+    }
+    struct csb_exact *cells = (struct csb_exact *)(view->lines + view->line_count);
+    for (uint32_t i = 0; i < view->exact_size; i++) {
+        if (cells[i].hash != 0 && is_dead(dead, cells[i].tid))
+            cells[i].tid = csb_lookup(map, csb_key(cells[i].hash));
+    }
+    return view->bytes;
+}
+
 void csb_view_flag(struct csb_view *view, const uint64_t flagged[CSB_SLOT_COUNT / 64])
 {
     view->flagged_count = 0;

@@ -49,6 +49,11 @@ uint64_t csb_view_bytes(uint64_t reported, uint32_t members);
 uint64_t csb_view_build(void *memory, uint64_t room, const struct csb_map *map, const struct csb_list *lists,
                         uint32_t list_count);
 
+/* The view of map after the tids of dead (a bit each) have gone and only their slots have got other owners: now's exceptions,
+ * but theirs.  now: the view in force.  Memory, room and result as above. */
+uint64_t csb_view_inherit(void *memory, uint64_t room, const struct csb_map *map, const struct csb_view *now,
+                          const uint64_t dead[CSB_TIDS_MAX / 64]);
+
 /* After a restart H_new is known and the exceptions are not: flags the slots that had some, a bit each, which is where a
  * view of them will differ.  Until then such a slot's flows are H_new's. */
 void csb_view_flag(struct csb_view *view, const uint64_t flagged[CSB_SLOT_COUNT / 64]);

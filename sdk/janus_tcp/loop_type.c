@@ -204,6 +204,23 @@ static PyObject *loop_online(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *loop_leave(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    if (!loop_is_here((struct loop *)self))
+        return NULL;
+    thread_leave(((struct loop *)self)->thread);
+    Py_RETURN_NONE;
+}
+
+static PyObject *loop_has_left(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    if (!loop_is_here((struct loop *)self))
+        return NULL;
+    return PyBool_FromLong(thread_has_left(((struct loop *)self)->thread));
+}
+
 static PyObject *loop_connect(PyObject *self, PyObject *args)
 {
     struct loop *loop = (struct loop *)self;
@@ -342,6 +359,8 @@ static PyMethodDef loop_methods[] = {
     {"listen_c", loop_listen_c, METH_VARARGS, NULL},
     {"unlisten", loop_unlisten, METH_VARARGS, NULL},
     {"online", loop_online, METH_NOARGS, NULL},
+    {"leave", loop_leave, METH_NOARGS, NULL},
+    {"has_left", loop_has_left, METH_NOARGS, NULL},
     {"connect", loop_connect, METH_VARARGS, NULL},
     {"spawn", loop_spawn, METH_VARARGS, NULL},
     {"call_later", loop_call_later, METH_VARARGS, NULL},

@@ -20,6 +20,7 @@ from janus_tcp.scheduler import (
     Listener,
     Watch,
     drain,
+    leave,
     listen_on,
     logger,
     open_loop,
@@ -31,6 +32,7 @@ from janus_tcp.workers import RETIRE, Report, supervise
 DRAIN_S = 5.0
 RETIRE_S = 300.0
 WAIT_STEP_S = 0.2
+WAIT_US = 10_000  # while others start: the loop goes on, as an update of the balancer may ask it
 LOOK_US = 250_000  # between looks at janusd and the board
 
 
@@ -132,16 +134,14 @@ def _open(plan: Plan, stop: Stop) -> Loop:
 def _come_online(
     loop: Loop, services: list[tuple[Handler | CHandler, int, str | None]], report: Report | None
 ) -> list[Listener]:
-    """Workers that start together come online together and open their ports then.  One that comes to others that
-    serve has its ports open before anything can come."""
-    if report is None or not report.late:
-        loop.online()
-        if report is not None:
-            report.online()
-    listeners = [listen_on(loop, handle, port, host) for handle, port, host in services]
-    if report is not None and report.late:
-        loop.online()
+    """Workers that start together open their ports when all are attached.  A worker is online when its ports are open,
+    as it gets connections at once."""
+    if report is not None and not report.late:
         report.online()
+    listeners = [listen_on(loop, handle, port, host) for handle, port, host in services]
+    loop.online()
+    if report is not None and report.late:
+        report.online(partial(turn, loop, WAIT_US))
     return listeners
 
 
@@ -158,7 +158,7 @@ def _turn_until(done: Callable[[], bool], loop: Loop, watch: Watch, report: Repo
 
 
 def _serve(plan: Plan, report: Report | None) -> None:
-    """One worker: attach, come online, listen, serve until a signal; retire or drain."""
+    """One worker: attach, listen, come online, serve until a signal, leave the circle; retire or drain."""
     stop = Stop()
     with _signals(stop):
         services = [(load(h) if isinstance(h, str) else h, port, host) for h, port, host in plan.services]
@@ -171,6 +171,7 @@ def _serve(plan: Plan, report: Report | None) -> None:
                 report.serving()
                 report.board.watch(report.row, loop)
             _turn_until(lambda: stop.requested or stop.retiring, loop, watch, report)
+            leave(loop, lambda: stop.at_once)
             if stop.retiring and not stop.requested:
                 end_us = loop.clock_us + int(plan.retire_s * 1e6)
                 _turn_until(

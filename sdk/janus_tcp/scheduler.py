@@ -25,6 +25,7 @@ Handler = Callable[[Connection], Coroutine[Any, Any, object]]
 logger = logging.getLogger("janus_tcp")
 
 DEFAULT_SOCKET = "/run/janus/attach.sock"
+LEAVE_US = 4_000_000  # janusd answers in 3 s at most
 TURN_US = 250_000  # the longest sleep in C: signals are looked at in between
 
 
@@ -174,6 +175,16 @@ class Watch:
         if text and text != self._said:
             self._said = text
             logger.warning("%s", text)
+
+
+def leave(loop: Loop, hurry: Callable[[], bool] = lambda: False) -> None:
+    """Let new connections go to the app's other threads; what is half open here completes."""
+    loop.leave()
+    end_us = loop.clock_us + LEAVE_US
+    while not hurry() and loop.clock_us < end_us:
+        turn(loop, 10_000)
+        if loop.has_left() and not stats(loop)["usage"]["half_open"]:
+            return
 
 
 def drain(loop: Loop, seconds: float, hurry: Callable[[], bool] = lambda: False) -> None:

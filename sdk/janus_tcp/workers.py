@@ -1,10 +1,10 @@
-"""Workers as processes: start, wait until all are online, restart the fallen, replace them, stop in order.
+"""Workers as processes: start, wait until all are attached, restart the fallen, replace them, stop in order.
 
 The parent attaches nowhere, so forking it is safe.  Each worker has a socket pair with it::
 
     worker                      parent
-      | online ------------------->|   when all have said so:
-      |<------------------------ go|   ports open only now: no connection's way changes
+      | online ------------------->|   it is attached; when all have said so:
+      |<------------------------ go|   ports open only now, so that none serves if one is refused
       | serving ------------------>|
       | refused (errno, text) ---->|   the first start fails as a whole
 
@@ -47,9 +47,11 @@ class Report:
         self.row = row
         self.late = late  # others serve already: be ready before anything can come
 
-    def online(self) -> None:
-        """Tell the parent, and wait until all workers are online."""
+    def online(self, idle: Callable[[], object] | None = None) -> None:
+        """Tell the parent that all is well, and wait until the other workers have said so; idle is called meanwhile."""
         self._channel.send(b"online")
+        while idle is not None and not select.select([self._channel], [], [], 0)[0]:
+            idle()
         if self._channel.recv(16) != b"go":
             raise SystemExit(0)
 

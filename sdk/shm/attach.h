@@ -7,7 +7,8 @@
  *    | MAPPED -------------------------->|  late seals on both regions, pre-fault
  *    |<---------------------------- READY |
  *    | LISTEN/UNLISTEN ----------------->|  each answered by REPLY with the same seq
- *    | ONLINE -------------------------->|  the tid joins the circle; REPLY
+ *    | ONLINE -------------------------->|  the tid joins the circle; REPLY when it has its keys
+ *    | LEAVE --------------------------->|  the tid gets no new connections; REPLY when it is so
  *    | BYE ----------------------------->|  orderly end; or the socket closes, or the pidfd fires
  *
  * One connection of this socket is one TCP thread (tid).  janusd accepts no file descriptor.  Any message that is not one of these, or
@@ -39,6 +40,13 @@ enum attach_type {
     ATTACH_ONLINE = 8,
     ATTACH_BYE = 9,
     ATTACH_REPLY = 10,
+    ATTACH_LEAVE = 11,
+    ATTACH_CSB_BEGIN = 12, /* with a descriptor of struct csb_plan */
+    ATTACH_CSB_CHECK = 13, /* with a descriptor of a draft: struct csb_view */
+    ATTACH_CSB_ABORT = 14,
+    ATTACH_CSB_VIEW = 15, /* with a descriptor of struct csb_view */
+    ATTACH_CSB_LIST = 16,
+    ATTACH_CSB_DONE = 17,
 };
 
 /* Why janusd refuses; text in REFUSED and REPLY says it for a person, with what to mend. */
@@ -93,7 +101,7 @@ struct attach_refused {
     char text[ATTACH_TEXT_BYTES];
 };
 
-/* MAPPED, READY, ONLINE, BYE. */
+/* MAPPED, READY, ONLINE, LEAVE, BYE. */
 struct attach_plain {
     uint32_t type;
     uint32_t seq;
@@ -118,5 +126,31 @@ struct attach_reply {
     char text[ATTACH_TEXT_BYTES];
 };
 static_assert(sizeof(struct attach_reply) == 240, "ABI");
+
+/* --- an update of the balancer (sdk/csb/update.h): the values that descriptors bring are sealed and never change ---
+ *
+ *   janusd: BEGIN + plan [CHECK + draft] VIEW + view, or ABORT at any time     app: LIST ... DONE, DONE ...
+ */
+
+enum { ATTACH_CSB_HASHES_MAX = 4096 }; /* of one LIST */
+
+/* CSB_BEGIN, CSB_CHECK, CSB_ABORT, CSB_VIEW from janusd; CSB_DONE from the app, bytes and ios 0. */
+struct attach_csb {
+    uint32_t type;
+    uint32_t
+        phase; /* DONE: enum csb_phase, 0: this attempt cannot be.  VIEW: 1 when exceptions of flagged slots are unknown */
+    uint64_t attempt; /* VIEW: the update that it ends, 0: in force at once */
+    uint64_t bytes;   /* of the value */
+    uint64_t ios;     /* BEGIN: a bit per I/O thread that sends markers */
+};
+static_assert(sizeof(struct attach_csb) == 32, "ABI");
+
+/* CSB_LIST: flows that this thread has and the update concerns; the message ends behind the last hash. */
+struct attach_csb_list {
+    uint32_t type;
+    uint32_t count;
+    uint64_t attempt;
+    uint64_t hashes[ATTACH_CSB_HASHES_MAX];
+};
 
 #endif

@@ -42,7 +42,7 @@ enum {
 enum shm_desc_kind {
     SHM_DESC_PACKET = 1, /* RX: an IP packet for this thread.  TX: an IP packet to send */
     SHM_DESC_RETURN = 2, /* rx_return, tx_done: the slot goes back to its owner */
-    SHM_DESC_MARKER = 3, /* RX: a CSB update's marker, aux is its low bits; no slot */
+    SHM_DESC_MARKER = 3, /* RX: a CSB update's; slot is the low half of its attempt, hash its enum csb_marker */
 };
 
 enum shm_desc_flag {

@@ -81,6 +81,14 @@ static inline struct shm_desc ring_pop(struct ring_consumer *r)
     return copy;
 }
 
+/* The kind of the descriptor that ring_pop() would give. */
+static inline uint8_t ring_next_kind(const struct ring_consumer *r)
+{
+    const volatile struct shm_desc *d = &r->descs[r->tail_shadow & r->mask];
+
+    return d->kind;
+}
+
 /* Tells the producer that all popped entries are free again. */
 static inline void ring_release(struct ring_consumer *r)
 {

@@ -87,7 +87,8 @@ class Rig:
     def circle(self, tids: tuple[int, ...], epoch: int = 1) -> None:
         step = (1 << 32) // (4 * max(len(tids), 1))
         points = [(step * (4 * i + k) + 17, tid) for k in range(4) for i, tid in enumerate(tids)]
-        self.plane.apps.publish_circle(1, points, epoch)
+        self.plane.balance.build_without(1, points, epoch, ())
+        self.plane.balance.publish(1)
 
     def wire(self) -> WireSide:
         return WireSide(PEER_NAMESPACE, PEER_INTERFACE)

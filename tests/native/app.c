@@ -3,7 +3,7 @@
  * two sessions.  Python speaks the attach protocol.
  */
 #include "app/thread_api.h"
-#include "csb/circle.h"
+#include "csb/walk.h"
 #include "csb/hash.h"
 #include "shm/attach.h"
 #include "shm/doorbell.h"
@@ -16,7 +16,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { FAKE_J2A, FAKE_A2J, FAKE_CSB, FAKE_DOORBELL, FAKE_FDS };
+enum { FAKE_J2A, FAKE_A2J, FAKE_CSB, FAKE_DOORBELL, FAKE_VIEW, FAKE_FDS };
 
 struct fake {
     struct shm_sizes sizes;
@@ -44,17 +44,62 @@ static int make_memfd(const char *name, uint64_t bytes, uint8_t **map)
     return fd;
 }
 
+/* Keys up to point are below's, the others above's; flagged: a bit per slot of the first 64 with unknown exceptions. */
+static struct csb_map *split_map(uint32_t point, uint16_t below, uint16_t above)
+{
+    struct csb_map *map = calloc(1, sizeof *map);
+    struct csb_point points[2] = {{point, below}, {UINT32_MAX, above}};
+
+    csb_map_build(map, points + (point == UINT32_MAX), 2 - (point == UINT32_MAX), 1);
+    return map;
+}
+
+static int fake_view(uint32_t point, uint16_t below, uint16_t above, uint64_t flagged)
+{
+    uint64_t bytes = csb_view_bytes(0, 0), slots[CSB_SLOT_COUNT / 64] = {flagged};
+    struct csb_map *map = split_map(point, below, above);
+    uint8_t *memory;
+    int fd = make_memfd("view", bytes, &memory);
+
+    csb_view_build(memory, bytes, map, NULL, 0);
+    csb_view_flag((struct csb_view *)memory, slots);
+    munmap(memory, bytes);
+    free(map);
+    return fd;
+}
+
+static int fake_plan(uint32_t point, uint16_t below, uint16_t above)
+{
+    struct csb_map *map = split_map(point, below, above);
+    uint8_t *memory;
+    int fd = make_memfd("plan", sizeof(struct csb_plan), &memory);
+
+    csb_plan_init((struct csb_plan *)memory, map, NULL);
+    munmap(memory, sizeof(struct csb_plan));
+    free(map);
+    return fd;
+}
+
+static uint64_t fake_view_bytes(void)
+{
+    return csb_view_bytes(0, 0);
+}
+
+static uint64_t fake_plan_bytes(void)
+{
+    return sizeof(struct csb_plan);
+}
+
 static void make_csb(struct fake *f, uint16_t tid)
 {
     uint8_t *map;
 
     f->fds[FAKE_CSB] = make_memfd("csb", sizeof(struct csb_region), &map);
     struct csb_region *region = (struct csb_region *)map;
-    struct csb_point point = {7, tid};
     region->secret[0] = f->secret.k0;
     region->secret[1] = f->secret.k1;
-    csb_map_build(&region->maps[0], &point, 1, 1);
     munmap(map, sizeof(struct csb_region));
+    f->fds[FAKE_VIEW] = fake_view(UINT32_MAX, tid, tid, 0);
 }
 
 static struct shm_j2a_header *j2a(const struct fake *f)
@@ -243,6 +288,12 @@ static void fake_drop(struct fake *f, uint32_t every)
 static void fake_push(struct fake *f, uint32_t io, uint32_t slot, uint16_t offset, uint16_t len, uint8_t kind)
 {
     ring_push(&f->rx[io], (struct shm_desc){.slot = slot, .offset = offset, .len = len, .kind = kind});
+    ring_publish(&f->rx[io]);
+}
+
+static void fake_marker(struct fake *f, uint32_t io, uint32_t attempt, uint32_t marker)
+{
+    ring_push(&f->rx[io], (struct shm_desc){.slot = attempt, .hash = marker, .kind = SHM_DESC_MARKER});
     ring_publish(&f->rx[io]);
 }
 

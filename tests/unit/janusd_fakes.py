@@ -5,6 +5,8 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 
 from dpdk_glue.values import (
+    CsbBuilt,
+    CsbValue,
     Event,
     GlueError,
     IoThreadInfo,
@@ -130,6 +132,63 @@ class FakeSession:
         return ResetProgress(3, 1, True)
 
 
+class FakeBalance:
+    """Views that are /dev/null; lists and orders are written down."""
+
+    def __init__(self) -> None:
+        self.circles: dict[int, tuple[list[tuple[int, int]], int]] = {}
+        self.flagged: dict[int, int] = {}
+        self.lists: dict[int, list[bytes]] = {}
+        self.orders: list[tuple[str, int]] = []
+        self._next: dict[int, tuple[list[tuple[int, int]], int]] = {}
+        self.has_views = False  # else nobody need be asked
+        self._null = os.open("/dev/null", os.O_RDONLY)
+
+    def plan(self, app: int, points: Sequence[tuple[int, int]], epoch: int) -> CsbValue:
+        self._next[app] = (list(points), epoch)
+        self.lists.clear()
+        return CsbValue(self._null, 1000)
+
+    def add_list(self, app: int, tid: int, hashes: bytes, limit: int) -> bool:
+        self.lists.setdefault(tid, []).append(hashes)
+        return sum(map(len, self.lists[tid])) <= 8 * limit
+
+    def draft(self, app: int) -> CsbValue:
+        return CsbValue(self._null, 2000)
+
+    def build(self, app: int) -> CsbBuilt:
+        reported = sum(len(part) // 8 for parts in self.lists.values() for part in parts)
+        return CsbBuilt(CsbValue(self._null, 3000), 0b101, reported, 0, reported)
+
+    def build_without(
+        self, app: int, points: Sequence[tuple[int, int]], epoch: int, dead: Iterable[int]
+    ) -> CsbBuilt:
+        self._next[app] = (list(points), epoch)
+        return CsbBuilt(CsbValue(self._null, 3000), 0, 0, 0, 0)
+
+    def build_flagged(
+        self, app: int, points: Sequence[tuple[int, int]], epoch: int, flagged: int
+    ) -> CsbBuilt:
+        self.flagged[app] = flagged
+        return self.build_without(app, points, epoch, ())
+
+    def drain(self, app: int, attempt: int) -> None:
+        self.orders.append(("drain", attempt))
+
+    def publish(self, app: int, attempt: int = 0) -> None:
+        self.orders.append(("publish", attempt))
+        self.circles[app] = self._next[app]
+
+    def abort(self, app: int) -> None:
+        self.orders.append(("abort", 0))
+
+    def forget(self, app: int) -> None:
+        self.circles[app] = ([], self.circles[app][1] + 1)
+
+    def view(self, app: int) -> CsbValue | None:
+        return CsbValue(self._null, 3000) if self.has_views and app in self.circles else None
+
+
 class FakePlane:
     """The parts of DataPlane that janusd uses; each part is the plane itself."""
 
@@ -138,7 +197,7 @@ class FakePlane:
         self.slow_path = self
         self.count = io_threads
         self.added: dict[int, tuple[str, tuple[int, int]]] = {}
-        self.circles: dict[int, tuple[list[tuple[int, int]], int]] = {}
+        self.balance = FakeBalance()
         self.published: list[Service] = []
         self.policy: dict[str, bool] = {}
         self.created: list[FakeSession] = []
@@ -150,9 +209,6 @@ class FakePlane:
 
     def add(self, app: int, name: str, secret: tuple[int, int]) -> None:
         self.added[app] = (name, secret)
-
-    def publish_circle(self, app: int, points: Sequence[tuple[int, int]], epoch: int) -> None:
-        self.circles[app] = (list(points), epoch)
 
     def publish(self, services: Iterable[Service]) -> None:
         self.published = list(services)
@@ -201,7 +257,7 @@ def hello(
     type_: int = 1,
     magic: int = 0x4A414E55,
     major: int = 1,
-    minor: int = 0,
+    minor: int = 2,
     resume: int = 0,
     reserved: int = 0,
     token: bytes = bytes(16),

@@ -13,6 +13,7 @@ import pytest
 from _app import ffi, lib
 
 HELLO, WELCOME, REFUSED, MAPPED, READY, LISTEN, UNLISTEN, ONLINE, BYE, REPLY = range(1, 11)
+CSB_BEGIN, CSB_CHECK, CSB_ABORT, CSB_VIEW, CSB_LIST, CSB_DONE = range(12, 18)
 PORT = 80
 TURNS_MAX = 2_000_000
 
@@ -30,11 +31,12 @@ class FakeJanusd:
         self.sessions: list[Any] = []  # struct fake *, in the order of attaching
         self.hellos: list[Any] = []
         self.requests: list[tuple[int, int]] = []  # (type, port)
+        self.csb_answers: list[bytes] = []
         self.answers: dict[int, tuple[int, str]] = {}  # port: what LISTEN gets
         self.refuse: tuple[int, str] | None = None
         self.change_welcome: Callable[[Any], None] = lambda welcome: None
         self.fds_less = 0
-        self._connections: list[socket.socket] = []
+        self.connections: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self.start()
 
@@ -54,13 +56,13 @@ class FakeJanusd:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.path.unlink()
-        for connection in self._connections:
+        for connection in self.connections:
             connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join()
-        for connection in self._connections:
+        for connection in self.connections:
             connection.close()
-        self._connections.clear()
+        self.connections.clear()
         self._threads.clear()
 
     def free(self) -> None:
@@ -74,7 +76,7 @@ class FakeJanusd:
                 connection, _ = listener.accept()
             except OSError:
                 return
-            self._connections.append(connection)
+            self.connections.append(connection)
             self._spawn(self._serve, connection)
 
     def _serve(self, connection: socket.socket) -> None:
@@ -90,7 +92,8 @@ class FakeJanusd:
             generation = self._welcome(connection, hello)
             connection.recv(4096)  # MAPPED
             self._send(connection, "attach_plain", type=READY, generation=generation)
-            while data := connection.recv(4096):
+            self.view(connection, self.sessions[generation - 1])
+            while data := connection.recv(65536):
                 self._request(connection, data)
         except OSError:
             return
@@ -117,11 +120,23 @@ class FakeJanusd:
             os.close(fd)
         return generation
 
+    def view(self, connection: socket.socket, session: Any) -> None:
+        """The whole circle is this session's."""
+        self.csb(connection, CSB_VIEW, lib.fake_fd(session, 4), bytes=lib.fake_view_bytes())
+
+    @staticmethod
+    def csb(connection: socket.socket, type_: int, fd: int | None, **fields: int) -> None:
+        message = ffi.new("struct attach_csb *", {"type": type_, **fields})
+        socket.send_fds(connection, [bytes(ffi.buffer(message))], [] if fd is None else [fd])
+
     def _request(self, connection: socket.socket, data: bytes) -> None:
         plain = ffi.from_buffer("struct attach_plain *", data.ljust(ffi.sizeof("struct attach_plain"), b"\0"))
         port = 0
         if plain.type in (LISTEN, UNLISTEN):
             port = ffi.from_buffer("struct attach_listen *", data).port
+        if plain.type in (CSB_LIST, CSB_DONE):
+            self.csb_answers.append(data)
+            return
         self.requests.append((plain.type, port))
         if plain.type != BYE:
             status, text = self.answers.get(port, (0, ""))

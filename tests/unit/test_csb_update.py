@@ -290,3 +290,32 @@ def test_an_io_thread_drops_syns_of_moved_flows_while_it_drains() -> None:
     lib.csb_io_drain(io, plan)
     lib.csb_io_publish(io, following)
     assert lib.native_io_route(io, MOVES, True) == 1
+
+
+# --- a death ---
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_death_moves_what_the_dead_had_and_nothing_else(seed: int) -> None:
+    draw = random.Random(seed)
+    tids, dead = range(5), {draw.randrange(5)}
+    points = {draw.randrange(KEYS): draw.choice(tids) for _ in range(draw.choice([1, 5, 40]))}
+    points |= {KEYS - 1: (min(dead) + 1) % 5}
+    keys = [draw.randrange(KEYS) for _ in range(40)]
+    flows = {
+        draw.choice(keys) | draw.randrange(1, 2**32) << 32: draw.choice(tids)
+        for _ in range(draw.choice([0, 60, 500]))
+    }
+    by_now = Twin(points, flows)
+    now = build_view(build_map(points), flows)
+    others = {p: t if t not in dead else (t + 1) % 5 for p, t in points.items()}
+    room = now.bytes
+    view = ffi.gc(lib.native_view_new(room), lib.native_view_free)
+    bits = ffi.new("uint64_t[4]", [sum(1 << t for t in dead), 0, 0, 0])
+    assert lib.csb_view_inherit(view, 64, build_map(others, 2), now, bits) == room, "not enough room"
+    assert lib.csb_view_inherit(view, room, build_map(others, 2), now, bits) == room
+    for hash_ in [*flows, *(draw.choice(keys) | draw.randrange(2**32) << 32 for _ in range(200))]:
+        before, after = by_now.lookup(hash_), lib.native_view_lookup(view, hash_)
+        assert after not in dead
+        if before not in dead:
+            assert after == before

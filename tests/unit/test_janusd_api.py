@@ -69,7 +69,13 @@ class House:
         self.registry = Registry(self.config, secrets.token_bytes)
         self.balancer = Balancer(secrets.token_bytes)
         self.sessions = Sessions(
-            self.config, self.plane, self.registry, self.balancer, lambda: None, {"p0": PORT}
+            self.config,
+            self.plane,
+            self.registry,
+            self.balancer,
+            lambda: None,
+            {"p0": PORT},
+            SimpleNamespace(time=lambda: 0.0, call_later=lambda *_: None),
         )
         self.sessions.start()
         link = Link(PORT.mac, (ipaddress.ip_interface("10.77.0.1/24"),))
@@ -96,7 +102,7 @@ class House:
         attached.plane.connections = [a_row(n) for n in range(connections)]
         self.sessions.sealed(attached)
         self.sessions.listen(attached, None, 80)
-        self.sessions.online(attached)
+        self.sessions.online(attached, lambda: None)
         return attached
 
     def ask(self, **request: object) -> dict:

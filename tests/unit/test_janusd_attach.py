@@ -27,6 +27,7 @@ from tests.unit.janusd_fakes import PORT, FakePlane, hello, parse_config
 
 ROOT = Path(__file__).parents[2]
 PLAIN = struct.Struct("=IIII")
+CSB = struct.Struct("=II QQQ")
 LISTEN = struct.Struct("=II16sHHHH")
 V4 = bytes(10) + b"\xff\xff" + bytes([10, 77, 0, 1])
 
@@ -42,7 +43,13 @@ class House:
         self.registry = Registry(self.config, secrets.token_bytes)
         self.balancer = Balancer(secrets.token_bytes)
         self.sessions = Sessions(
-            self.config, self.plane, self.registry, self.balancer, self._save, {"p0": PORT}
+            self.config,
+            self.plane,
+            self.registry,
+            self.balancer,
+            self._save,
+            {"p0": PORT},
+            asyncio.get_running_loop(),
         )
         self.sessions.start()
         listener = attach.open_listener(self.path, None)
@@ -75,12 +82,18 @@ class Client:
         self.generation = self.tid = 0
         self.token = b""
         self.fds: list[int] = []
+        self.csb: list[tuple[int, ...]] = []
 
     def send(self, data: bytes) -> None:
         self.sock.send(data)
 
     async def recv(self) -> bytes:
-        return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.sock, 4096), 5)
+        """The next message that is not the balancer's."""
+        while True:
+            data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.sock, 4096), 5)
+            if len(data) != CSB.size or not 12 <= data[0] <= 15:
+                return data
+            self.csb.append(CSB.unpack(data))
 
     async def welcome(self) -> bytes:
         await asyncio.wait_for(_readable(self.sock), 5)
@@ -195,7 +208,7 @@ def test_a_thread_attaches_listens_serves_and_leaves(tmp_path: Path) -> None:
         assert made.plane.published == []
         client.send(PLAIN.pack(8, 3, client.generation, 0))
         assert await client.status() == (0, "")
-        assert made.plane.circles[1] == ([(2**32 - 1, client.tid)], 1)
+        assert made.plane.balance.circles[1] == ([(2**32 - 1, client.tid)], 1)
         assert {(str(s.address), s.first, s.last, s.app) for s in made.plane.published} == {
             ("10.77.0.1", 40000, 49999, 1),
             ("fd77::1", 40000, 49999, 1),
@@ -209,7 +222,7 @@ def test_a_thread_attaches_listens_serves_and_leaves(tmp_path: Path) -> None:
         assert await client.hung_up()
         session = made.plane.created[0]
         assert session.calls == ["seal", "start", "stop", "reset_peers"]
-        assert (made.plane.published, made.plane.circles[1]) == ([], ([], 2))
+        assert (made.plane.published, made.plane.balance.circles[1]) == ([], ([], 2))
         made.sessions.resets_done(Event(EventKind.RESETS_DONE, 1, client.tid, client.generation))
         assert session.calls[-1] == "free"
         assert made.saves > 0
@@ -302,7 +315,7 @@ def test_resume_gives_the_same_tid_fresh_regions_and_a_new_generation(tmp_path: 
 REFUSED = [
     pytest.param({"app": "nope"}, 3, 'no app "nope" is configured', id="no such app"),
     pytest.param({"app": "other"}, 3, f'uid {os.getuid()} may not run app "other"', id="app of another user"),
-    pytest.param({"major": 2}, 2, "the app speaks ABI 2.0, janusd 1.1", id="ABI major"),
+    pytest.param({"major": 2}, 2, "the app speaks ABI 2.2, janusd 1.2", id="ABI major"),
     pytest.param({"rows": 1001}, 4, '1001 connections wanted, app "web" may have 1000', id="rows"),
     pytest.param({"rx": 257}, 4, '512 RX slots per I/O thread wanted, app "web" may have 256', id="RX slots"),
     pytest.param({"tx": 2**32 - 1}, 4, "TX slots wanted", id="TX slots"),
@@ -485,7 +498,7 @@ def test_repeated_listens_do_not_add_up(tmp_path: Path) -> None:
             client.send(PLAIN.pack(8, seq, client.generation, 0))
             assert (await client.status(), await client.status()) == ((0, ""), (0, ""))
         assert sum(s.first == 80 for s in made.plane.published) == 1
-        assert made.plane.circles[1][1] == 1
+        assert made.plane.balance.circles[1][1] == 1
 
     run(tmp_path, scenario)
 
@@ -551,3 +564,22 @@ def test_texts_are_cut_between_characters(status: int, text: str) -> None:
     assert len(raw) == 232
     assert raw[-1] == 0
     assert text.encode().startswith(raw[8:].rstrip(b"\0").decode().encode().rstrip(b"\0"))
+
+
+CSB_LIST = struct.Struct("=IIQ")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4096])
+def test_a_list_is_decoded_whatever_its_length(count: int) -> None:
+    hashes = bytes(range(256))[:8] * count
+    data = CSB_LIST.pack(16, count, 7) + hashes
+    assert messages.decode_control(data) == messages.CsbList(7, hashes)
+    assert messages.decode_control(data[:-1]) is None
+    assert messages.decode_control(data + bytes(8)) is None
+    assert messages.decode_control(CSB_LIST.pack(16, count + 1, 7) + hashes) is None
+
+
+def test_a_done_is_decoded() -> None:
+    assert messages.decode_control(CSB.pack(17, 1, 7, 0, 0)) == messages.CsbDone(7, 1)
+    assert messages.decode_control(CSB.pack(17, 1, 7, 1, 0)) is None
+    assert messages.decode_control(CSB.pack(12, 1, 7, 0, 0)) is None

@@ -1,0 +1,64 @@
+/*
+ * balance.h: a TCP thread's part in the balancer's updates: views and plans mapped, flows walked a bounded part per turn, lists sent.
+ *
+ *   messages ──> balance_hear()      markers ──> balance_marker()      each turn ──> balance_turn() ──> lists, answers
+ *   env: balance_may_create(), balance_miss()     active opens: balance_may_connect()
+ *
+ * The decisions are csb/update.h's; here are the memory behind them and the socket.
+ */
+#ifndef APP_BALANCE_H
+#define APP_BALANCE_H
+
+#include "app/attach.h"
+#include "csb/update.h"
+#include "tcp/tcp.h"
+
+struct balance_map {
+    const void *memory;
+    uint64_t bytes;
+};
+
+struct balance {
+    struct csb_member member;
+    struct attach *attach;
+    struct tcp_stack *stack;
+    bool is_on; /* janusd speaks of views (ABI 1.2) */
+    struct balance_map view, next, plan, draft;
+    uint64_t attempt; /* that the answers below are of */
+    uint64_t next_attempt;
+    enum csb_phase due; /* to be answered when all lists are sent; CSB_IDLE: nothing */
+    bool has_failed;    /* and it is to be said */
+    bool is_walking, is_open_due;
+    uint32_t part; /* column that is walked */
+    uint64_t updates;
+};
+
+/* A session with janusd has begun: the first, or one that follows a loss. */
+void balance_start(struct balance *b, struct attach *attach, uint16_t tid, bool is_on);
+/* janusd is gone: what is known is known no more, so nothing is created or reset in doubt. */
+void balance_lost(struct balance *b);
+void balance_free(struct balance *b);
+
+/* A message of janusd; takes fd. */
+void balance_hear(struct balance *b, const struct attach_csb *message, int fd, uint64_t now_us);
+/* A marker has come out of the ring of I/O thread io, with nothing before it left undone. */
+void balance_marker(struct balance *b, uint32_t attempt, uint32_t marker, uint32_t io, uint64_t now_us);
+/* One bounded part of what there is to do.  True: there is more. */
+bool balance_turn(struct balance *b);
+
+static inline bool balance_is_idle(const struct balance *b)
+{
+    return b->member.attempt == 0 && b->due == CSB_IDLE && !b->has_failed;
+}
+
+/* The view that the last open marker asks for has not been read from the socket yet. */
+static inline bool balance_wants_view(const struct balance *b)
+{
+    return b->is_open_due;
+}
+
+bool balance_may_create(struct balance *b, uint64_t hash);
+bool balance_may_connect(struct balance *b, uint64_t hash);
+enum tcp_miss balance_miss(const struct balance *b, uint64_t hash);
+
+#endif

@@ -1,0 +1,117 @@
+"""Load moves between the threads of an app on a real janusd, and no kernel client notices."""
+
+import os
+import random
+import signal
+import threading
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+
+import pytest
+
+from bench.rig import Janusd
+from bench.rig.processes import wait_until
+from janusd.ctl_client import CtlError
+from tests.system.balance_load import balancer, client, echo, load, no_harm
+from tests.system.census import logs_are_clean
+from tests.system.conftest import SERVED, StartRig
+
+ECHO = "tests.system.apps.census:handle"
+RUN = ("-m", "janus_tcp", "run", ECHO, "--port", "8000", "--app", "web")
+UPDATES = 100
+
+
+@pytest.mark.timeout(120)
+def test_a_hundred_updates_under_load_break_nothing(rig: Janusd) -> None:
+    app = rig.serve(ECHO, port=8000, workers=3)
+    draw, ctl, worst = random.Random(7), client(rig), 0.0
+    with load(rig, 8000) as running:
+        for _ in range(UPDATES):
+            weights = {str(tid): float(draw.choice((0, 1, 1, 2, 5))) for tid in range(3)}
+            weights[str(draw.randrange(3))] = 1.0
+            done = ctl.ask("csb_set", app="web", weights=weights)
+            worst = max(worst, done["phases_ms"].get("drain", 0) + done["phases_ms"].get("seal", 0))
+    assert running.streams > 3
+    assert running.connections > UPDATES
+    assert sum(u["outcome"] == "published" for u in balancer(rig)["updates"]) >= 60
+    no_harm(rig)
+    print(f"streams {running.streams}, connections {running.connections}, worst drain {worst:.2f} ms")
+    logs_are_clean(rig.process, app)
+
+
+@pytest.mark.timeout(60)
+def test_threads_join_and_leave_under_load(rig: Janusd) -> None:
+    app = rig.serve(ECHO, port=8000, workers=2)
+    with load(rig, 8000) as running:
+        more = rig.app(*RUN, "--workers", "2", name="more")
+        wait_until(lambda: len(balancer(rig)["threads"]) == 4, 10, "four threads share the keys")
+        time.sleep(1)
+        tid = min(t["tid"] for t in balancer(rig)["threads"])
+        client(rig).ask("csb_drain", app="web", tid=tid)
+        time.sleep(0.5)
+        client(rig).ask("csb_undrain", app="web", tid=tid)
+        idle = running.idle
+        running.idle = []
+        for sock in idle:  # else what more serves could not end in time
+            sock.close()
+        os.kill(more.pid, signal.SIGTERM)  # to it alone: a second signal to a worker wants no waiting
+        assert more.wait(20) == 0
+        wait_until(lambda: len(balancer(rig)["threads"]) == 2, 10, "two threads share the keys")
+    no_harm(rig)
+    logs_are_clean(rig.process, app, more)
+
+
+@pytest.mark.timeout(60)
+def test_two_io_threads(start_rig: StartRig) -> None:
+    rig = start_rig(replace(SERVED, io_threads=2))
+    app = rig.serve(ECHO, port=8000, workers=2)
+    with load(rig, 8000):
+        for weight in (3.0, 1.0, 0.0, 1.0) * 3:
+            client(rig).ask("csb_set", app="web", weights={"0": weight})
+    no_harm(rig)
+    logs_are_clean(rig.process, app)
+
+
+@pytest.mark.timeout(60)
+def test_a_thread_that_hangs_ends_the_update_and_a_killed_one_frees_the_others(rig: Janusd) -> None:
+    app = rig.serve(ECHO, port=8000, workers=2)
+    victim = next(row["pid"] for row in rig.rows("threads") if row["tid"] == 0)
+    os.kill(victim, signal.SIGSTOP)
+    before = balancer(rig)
+    with pytest.raises(CtlError, match="no answer in 2 s to collect from thread 0"):
+        client(rig).ask("csb_set", app="web", weights={"1": 3.0})
+    after = balancer(rig)
+    assert (after["epoch"], after["exceptions"]) == (before["epoch"], before["exceptions"])
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: sorted(t["tid"] for t in balancer(rig)["threads"]) == [0, 1], 10, "it is replaced")
+    assert client(rig).ask("csb_set", app="web", weights={"1": 3.0})["shares"]["1"] == 0.75
+    logs_are_clean(rig.process)
+    assert app.alive()
+
+
+@pytest.mark.timeout(90)
+def test_janusd_is_killed_while_load_moves_and_connections_go_on(rig: Janusd) -> None:
+    app = rig.serve(ECHO, port=8000, workers=3)
+    with ExitStack() as stack:
+        idle = [stack.enter_context(rig.network.connect(8000, timeout=30)) for _ in range(200)]
+        for round_ in range(3):
+            threading.Thread(target=move_for_ever, args=(rig,), daemon=True).start()
+            time.sleep(0.3 + 0.11 * round_)
+            rig.kill()
+            rig.start()
+            wait_until(lambda: not balancer(rig)["rebuilding"], 20, "the exceptions are known again")
+            for number, sock in enumerate(idle):
+                echo(sock, b"round %d, %d" % (round_, number))
+    no_harm(rig)
+    logs_are_clean(rig.process, app)
+
+
+def move_for_ever(rig: Janusd) -> None:
+    """Updates until janusd is gone."""
+    ctl = client(rig)
+    ctl_weights = ({"0": 3.0, "1": 0.0}, {"0": 0.0, "1": 2.0, "2": 5.0}, {"0": 1.0, "1": 1.0, "2": 1.0})
+    with suppress(CtlError):
+        while rig.process.alive():
+            for weights in ctl_weights:
+                ctl.ask("csb_set", app="web", weights=weights)
