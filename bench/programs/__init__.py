@@ -12,6 +12,7 @@ from bench.programs import (
     idle_memory,
     io_thread,
     latency,
+    python_asyncio,
     python_echo,
     short_conn_cycles,
     tcp_instructions,
@@ -20,6 +21,7 @@ from bench.programs import (
 
 PROGRAMS: tuple[Program, ...] = (
     python_echo.PROGRAM,
+    python_asyncio.PROGRAM,
     tcp_instructions.PROGRAM,
     cps.PROGRAM,
     latency.PROGRAM,

@@ -28,7 +28,17 @@ SLOTS = 16384
 HUGE = 2 << 20
 ROW_BYTES = 128
 SPARE_BYTES = 3 << 29  # for janusd, DPDK and the rest of the machine
-BYTES = {"c": 190, "python": 460}  # about what a connection takes, to know what fits
+BYTES = {
+    "c": 190,
+    "python": 460,
+    "asyncio protocol": 1000,
+    "uvicorn": 9000,
+}  # about what a connection takes, to know what fits
+ASYNCIO = {  # applications whose event loop is on Janus
+    "asyncio protocol": f"-m bench.asgi {PORT}",
+    "uvicorn": f"-m uvicorn --loop janus_tcp.asyncio:new_event_loop --host 0.0.0.0 --port {PORT} --lifespan off "
+    "--no-access-log --log-level warning bench.asgi:app",
+}
 ROOM = 100_000  # rows beyond the connections: closing ones linger
 
 
@@ -94,6 +104,10 @@ class Holding:
     def _start(self) -> Process:
         if self.language == "python":
             return self.janusd.serve("bench.hold_handler:handle", port=PORT)
+        if self.language in ASYNCIO:
+            app = self.janusd.app(*ASYNCIO[self.language].split())
+            self.janusd.await_threads(app, "web", 1)
+            return app
         program = build_with_sdk(REPO / "bench" / "hold_server.c")
         app = self.janusd.program(str(program), str(PORT), interactive=True)
         self.janusd.await_threads(app, "web", 1)

@@ -153,6 +153,17 @@ static int set_protocol(struct transport *t, PyObject *protocol)
     return 0;
 }
 
+/* CPython's Server counts its connections; since 3.13 it knows them. */
+static PyObject *tell_server(struct transport *t, PyObject *server, const char *method)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyObject_CallMethod(server, method, "O", (PyObject *)t);
+#else
+    (void)t;
+    return PyObject_CallMethod(server, method, NULL);
+#endif
+}
+
 int transport_start(struct transport *t, PyObject *protocol)
 {
     PyObject *r;
@@ -161,7 +172,7 @@ int transport_start(struct transport *t, PyObject *protocol)
         return -1;
     t->flags |= TRANSPORT_STARTED;
     if (t->owner && PyObject_HasAttrString(t->owner, "_attach")) {
-        r = PyObject_CallMethod(t->owner, "_attach", NULL);
+        r = tell_server(t, t->owner, "_attach");
         if (!r)
             return transport_failed(t, "Error on transport creation for incoming connection");
         Py_DECREF(r);
@@ -398,7 +409,7 @@ static PyObject *transport_call_connection_lost(PyObject *self, PyObject *except
         r = PyObject_CallMethodOneArg(protocol, asyncio_names.connection_lost, exception);
     PyErr_Fetch(&type, &value, &traceback);
     if (owner)
-        detached = PyObject_CallMethod(owner, "_detach", NULL);
+        detached = tell_server(t, owner, "_detach");
     if (owner && !detached)
         PyErr_WriteUnraisable(self);
     PyErr_Restore(type, value, traceback);

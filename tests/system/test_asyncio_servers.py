@@ -193,3 +193,33 @@ def test_slow_readers_and_aborted_clients_bother_nobody(rig: Janusd) -> None:
         one.close()
     await_level(rig, level)
     assert "Traceback" not in process.text(), process.tail()
+
+
+def test_connections_outlive_janusd_and_a_port_outside_the_policy_is_refused(rig: Janusd) -> None:
+    process = plain(rig, "websockets")
+    refused = rig.app(
+        "-m", "janus_tcp.asyncio", "tests.system.apps.asyncio_servers", "websockets", "9999", name="refused"
+    )
+    assert refused.wait(15) == 1
+    assert "PermissionError" in refused.text(), refused.tail()
+    script = (
+        "import sys\n"
+        "from websockets.sync.client import connect\n"
+        f"with connect('ws://{SERVER_ADDRESS}:{PORT}/', ping_interval=None) as c:\n"
+        "    for line in sys.stdin:\n"
+        "        c.send(line.strip()); print(c.recv(60), flush=True)\n"
+    )
+    words = ["ip", "netns", "exec", rig.network.cli, python(), "-c", script]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as talking:
+        assert talking.stdin is not None
+        assert talking.stdout is not None
+        for word in ("before", "after"):
+            talking.stdin.write(word + "\n")
+            talking.stdin.flush()
+            assert talking.stdout.readline() == word + "\n"
+            if word == "before":
+                rig.kill()
+                rig.start()
+        talking.stdin.close()
+    assert process.alive()
+    assert "Traceback" not in process.text(), process.tail()

@@ -1,6 +1,7 @@
 """python -m tests.system.websocket_clients HOST PORT COUNT: so many WebSocket clients, each echoed twice."""
 
 import asyncio
+import resource
 import sys
 
 from websockets.asyncio.client import connect
@@ -34,4 +35,6 @@ async def main(url: str, count: int) -> None:
 
 
 if __name__ == "__main__":
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     asyncio.run(main(f"ws://{sys.argv[1]}:{sys.argv[2]}/", int(sys.argv[3])))

@@ -7,6 +7,7 @@ import io
 import re
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -258,3 +259,58 @@ def test_the_launcher_gives_a_script_a_janus_loop(tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S))
 def test_the_pages_python_runs(block: str) -> None:
     exec(compile(ast.parse(block), str(PAGE), "exec"), {"__name__": "docs"})
+
+
+def test_two_loops_in_two_threads() -> None:
+    answers: list[bytes] = []
+    errors: list[BaseException] = []
+
+    async def run(loop: PairEventLoop) -> None:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+            writer.close()
+
+        await asyncio.start_server(handle, loop.host, PORT)
+        for _ in range(50):
+            reader, writer = await asyncio.open_connection(loop.host, PORT)
+            writer.write(bytes(20_000))
+            writer.write_eof()
+            answers.append(await reader.read())
+            writer.close()
+            await asyncio.sleep(0.001)
+
+    def thread() -> None:
+        try:
+            loop = PairEventLoop()
+            loop.run_until_complete(run(loop))
+            loop.run_until_complete(asyncio.sleep(1))
+            loop.close()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=thread) for _ in range(2)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert not errors
+    assert answers == [bytes(20_000)] * 100
+
+
+def test_another_thread_wakes_a_loop_that_sleeps() -> None:
+    real = PairEventLoop(virtual_time=False)
+
+    async def run() -> str:
+        woken: asyncio.Future[str] = real.create_future()
+        threading.Timer(0.05, real.call_soon_threadsafe, (woken.set_result, "woken")).start()
+        server = await real.create_server(asyncio.Protocol, real.host, PORT)
+        try:
+            return await asyncio.wait_for(woken, 10)
+        finally:
+            server.close()
+
+    assert real.run_until_complete(run()) == "woken"
+    assert real.run_until_complete(real.run_in_executor(None, lambda: 42)) == 42
+    real.close()
