@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from dpdk_glue.native import check, ffi, lib, why
-from dpdk_glue.values import CsbBuilt, CsbPhase, CsbValue
+from dpdk_glue.native import check, ffi, lib, pack_address, why
+from dpdk_glue.values import Address, CsbBuilt, CsbDecider, CsbExplained, CsbPhase, CsbValue
 
 WORD_BITS = 64
 TIDS_MAX = 256
 SLOT_COUNT = 4096
+
+Endpoint = tuple[Address, int]
 
 
 def _words(bits: int, count: int) -> list[int]:
@@ -161,6 +163,14 @@ class Balance:
         out = ffi.new("struct glue_csb_value *")
         check(lib.glue_csb_view(self._glue, app, out))
         return None if out.fd < 0 else CsbValue(out.fd, out.bytes)
+
+    def explain(self, app: int, remote: Endpoint, local: Endpoint) -> CsbExplained | None:
+        """Where the I/O threads send packets from remote to local, and why; None: the app has no view."""
+        out = ffi.new("struct glue_csb_explained *")
+        ends = (pack_address(remote[0]), remote[1], pack_address(local[0]), local[1])
+        if lib.glue_csb_explain(self._glue, app, *ends, out) < 0:
+            return None
+        return CsbExplained(CsbDecider(out.decider), out.key, out.slot, out.tid, out.home, out.epoch)
 
 
 def _points(points: Sequence[tuple[int, int]]) -> Any:

@@ -203,6 +203,17 @@ void glue_csb_forget(struct glue *g, uint32_t app);
 /* The view in force. */
 int glue_csb_view(struct glue *g, uint32_t app, struct glue_csb_value *out);
 
+/* Where the I/O threads send a flow, and why.  The app's secret stays inside: a key alone tells nothing of it. */
+struct glue_csb_explained {
+    uint32_t decider;   /* enum csb_decider */
+    uint32_t key, slot; /* on the circle */
+    uint32_t tid, home; /* who gets it; who would by H_new alone; 0x7fff: nobody */
+    uint64_t epoch;     /* of the view */
+};
+/* remote is the peer's end, local ours.  -ENOENT: no such app.  -EAGAIN: the app has no view. */
+int glue_csb_explain(struct glue *g, uint32_t app, const uint8_t remote[16], uint16_t remote_port,
+                     const uint8_t local[16], uint16_t local_port, struct glue_csb_explained *out);
+
 /* The controller's role (sdk/csb/update.h), of one app.  start: the attempt, 0: one runs.  phase: enum csb_phase, and who is
  * waited for.  ios_done: the I/O threads have obeyed.  The others are 1 where csb/update.h says true. */
 struct csb_update *glue_update_new(void);

@@ -249,6 +249,27 @@ class CsbBuilt:
     reported: int  # flows that the threads have listed
 
 
+class CsbDecider(IntEnum):
+    """enum csb_decider: what has decided where a flow goes."""
+
+    SLOT = 0
+    CIRCLE = 1
+    EXCEPTION = 2
+    EXACT = 3
+
+
+@dataclass(frozen=True)
+class CsbExplained:
+    """Where a flow goes by the view in force; home: who would get it by the circle alone."""
+
+    decider: CsbDecider
+    key: int
+    slot: int
+    tid: int
+    home: int
+    epoch: int
+
+
 class CsbPhase(IntEnum):
     """enum csb_phase."""
 

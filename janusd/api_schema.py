@@ -90,6 +90,15 @@ class CsbShow(Request, kw_only=True):
     circle: bool = False
 
 
+class CsbExplain(Request, kw_only=True):
+    """Which thread gets packets from src, sport to dst, dport, and what decides."""
+
+    src: Address
+    sport: PortNumber
+    dst: Address
+    dport: PortNumber
+
+
 class Change(Request, kw_only=True):
     """What changes something. expected_epoch: compare and set."""
 
@@ -142,6 +151,7 @@ AnyRequest = (
     | Stats
     | Neighbours
     | CsbShow
+    | CsbExplain
     | CsbSet
     | CsbDrain
     | CsbUndrain
@@ -346,6 +356,19 @@ class CsbApp(msgspec.Struct, kw_only=True):
     circle: list[tuple[int, int]]
 
 
+class Explained(msgspec.Struct, kw_only=True):
+    """Reply to csb_explain; decider: "slot", "circle", "exception" or "exact"; tid and home null: nobody."""
+
+    app: str
+    epoch: int
+    decider: str
+    key: str
+    slot: int
+    tid: int | None
+    home: int | None
+    text: str
+
+
 class SlotMove(msgspec.Struct, kw_only=True):
     """Slots that go from one thread to another."""
 
@@ -382,6 +405,7 @@ class AutoResult(msgspec.Struct, kw_only=True):
 Result = (
     StatusResult
     | list[CsbApp]
+    | Explained
     | ChangeResult
     | AutoResult
     | list[Port]

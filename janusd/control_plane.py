@@ -18,7 +18,7 @@ from janusd.balancer import Balancer
 from janusd.config import Config
 from janusd.control import Control, Peer, Reply
 from janusd.csb_metrics import CsbCounts
-from janusd.csb_views import CsbViews
+from janusd.csb_views import CsbViews, Explainer
 from janusd.log_format import fields
 from janusd.runtime_sockets import group_for
 from janusd.sessions import Attached, Sessions
@@ -51,6 +51,7 @@ class ControlPlane:
         self.control = Control(balancer, self.automatic, loop)
         self.csb_counts = CsbCounts(balancer, self.automatic, tuple(apps))
         self.csb_views = CsbViews(balancer, self.automatic, self.control, tuple(apps))
+        self._explainer = Explainer(views.registry, sessions.app_ids, views.plane.balance)
         directory, admins, readers = (
             config.daemon.runtime_dir,
             config.daemon.admin_group,
@@ -80,6 +81,8 @@ class ControlPlane:
         """Answer a request, now or later. BadRequest: nothing was done."""
         if isinstance(request, schema.Change):
             self.control.change(request, peer, reply)
+        elif isinstance(request, schema.CsbExplain):
+            reply(self._explainer.explain(request))
         elif isinstance(request, schema.CsbShow):
             reply(self.csb_views.show(request))
         else:

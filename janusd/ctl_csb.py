@@ -87,6 +87,21 @@ def watch(options: Options, app: str | None) -> None:
     options.run(lambda client: client.ask("csb_show", app=app, circle=True), tables.show_csb)
 
 
+@csb.command()
+@json_option
+@click.argument("src")
+@click.argument("sport", type=click.IntRange(0, 65535))
+@click.argument("dst")
+@click.argument("dport", type=click.IntRange(0, 65535))
+@click.pass_obj
+def explain(options: Options, src: str, sport: int, dst: str, dport: int) -> None:
+    """Which thread gets packets from SRC SPORT to DST DPORT, and which structure decides."""
+    options.run(
+        lambda client: client.ask("csb_explain", src=src, sport=sport, dst=dst, dport=dport),
+        tables.show_explained,
+    )
+
+
 @csb.command("set")
 @change_options
 @app_argument

@@ -247,3 +247,9 @@ def show_change(result: Json) -> RenderableType:
 def show_auto(result: Json) -> RenderableType:
     """What is on now."""
     return f"{result['app']}: epoch {result['epoch']}, automatic mode {'on' if result['auto'] else 'off'}"
+
+
+def show_explained(result: Json) -> RenderableType:
+    """janusctl csb explain."""
+    who = "nobody" if result["tid"] is None else f"thread {result['tid']}"
+    return f"{result['app']}, epoch {result['epoch']}: {who}, as {result['text']} (key {result['key']})"

@@ -196,3 +196,19 @@ uint16_t csb_view_lookup_further(const struct csb_view *view, uint64_t hash)
         line = csb_diff_find(view->lines, view->line_count, key, &index);
     return line != NULL ? by_line(view, line, index, hash) : csb_lookup(&view->map, key);
 }
+
+enum csb_decider csb_view_explain(const struct csb_view *view, uint64_t hash, uint16_t *tid, uint16_t *home)
+{
+    uint32_t key = csb_key(hash), index;
+    const struct csb_line *line = NULL;
+
+    *home = csb_lookup(&view->map, key);
+    *tid = csb_view_lookup(view, hash);
+    if (view->slot[key >> CSB_SLOT_SHIFT] & CSB_SLOT_FLAG)
+        line = csb_diff_find(view->lines, view->line_count, key, &index);
+    if (line != NULL && !(line->conflicted >> index & 1))
+        return CSB_BY_EXCEPTION;
+    if (line != NULL && csb_exact_find(csb_view_exact(view), view->exact_size, hash) >= 0)
+        return CSB_BY_EXACT;
+    return view->map.slot[key >> CSB_SLOT_SHIFT] & CSB_SLOT_MIXED ? CSB_BY_CIRCLE : CSB_BY_SLOT;
+}

@@ -64,6 +64,17 @@ bool csb_view_is_conflicted(const struct csb_view *view, uint32_t key);
 /* For slots at or above CSB_SLOT_FLAG. */
 uint16_t csb_view_lookup_further(const struct csb_view *view, uint64_t hash);
 
+/* What has decided where a flow goes, for people; the same order as the lookup's. */
+enum csb_decider {
+    CSB_BY_SLOT,      /* all of the slot is one owner's */
+    CSB_BY_CIRCLE,    /* the first point at or after the key */
+    CSB_BY_EXCEPTION, /* the key stands in H_diff */
+    CSB_BY_EXACT      /* the key has several owners, and the flow an entry of its own */
+};
+
+/* The tid that csb_view_lookup() gives, what H_new alone would give, and what decides. */
+enum csb_decider csb_view_explain(const struct csb_view *view, uint64_t hash, uint16_t *tid, uint16_t *home);
+
 static inline const struct csb_exact *csb_view_exact(const struct csb_view *view)
 {
     return (const struct csb_exact *)(view->lines + view->line_count);

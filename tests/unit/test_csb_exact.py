@@ -47,3 +47,32 @@ def test_a_keys_flows_at_h_news_owner_need_no_cell() -> None:
     view = build_view(build_map({2**31: 9}), {1 << 32 | 5: 9, 2 << 32 | 5: 3})
     assert view.exact_count == 1
     assert [lib.native_view_lookup(view, n << 32 | 5) for n in (1, 2, 3)] == [9, 3, 9]
+
+
+def explain(view, hash_: int) -> tuple[int, int, int]:
+    tid, home = ffi.new("uint16_t *"), ffi.new("uint16_t *")
+    decider = lib.csb_view_explain(view, hash_, tid, home)
+    return decider, tid[0], home[0]
+
+
+def test_each_structure_is_named_when_it_decides() -> None:
+    one, both = 7, 5 << 20 | 9
+    flows = {1 << 32 | one: 3, 1 << 32 | both: 4, 2 << 32 | both: 6}
+    view = build_view(build_map({2**31: 9, 2**31 + 5: 8, 2**32 - 1: 9}), flows)
+    assert explain(view, 1 << 32 | one) == (lib.CSB_BY_EXCEPTION, 3, 9)
+    assert explain(view, 77 << 32 | one) == (lib.CSB_BY_EXCEPTION, 3, 9)  # an exception is its key's
+    assert explain(view, 1 << 32 | both) == (lib.CSB_BY_EXACT, 4, 9)
+    assert explain(view, 3 << 32 | both) == (lib.CSB_BY_SLOT, 9, 9)  # a newcomer of a key with two owners
+    assert explain(view, 1 << 32 | one + 1) == (lib.CSB_BY_SLOT, 9, 9)  # in a flagged slot, and no exception
+    assert explain(view, 1 << 32 | 2**31 + 3) == (lib.CSB_BY_CIRCLE, 8, 8)
+    assert explain(view, 1 << 32 | 2**31 + 6) == (lib.CSB_BY_CIRCLE, 9, 9)
+
+
+def test_what_is_explained_is_what_is_looked_up() -> None:
+    draw = random.Random(8)
+    flows = {
+        draw.randrange(1, 2**32) << 32 | draw.randrange(2000) << 19: draw.randrange(9) for _ in range(3000)
+    }
+    view = build_view(build_map({draw.randrange(2**32): draw.randrange(9) for _ in range(64)}), flows)
+    for hash_ in [*flows, *(draw.randrange(2**64) for _ in range(2000))]:
+        assert explain(view, hash_)[1] == lib.native_view_lookup(view, hash_)

@@ -1,0 +1,32 @@
+"""An echo whose first worker takes three times as long for each connection as the others.
+
+It takes its time asleep: the thread is as busy as with work, and the machine's other processors are not needed for it.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import janus_tcp
+
+FAST_S, SLOW_S = 0.001, 0.003
+CLAIM = Path(os.environ.get("UNEVEN_CLAIM", "/nonexistent/claim"))
+_cost_s = 0.0
+
+
+def cost_s() -> float:
+    """What a connection costs this worker: the first to claim the file is the slow one."""
+    global _cost_s
+    if not _cost_s:
+        try:
+            os.close(os.open(CLAIM, os.O_CREAT | os.O_EXCL))
+            _cost_s = SLOW_S
+        except OSError:
+            _cost_s = FAST_S
+    return _cost_s
+
+
+async def handle(conn: janus_tcp.Connection) -> None:
+    async for data in conn:
+        time.sleep(cost_s())
+        await conn.send(data)
