@@ -10,6 +10,8 @@ The parent attaches nowhere, so forking it is safe.  Each worker has a socket pa
 
 A reload starts a second generation beside the first.  When all of it is online the first one retires: it leaves the
 circle and ends with its last connection.  A generation that cannot start changes nothing.
+
+SIGTTIN asks for one worker more, SIGTTOU for one less: the last one retires.
 """
 
 import contextlib
@@ -36,6 +38,7 @@ STOP_MARGIN_S = 3.0  # beyond the drain, before SIGKILL
 STUCK_S = 2.0  # without a turn of the loop
 RETIRE = signal.SIGUSR1  # to a worker: its successors serve
 TRACEBACK = signal.SIGUSR2  # to a worker: say on stderr where you are
+SCALE = {signal.SIGTTIN: 1, signal.SIGTTOU: -1}  # to the parent
 
 
 class Report:
@@ -98,6 +101,7 @@ class Supervisor:
     served: bool = False  # one has opened its ports: what refuses another may pass
     stop_asked: bool = False  # by a signal, which may come between a fork and the note of its pid
     reload_asked: bool = False
+    more_asked: int = 0  # workers to start, or below 0 to retire
     stopping_s: float | None = None
     failure: OSError | None = None
     wake: list[socket.socket] = field(default_factory=list)
@@ -226,10 +230,31 @@ class Supervisor:
         former, self.workers, self.successors = self.workers, self.successors, []
         logger.info("reload: the new workers serve, the former ones retire")
         for worker in former:
-            if worker.pid:
-                worker.retire_by_s = time.monotonic() + self.retire_s + STOP_MARGIN_S
-                self.retired.append(worker)
-                os.kill(worker.pid, RETIRE if worker.released else signal.SIGTERM)
+            self._retire(worker)
+
+    def _retire(self, worker: Worker) -> None:
+        """It leaves the circle and ends with its last connection."""
+        if worker.pid:
+            worker.retire_by_s = time.monotonic() + self.retire_s + STOP_MARGIN_S
+            self.retired.append(worker)
+            os.kill(worker.pid, RETIRE if worker.released else signal.SIGTERM)
+
+    # --- scaling ---
+
+    def rescale(self) -> None:
+        """One worker more, or one less, but never none."""
+        if not self.more_asked or not self.opened or self.successors:
+            return
+        if self.more_asked > 0:
+            self.more_asked -= 1
+            self.workers.append(Worker(1 + max(worker.number for worker in self.workers)))
+            logger.info("scale: %d workers", len(self.workers))
+            self.start(self.workers[-1])
+            return
+        self.more_asked += 1
+        if len(self.workers) > 1:
+            self._retire(self.workers.pop())
+            logger.info("scale: %d workers", len(self.workers))
 
     # --- watching ---
 
@@ -301,6 +326,7 @@ class Supervisor:
         if self.reload_asked:
             self.reload()
         self.replace()
+        self.rescale()
         self.watch(now_s)
         self.say(now_s)
         for worker in self.workers:
@@ -314,6 +340,8 @@ class Supervisor:
         """A signal handler."""
         if number == signal.SIGHUP:
             self.reload_asked = True
+        elif number in SCALE:
+            self.more_asked += SCALE[signal.Signals(number)]
         else:
             self.stop_asked = True
 
@@ -325,7 +353,8 @@ def _worker_main(target: Callable[[Report], None], report: Report, parent: int) 
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal's; reloading is the parent's business
+        for number in (signal.SIGHUP, *SCALE):  # a terminal's; these are the parent's business
+            signal.signal(number, signal.SIG_IGN)
         with contextlib.suppress(ValueError, OSError, RuntimeError):  # stderr is no file
             faulthandler.register(TRACEBACK, all_threads=False)
         lib.face_end_with_parent()
@@ -355,8 +384,10 @@ def supervise(
     retire_s: float = 0.0,
     stats_s: float = 0.0,
 ) -> None:
-    """Run count workers until SIGTERM or SIGINT; SIGHUP replaces them.  Raises the OSError that keeps them from
-    starting."""
+    """Run count workers until SIGTERM or SIGINT; SIGHUP replaces them, SCALE adds or retires one.
+
+    Raises the OSError that keeps them from starting.
+    """
     ours, theirs = socket.socketpair()
     for end in (ours, theirs):
         end.setblocking(False)
@@ -364,7 +395,8 @@ def supervise(
         target, [Worker(n) for n in range(count)], drain_s, retire_s, stats_s, wake=[ours]
     )
     before_fd = signal.set_wakeup_fd(theirs.fileno())
-    before = {n: signal.signal(n, supervisor.ask) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    heard = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, *SCALE)
+    before = {n: signal.signal(n, supervisor.ask) for n in heard}
     before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
     try:
         for worker in supervisor.workers:

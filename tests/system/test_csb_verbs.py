@@ -105,6 +105,28 @@ def ports(socks: list[socket.socket]) -> set[int]:
     return {sock.getsockname()[1] for sock in socks}
 
 
+@pytest.mark.timeout(120)
+def test_an_app_is_scaled_under_load(rig: Janusd) -> None:
+    app = rig.serve(ECHO, port=8000, workers=1)
+    with load(rig, 8000) as running:
+        for workers in (3, 2, 4, 1):
+            done = subprocess.run(
+                [*words(rig)[:-1], "app", "scale", "web", str(workers), "--json"],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            assert json.loads(done.stdout)["workers"] == workers == len(weights(rig))
+        idle, running.idle = running.idle, []
+        for sock in idle:  # those that retire wait for their last connection
+            sock.close()
+    assert running.connections > 50
+    no_harm(rig)
+    logs_are_clean(rig.process, app)
+
+
 @pytest.mark.timeout(60)
 def test_explain_tells_where_each_connection_is(rig: Janusd) -> None:
     rig.serve(ECHO, port=8000, workers=2)
