@@ -38,6 +38,7 @@ class _App:
     moving: bool = False
     base: dict[int, float] = field(default_factory=dict)
     history: History = field(default_factory=History)
+    recent: tuple[tuple[float, Samples], ...] = ()  # what the loads are seen in; no change forgets it
     loads: dict[int, Load] = field(default_factory=dict)
     reason: str = ""
     moves: int = 0
@@ -68,7 +69,6 @@ class Automatic:
         a = self._apps[app]
         if on and not a.on:
             a.base = dict(self._balancer.state(app).weights)
-            a.history = History()
         a.on = on
         a.reason = "" if on else "off"
 
@@ -76,7 +76,7 @@ class Automatic:
         """The operator has given threads other weights."""
         a = self._apps[app]
         a.base.update(weights)
-        a.history = History()
+        a.history = a.history.change(self._clock(), {})
 
     def hold(self, app: str, *, held: bool) -> None:
         """Move nothing while a change waits to be confirmed."""
@@ -96,7 +96,11 @@ class Automatic:
         for app, a in self._apps.items():
             now_s = self._clock()
             a.history = a.history.add(now_s, _steadied(a.history, self._sample(app)))
-            a.loads = _loads(a.history)
+            a.recent = (
+                *(t for t in a.recent if t[0] > now_s - LOAD_OVER_S - 2 * EVERY_S),
+                a.history.taken[-1],
+            )
+            a.loads = _loads(a.recent)
             if a.on and not a.held and not a.moving:
                 self._consider(app, a, now_s)
 
@@ -145,15 +149,14 @@ def _steadied(history: History, samples: Samples) -> Samples:
     }
 
 
-def _loads(history: History) -> dict[int, Load]:
-    end_s, last = history.taken[-1]
-    start_s, first = next(
-        (t for t in reversed(history.taken) if t[0] <= end_s - LOAD_OVER_S), history.taken[0]
-    )
-    span_s = max(1e-3, end_s - start_s)
+def _loads(recent: tuple[tuple[float, Samples], ...]) -> dict[int, Load]:
+    """What has happened between about a second ago and now."""
+    end_s, last = recent[-1]
+    begin = next((t for t in reversed(recent) if t[0] <= end_s - LOAD_OVER_S), recent[0])
+    span_s = max(1e-3, end_s - begin[0])
     return {
         tid: Load(
-            busy=min(1.0, (one.busy_s - first[tid].busy_s) / span_s),
+            busy=max(0.0, min(1.0, (one.busy_s - begin[1].get(tid, one).busy_s) / span_s)),
             queue=one.queue,
             drops=one.drops,
             connections=one.connections,

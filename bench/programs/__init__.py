@@ -7,6 +7,7 @@ from bench.programs import (
     cps,
     csb_adjust,
     csb_aged,
+    csb_auto,
     csb_lookup,
     csb_share,
     idle_memory,
@@ -36,4 +37,5 @@ PROGRAMS: tuple[Program, ...] = (
     csb_adjust.PROGRAM,
     csb_share.PROGRAM,
     csb_aged.PROGRAM,
+    csb_auto.PROGRAM,
 )

@@ -199,6 +199,10 @@ def test_the_automatic_mode_moves_weight_and_says_why(caplog: pytest.LogCaptureF
     assert "a connection costs thread 0" in caplog.records[0].fields["reason"]
     [shown] = panel.ask("csb_show", app="web")["result"]
     assert (shown["auto"]["on"], shown["auto"]["moves"]) == (True, 1)
+    panel.ask("csb_set", app="web", weights={"2": moved[2]})
+    tell(panel, skew, 0.25)
+    [shown] = panel.ask("csb_show", app="web")["result"]  # a change does not hide the load
+    assert [t["busy"] for t in shown["threads"]] == pytest.approx([0.9, 0.3, 0.3], abs=0.01)
     panel.ask("csb_auto", app="web", on=False)
     assert panel.weights() == moved
 
