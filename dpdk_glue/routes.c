@@ -151,13 +151,17 @@ const struct neighbour *routes_neighbour(const struct routes *r, uint32_t port, 
 
 static bool matches(const struct route *route, const struct ip_addr *dst)
 {
-    uint32_t bytes = route->prefix_len / 8, bits = route->prefix_len % 8;
+    uint64_t prefix[2], address[2]; /* in network order, so that the first prefix_len bits are the highest ones */
+    uint32_t len = route->prefix_len;
 
     if (ip_addr_is_ipv4(dst) && route->prefix_len < IPV4_BITS) /* ::/0 is IPv6's default route alone */
         return false;
-    if (memcmp(route->prefix.b, dst->b, bytes) != 0)
-        return false;
-    return bits == 0 || ((route->prefix.b[bytes] ^ dst->b[bytes]) >> (8 - bits)) == 0;
+    memcpy(prefix, route->prefix.b, sizeof prefix);
+    memcpy(address, dst->b, sizeof address);
+    uint64_t high = __builtin_bswap64(prefix[0] ^ address[0]), low = __builtin_bswap64(prefix[1] ^ address[1]);
+    if (len <= 64)
+        return len == 0 || high >> (64 - len) == 0;
+    return high == 0 && low >> (128 - len) == 0;
 }
 
 enum route_verdict routes_lookup(const struct routes *r, const struct ip_addr *dst, struct route_hop *out)

@@ -48,6 +48,7 @@ static void connect_rings(struct env_rings *e, struct region *r)
     }
     e->io_tx = r->tid % sizes->io_count;
     e->io_next = 0;
+    e->io_shift = (uint32_t)__builtin_ctz(sizes->rx_slots_per_io); /* a power of two */
     e->tx = producer(r->a2j + r->offsets.tx[e->io_tx], &a2j->io[e->io_tx].tx_head, &j2a->io[e->io_tx].tx_tail,
                      sizes->tx_slots);
     e->tx_pushed = false;
@@ -187,7 +188,7 @@ static const uint8_t *rx_data(void *context, uint32_t slot)
 
 static void give_back(struct env_rings *e, uint32_t slot, uint16_t generation)
 {
-    uint32_t io = slot / e->region->sizes.rx_slots_per_io;
+    uint32_t io = slot >> e->io_shift;
     struct ring_producer *ring = &e->rx_return[io];
 
     if (ring_producer_room(ring) == 0 && ring_producer_refresh(ring) <= 0) {
@@ -276,8 +277,7 @@ static bool take_packet(struct env_rings *e, uint32_t io, const struct shm_desc 
         balance_marker(e->balance, d->slot, d->hash, io, clock_now_us());
         return false;
     }
-    if (d->kind != SHM_DESC_PACKET || d->slot / e->region->sizes.rx_slots_per_io != io ||
-        d->offset + (uint32_t)d->len > SHM_SLOT_BYTES) {
+    if (d->kind != SHM_DESC_PACKET || d->slot >> e->io_shift != io || d->offset + (uint32_t)d->len > SHM_SLOT_BYTES) {
         e->violations++;
         return false;
     }

@@ -35,6 +35,7 @@ struct env_rings {
     bool checksum_offload;
     uint32_t io_tx; /* the I/O thread that sends for this tid */
     uint32_t io_next;
+    uint32_t io_shift;           /* RX slot >> io_shift: its I/O thread */
     uint32_t rx_total, tx_total; /* numbers the core knows; fixed for life */
     struct ring_consumer rx[SHM_IO_MAX], tx_done[SHM_IO_MAX];
     struct ring_producer tx, rx_return[SHM_IO_MAX];

@@ -13,6 +13,7 @@
 #include "shm/layout.h"
 
 #include <stdatomic.h>
+#include <string.h>
 
 struct ring_producer {
     struct shm_desc *descs; /* own region */
@@ -72,12 +73,17 @@ static inline int32_t ring_consumer_refresh(struct ring_consumer *r)
     return (int32_t)(head - r->tail_shadow);
 }
 
+/* A descriptor is two of these. */
+typedef uint64_t __attribute__((may_alias)) ring_word;
+
 /* Copies the next descriptor, once; the caller has made sure that there is one. */
 static inline struct shm_desc ring_pop(struct ring_consumer *r)
 {
-    const volatile struct shm_desc *d = &r->descs[r->tail_shadow++ & r->mask];
-    struct shm_desc copy = {d->slot, d->offset, d->len, d->hash, d->generation, d->kind, d->flags};
+    const volatile ring_word *d = (const volatile ring_word *)&r->descs[r->tail_shadow++ & r->mask];
+    uint64_t words[2] = {d[0], d[1]};
+    struct shm_desc copy;
 
+    memcpy(&copy, words, sizeof copy);
     return copy;
 }
 

@@ -310,7 +310,8 @@ static uint32_t find(const struct tcp_stack *s, const struct input *in)
     struct table_cursor cursor;
     uint32_t handle = table_peek(&s->table, in->hash);
 
-    if (handle != TABLE_NONE && is_tcb_of(s, handle, in))
+    if (handle != TABLE_NONE &&
+        (handle_kind(handle) == HANDLE_TCB ? is_tcb_of(s, handle, in) : stack_handle_is_flow(s, handle, &in->flow)))
         return handle;
     for (handle = table_first(&s->table, in->hash, &cursor); handle != TABLE_NONE;
          handle = table_next(&s->table, &cursor))
@@ -341,7 +342,8 @@ static enum tcp_drop parse(struct tcp_stack *s, const struct tcp_packet *packet,
 {
     const uint8_t *data = s->env.rx_data(s->env.context, packet->slot) + packet->offset;
     struct ip_packet ip;
-    enum ip_verdict verdict = ip_parse(data, packet->len, &ip);
+    enum ip_verdict verdict =
+        packet->verified ? ip_parse_verified(data, packet->len, &ip) : ip_parse(data, packet->len, &ip);
     uint32_t laddr_index = 0;
 
     if (verdict != IP_OK)
@@ -396,12 +398,14 @@ void tcp_prefetch(const struct tcp_stack *s, uint32_t hash)
 void tcp_prefetch_conn(const struct tcp_stack *s, uint32_t hash)
 {
     uint32_t handle = table_peek(&s->table, hash);
-    const struct slab *slabs[] = {&s->rows, &s->half_open, &s->time_wait};
     const uint8_t *block;
 
     if (handle == TABLE_NONE)
         return;
-    block = slab_at(slabs[handle_kind(handle)], handle_index(handle));
+    if (handle_kind(handle) == HANDLE_TCB)
+        block = (const uint8_t *)stack_tcb(s, handle_index(handle));
+    else
+        block = slab_at(handle_kind(handle) == HANDLE_HALF_OPEN ? &s->half_open : &s->time_wait, handle_index(handle));
     __builtin_prefetch(block);
     __builtin_prefetch(block + 64); /* a TCB's second line; the other blocks may cross into it */
 }

@@ -45,6 +45,9 @@ struct ip_packet {
  * IP_BAD_ADDRESS, and its version, addresses and protocol also for IP_FRAGMENT. */
 enum ip_verdict ip_parse(const uint8_t *data, size_t len, struct ip_packet *out);
 
+/* The same for a packet whose checksums somebody trusted has verified. */
+enum ip_verdict ip_parse_verified(const uint8_t *data, size_t len, struct ip_packet *out);
+
 /* Header bytes that ip_build() writes for this destination: 20 or 40. */
 uint32_t ip_header_len(const struct ip_addr *dst);
 
