@@ -33,7 +33,7 @@ def test_short_connections_are_all_served_and_echoed_right(janusd: RingJanusd, s
 
 def test_a_rate_is_not_exceeded(janusd: RingJanusd) -> None:
     found = janusd.load.measure("run", seconds=0.5, warm=0, rate=1000)
-    assert 0 < found["opened"] <= 500
+    assert 0 < found["opened"] <= 1000 * found["seconds"] + 32  # a burst
 
 
 def test_held_connections_are_sampled_and_closed(janusd: RingJanusd) -> None:
