@@ -3,6 +3,7 @@
 All are opened by real handshakes through janusd's rings, and requests go to random ones of them throughout; then all
 are closed, and the memory has to come back.  Without --quick it takes most of a machine of 24 GiB."""
 
+import time
 from collections.abc import Callable
 
 from bench.framework import Options, Program, Row, make_row
@@ -35,12 +36,14 @@ def climb(language: str, count: int, progress: Callable[[str], None]) -> list[Ro
         holding.open_growing(STEPS, SAMPLE, grown)
         all_open = holding.held()
         exchanged = holding.janusd.load.measure("sample", seconds=2, sample=20_000)
-        used = memory_of(holding.app.pid) / GIB
+        used = memory_of(holding.pid) / GIB
         progress(f"{NAMES[language]}: {all_open:,} held in {used:.2f} GiB; closing")
-        holding.close_all()
+        began = time.monotonic()
+        lost = holding.close_all()
+        closing = (all_open - lost) / (time.monotonic() - began)
     left = (before - available()) / (1 << 20)
-    if all_open < count or bad:
-        raise RuntimeError(f"{name}: {all_open:,} held, {bad} answers were wrong")
+    if all_open < count or bad or lost > count // 1000:
+        raise RuntimeError(f"{name}: {all_open:,} held, {bad} answers were wrong, {lost:,} did not close")
     return [
         make_row(f"{name}, held", "connections", [all_open], higher_is_better=True),
         make_row(f"{name}, accepts as it grows", "connections/s", rates, rates[:1], higher_is_better=True),
@@ -50,6 +53,7 @@ def climb(language: str, count: int, progress: Callable[[str], None]) -> list[Ro
             [replies + exchanged["replies"]],
             higher_is_better=True,
         ),
+        make_row(f"{name}, closed by the clients", "connections/s", [closing], higher_is_better=True),
         make_row(f"{name}, left when all is over", "MiB", [left], higher_is_better=False),
     ]
 

@@ -94,7 +94,10 @@ class Holding:
             self.janusd = stack.enter_context(RingJanusd(network, workdir, JanusdConfig(apps=(policy,))))
             self.app = self._start()
             wait_until(lambda: self.janusd.answers(PORT), 30, "the application answers")
-            self.empty = memory_of(self.app.pid)
+            self.pid = int(
+                self.janusd.rows("threads")[0]["pid"]
+            )  # a worker may be a child of what was started
+            self.empty = memory_of(self.pid)
             self._stack = stack.pop_all()
         return self
 
@@ -146,13 +149,16 @@ class Holding:
 
     def bytes_per_connection(self) -> float:
         """What the application's process has grown by since it had none."""
-        return (memory_of(self.app.pid) - self.empty) / self.held()
+        return (memory_of(self.pid) - self.empty) / self.held()
 
-    def close_all(self) -> None:
-        """Close all, and wait until the application holds none."""
-        for _ in range(5):
-            self.janusd.load.close_all()
-            with contextlib.suppress(TimeoutError):
-                wait_until(lambda: self.held() == 0, 15, "all connections closed", step=0.5)
-                return
-        raise RuntimeError(f"{self.held():,} connections did not close")
+    def close_all(self) -> int:
+        """Have the clients close all; how many they could not.
+
+        Nobody remembers which one was lost on the way, so a second pass asks all of them again: it is made for
+        more than one in a thousand.  What is left ends with the application."""
+        for _ in range(3):
+            self.janusd.load.do("close")
+            time.sleep(2 * SETTLE_SECONDS)
+            if self.held() <= self.count // 1000:
+                break
+        return self.held()
