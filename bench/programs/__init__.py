@@ -10,6 +10,7 @@ from bench.programs import (
     csb_auto,
     csb_lookup,
     csb_share,
+    csb_table,
     idle_memory,
     io_thread,
     latency,
@@ -38,4 +39,5 @@ PROGRAMS: tuple[Program, ...] = (
     csb_share.PROGRAM,
     csb_aged.PROGRAM,
     csb_auto.PROGRAM,
+    csb_table.PROGRAM,
 )

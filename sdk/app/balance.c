@@ -62,8 +62,8 @@ static bool map_view(struct balance_map *map, int fd, uint64_t bytes)
 
 static void forget_attempt(struct balance *b)
 {
-    free(b->member.list);
-    b->member.list = NULL;
+    free(b->list);
+    b->list = NULL;
     unmap(&b->plan);
     unmap(&b->draft);
     b->is_walking = b->is_open_due = b->has_failed = false;
@@ -126,20 +126,17 @@ static void open_view(struct balance *b, uint64_t now_us)
 
 static void begin(struct balance *b, const struct attach_csb *m, int fd)
 {
-    uint64_t *list;
-
     csb_member_abort(&b->member);
     forget_attempt(b);
-    list = malloc(LIST_ROOM * sizeof *list);
-    if (!list || !map_value(&b->plan, fd, m->bytes, sizeof(struct csb_plan))) {
-        free(list);
+    b->list = malloc(LIST_ROOM * sizeof *b->list);
+    if (!b->list || !map_value(&b->plan, fd, m->bytes, sizeof(struct csb_plan))) {
         fail(b, m->attempt);
         return;
     }
     b->attempt = m->attempt;
     b->part = 0;
     b->is_walking = true;
-    csb_member_begin(&b->member, m->attempt, b->plan.memory, m->ios, list, LIST_ROOM);
+    csb_member_begin(&b->member, m->attempt, b->plan.memory, m->ios, b->list, LIST_ROOM);
 }
 
 static void check(struct balance *b, const struct attach_csb *m, int fd)

@@ -24,6 +24,7 @@ struct balance {
     struct tcp_stack *stack;
     bool is_on; /* janusd speaks of views (ABI 1.2) */
     struct balance_map view, next, plan, draft;
+    uint64_t *list;   /* the member's, owned */
     uint64_t attempt; /* that the answers below are of */
     uint64_t next_attempt;
     enum csb_phase due; /* to be answered when all lists are sent; CSB_IDLE: nothing */
