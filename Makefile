@@ -102,7 +102,7 @@ $(VENV)/.ready: pyproject.toml | deps
 	@echo "  pip: the project's Python packages" && tools/install-python $(PY) && touch $@
 
 build: $(VENV)/.ready libs
-	@$(PY) setup.py -q build_ext --inplace
+	@JANUS_WITH_DPDK=1 $(PY) setup.py -q build_ext --inplace
 
 native: $(VENV)/.ready $(NATIVE:%=$(BUILD_CHECK)/native/%.stamp)
 

@@ -1,6 +1,7 @@
 """Builds the two cffi extensions over the C libraries that `make libs` builds.
 
-JANUS_WITHOUT_DPDK=1 builds and installs the SDK (janus_tcp) alone: no DPDK, no daemon.
+`pip wheel .` and `pip install .` make the SDK (janus_tcp) alone: it needs neither DPDK nor the daemon.
+JANUS_WITH_DPDK=1, which `make build` sets, adds both.
 """
 
 import os
@@ -9,9 +10,11 @@ import subprocess
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
-WITH_DPDK = os.environ.get("JANUS_WITHOUT_DPDK") != "1"
 # An editable install: `make build` builds them in place.
 DEFER_NATIVE = os.environ.get("JANUS_DEFER_NATIVE") == "1"
+WITH_DPDK = os.environ.get("JANUS_WITHOUT_DPDK") != "1" and (
+    DEFER_NATIVE or os.environ.get("JANUS_WITH_DPDK") == "1"
+)
 NATIVE = ["sdk/janus_tcp/_build.py:ffi"]
 if WITH_DPDK:
     NATIVE.append("dpdk_glue/build.py:ffi")
@@ -25,7 +28,8 @@ class BuildExt(build_ext):
     """Makes the C libraries first."""
 
     def run(self) -> None:
-        subprocess.run(["make", "-s", "libs"], check=True)
+        env = dict(os.environ, JANUS_WITHOUT_DPDK="" if WITH_DPDK else "1")
+        subprocess.run(["make", "-s", "libs"], check=True, env=env)
         super().run()
 
 

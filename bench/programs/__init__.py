@@ -16,6 +16,7 @@ from bench.programs import (
     latency,
     python_asyncio,
     python_echo,
+    python_memory,
     short_conn_cycles,
     tcp_instructions,
     throughput,
@@ -24,6 +25,7 @@ from bench.programs import (
 PROGRAMS: tuple[Program, ...] = (
     python_echo.PROGRAM,
     python_asyncio.PROGRAM,
+    python_memory.PROGRAM,
     tcp_instructions.PROGRAM,
     cps.PROGRAM,
     latency.PROGRAM,

@@ -16,6 +16,13 @@ def test_the_block_runs(block: str) -> None:
     exec(compile(ast.parse(block), "docs/sdk.md", "exec"), {"__name__": "docs"})
 
 
+def test_the_tutorial_runs_from_its_first_line_to_its_last() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "tutorial.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.S)
+    assert len(blocks) == 4
+    exec(compile("\n".join(blocks), "docs/tutorial.md", "exec"), {"__name__": "docs"})
+
+
 def test_every_public_name_is_on_the_page() -> None:
     missing = [name for name in janus_tcp.__all__ if not re.search(rf"\b{name}\b", PAGE)]
     assert not missing
