@@ -19,7 +19,7 @@ from bench.machine import REPO
 from bench.rig.janusd import HUGE_PAGES, HUGE_PAGES_FILE, AppPolicy, JanusdConfig
 from bench.rig.load import Result, RingJanusd
 from bench.rig.network import Network
-from bench.rig.processes import Process, Workdir, wait_until
+from bench.rig.processes import Process, Workdir, descendants, wait_until
 from bench.rig.tools import build_with_sdk
 
 PORT = 7
@@ -50,12 +50,13 @@ def meminfo(name: str) -> int:
 
 
 def memory_of(pid: int) -> int:
-    """Bytes that a process has in memory, those in huge pages too."""
+    """Bytes that a process and its children have in memory, those in huge pages too."""
     found = 0
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        name, *rest = line.split()
-        if name in ("Rss:", "Shared_Hugetlb:", "Private_Hugetlb:"):
-            found += int(rest[0]) * 1024
+    for process in descendants(pid):
+        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+            name, *rest = line.split()
+            if name in ("Rss:", "Shared_Hugetlb:", "Private_Hugetlb:"):
+                found += int(rest[0]) * 1024
     return found
 
 
