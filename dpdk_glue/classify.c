@@ -180,7 +180,8 @@ static enum classify_verdict classify_icmp_error(const struct ip_packet *ip, con
         !ip_addr_equal(&quote.flow.laddr, &ip->dst))
         return drop(out, CLASSIFY_DROP_ICMP_QUOTE);
     out->flow = quote.flow;
-    return slow(out, CLASSIFY_SLOW_ICMP_ERROR);
+    out->verdict = CLASSIFY_ICMP;
+    return CLASSIFY_ICMP;
 }
 
 static enum classify_verdict classify_icmp(const struct ip_packet *ip, const uint8_t *l4, bool to_group,

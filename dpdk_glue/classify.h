@@ -2,6 +2,7 @@
  * classify.h: verify one received frame and say where it goes: the fast path, the slow path, or nowhere and why.
  *
  *      frame ──> Ethernet, VLAN ──> IP ──> TCP ───────────────────> CLASSIFY_TCP
+ *                     │              ├───> ICMP error about TCP ──> CLASSIFY_ICMP
  *                     │              └───> ICMP, ND, UDP ─────────> CLASSIFY_SLOW
  *                     └──────────────────> ARP ───────────────────> CLASSIFY_SLOW
  *
@@ -19,6 +20,7 @@
 
 enum classify_verdict {
     CLASSIFY_TCP,  /* a whole and verified segment */
+    CLASSIFY_ICMP, /* an error about a segment of struct classified.flow: unreachable, too big or time exceeded */
     CLASSIFY_SLOW, /* for the control plane: struct classified.slow */
     CLASSIFY_DROP, /* struct classified.drop */
 };
@@ -26,10 +28,9 @@ enum classify_verdict {
 enum classify_slow {
     CLASSIFY_SLOW_NONE,
     CLASSIFY_SLOW_ARP,
-    CLASSIFY_SLOW_ECHO,       /* ICMP or ICMPv6 echo request to one host */
-    CLASSIFY_SLOW_ICMP_ERROR, /* unreachable, too big or time exceeded about a segment of struct classified.flow */
-    CLASSIFY_SLOW_ND,         /* neighbour solicitation or advertisement */
-    CLASSIFY_SLOW_UDP,        /* nobody's, but an answer is owed (RFC 1122 4.1.3.1) */
+    CLASSIFY_SLOW_ECHO, /* ICMP or ICMPv6 echo request to one host */
+    CLASSIFY_SLOW_ND,   /* neighbour solicitation or advertisement */
+    CLASSIFY_SLOW_UDP,  /* nobody's, but an answer is owed (RFC 1122 4.1.3.1) */
 };
 
 enum classify_drop {

@@ -332,10 +332,9 @@ int glue_event_next(struct glue *g, struct glue_event *out);
 
 enum glue_slow_reason {
     GLUE_SLOW_ARP = 1,
-    GLUE_SLOW_ECHO = 2,       /* echo request, either family, to an address of ours */
-    GLUE_SLOW_ICMP_ERROR = 3, /* about a segment of ours */
-    GLUE_SLOW_ND = 4,
-    GLUE_SLOW_UDP = 5, /* to an address of ours: nobody's, a port unreachable is owed */
+    GLUE_SLOW_ECHO = 2, /* echo request, either family, to an address of ours */
+    GLUE_SLOW_ND = 3,
+    GLUE_SLOW_UDP = 4, /* to an address of ours: nobody's, a port unreachable is owed */
     GLUE_SLOW_NEIGHBOUR =
         16, /* a packet of an app whose next hop has no entry; destination MAC is zero: fill and send it */
 };

@@ -129,6 +129,10 @@ static void to_service(struct burst *b, uint32_t i)
         return;
     }
     uint8_t app = b->services->owners[address][c->flow.lport];
+    if (app == 0 && c->verdict == CLASSIFY_ICMP) {
+        drop(b, SHM_DROP_UNSERVED);
+        return;
+    }
     if (app == 0) {
         answer_unserved(b, i);
         return;
@@ -146,7 +150,7 @@ static void dispatch(struct burst *b)
     for (uint32_t i = 0; i < b->count; i++) {
         const struct classified *c = &b->classified[i];
         bytes += b->lens[i];
-        if (c->verdict == CLASSIFY_TCP)
+        if (c->verdict == CLASSIFY_TCP || c->verdict == CLASSIFY_ICMP) /* an error goes where its flow does */
             to_service(b, i);
         else if (c->verdict == CLASSIFY_SLOW)
             to_slow_path(b, i);

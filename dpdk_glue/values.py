@@ -32,9 +32,8 @@ class SlowReason(IntEnum):
 
     ARP = 1
     ECHO = 2
-    ICMP_ERROR = 3
-    ND = 4
-    UDP = 5
+    ND = 3
+    UDP = 4
     NEIGHBOUR = 16
 
 

@@ -36,6 +36,10 @@ NAMES = (
     "output_blocked",
     "persist_resets",
     "misdirected_segments",
+    "icmp_errors",
+    "pmtu_reductions",
+    "pmtu_probes",
+    "pmtu_raises",
 )
 DROPS = (
     "none",
@@ -56,6 +60,7 @@ DROPS = (
     "after_close",
     "cookie",
     "moving",
+    "icmp",
 )
 
 

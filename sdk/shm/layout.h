@@ -40,7 +40,8 @@ enum {
 
 /* What a descriptor means.  Kinds are added at the end; an unknown kind is a violation. */
 enum shm_desc_kind {
-    SHM_DESC_PACKET = 1, /* RX: an IP packet for this thread.  TX: an IP packet to send */
+    /* RX: an IP packet for this thread, TCP or an ICMP error that quotes a flow of it.  TX: an IP packet to send */
+    SHM_DESC_PACKET = 1,
     SHM_DESC_RETURN = 2, /* rx_return, tx_done: the slot goes back to its owner */
     SHM_DESC_MARKER = 3, /* RX: a CSB update's; slot is the low half of its attempt, hash its enum csb_marker */
 };

@@ -4,6 +4,7 @@
 #include "tcp/ack.h"
 
 #include "tcp/ecn.h"
+#include "tcp/pmtu.h"
 #include "tcp/rack.h"
 #include "tcp/recovery.h"
 #include "tcp/rtxq.h"
@@ -113,6 +114,10 @@ void ack_new(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct
     round = validation_on_ack(t, e, acked.bytes, flight, in->now_us);
     if ((t->flags & TCB_ECN) && settings_cc(s, t)->on_feedback != NULL)
         settings_cc(s, t)->on_feedback(&e->cc, acked.bytes, (in->seg.flags & TCP_ECE) != 0, round);
+    if (acked.bytes >= t->smss)
+        t->flags |= TCB_FULL_ACKED;
+    if (e->pmtu_probe != 0)
+        pmtu_on_ack(s, t, e);
     if (sample_rtt(t, e, in, &acked))
         t->backoff = 0; /* not before: RFC 6298 5.7, and Karn's algorithm would never learn a long round trip */
     else if (t->backoff != 0) {

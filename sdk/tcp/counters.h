@@ -27,7 +27,9 @@ struct tcp_counters {
     uint64_t slots_dry, output_blocked; /* tx_alloc() gave none; tx_send() refused */
     uint64_t persist_resets;            /* peers whose window stayed closed while slots were short */
     uint64_t misdirected_segments;      /* of another thread's connection: must stay 0 */
-    uint64_t dropped[TCP_DROP_COUNT];   /* by enum tcp_drop */
+    uint64_t icmp_errors;               /* about connections that exist */
+    uint64_t pmtu_reductions, pmtu_probes, pmtu_raises;
+    uint64_t dropped[TCP_DROP_COUNT]; /* by enum tcp_drop */
 };
 
 /* "checksum" for TCP_DROP_CHECKSUM; null when out of range. */

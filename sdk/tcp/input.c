@@ -8,6 +8,7 @@
 #include "tcp/ack.h"
 #include "tcp/connect.h"
 #include "tcp/ecn.h"
+#include "tcp/icmp.h"
 #include "tcp/listen.h"
 #include "tcp/predict.h"
 #include "tcp/reply.h"
@@ -305,7 +306,7 @@ static inline bool is_tcb_of(const struct tcp_stack *s, uint32_t handle, const s
            t->laddr_index == in->laddr_index && ip_addr_equal(&t->raddr, &in->flow.raddr);
 }
 
-static uint32_t find(const struct tcp_stack *s, const struct input *in)
+uint32_t input_find(const struct tcp_stack *s, const struct input *in)
 {
     struct table_cursor cursor;
     uint32_t handle = table_peek(&s->table, in->hash);
@@ -323,7 +324,7 @@ static uint32_t find(const struct tcp_stack *s, const struct input *in)
 
 static enum tcp_drop dispatch(struct tcp_stack *s, struct input *in)
 {
-    uint32_t handle = find(s, in);
+    uint32_t handle = input_find(s, in);
 
     if (handle == TABLE_NONE)
         return listen_input(s, in);
@@ -337,6 +338,8 @@ static enum tcp_drop dispatch(struct tcp_stack *s, struct input *in)
     }
 }
 
+enum { IS_ICMP = TCP_DROP_COUNT }; /* no reason of a drop: not TCP at all */
+
 /* Headers to values. */
 static enum tcp_drop parse(struct tcp_stack *s, const struct tcp_packet *packet, struct input *in)
 {
@@ -349,7 +352,7 @@ static enum tcp_drop parse(struct tcp_stack *s, const struct tcp_packet *packet,
     if (verdict != IP_OK)
         return verdict == IP_BAD_CHECKSUM ? TCP_DROP_CHECKSUM : TCP_DROP_MALFORMED;
     if (ip.protocol != IP_PROTOCOL_TCP)
-        return TCP_DROP_MALFORMED;
+        return (enum tcp_drop)IS_ICMP;
     if (tcp_header_parse(data + ip.l4_offset, ip.l4_len, &in->seg) != TCP_HEADER_OK)
         return TCP_DROP_MALFORMED;
     if (!packet->verified && tcp_header_verify(data + ip.l4_offset, ip.l4_len, &ip.src, &ip.dst) != TCP_HEADER_OK)
@@ -384,6 +387,8 @@ enum tcp_drop tcp_input(struct tcp_stack *s, const struct tcp_packet *packet, ui
         drop = parse(s, packet, &in);
     if (drop == TCP_DROP_NONE)
         drop = dispatch(s, &in);
+    else if (drop == (enum tcp_drop)IS_ICMP)
+        drop = icmp_input(s, packet, now_us);
     if (!in.taken)
         s->env.rx_release(s->env.context, packet->slot);
     s->counters.dropped[drop] += drop != TCP_DROP_NONE;

@@ -14,4 +14,7 @@ void input_owe_ack(struct tcp_stack *s, struct tcb *t, const struct input *in, b
 /* The steps after the ACK field: text and FIN. */
 enum tcp_drop input_text_and_fin(struct tcp_stack *s, struct tcb *t, struct input *in);
 
+/* The handle of the flow, by in's hash, flow and laddr_index; TABLE_NONE: there is none. */
+uint32_t input_find(const struct tcp_stack *s, const struct input *in);
+
 #endif

@@ -4,6 +4,7 @@
 #include "tcp/recovery.h"
 
 #include "tcp/ecn.h"
+#include "tcp/pmtu.h"
 #include "tcp/rack.h"
 #include "tcp/rtxq.h"
 #include "tcp/sack.h"
@@ -44,6 +45,10 @@ static void enter(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_
 {
     uint32_t slot = e->tx_first;
 
+    if (pmtu_is_probe_loss(s, t, e)) {
+        tcb_owe(s, t, OWE_DATA);
+        return;
+    }
     s->counters.fast_retransmits++;
     settings_cc(s, t)->on_congestion(&t->cc, &e->cc, validation_flight(t, e), t->smss, now_us);
     t->flags = (t->flags & ~(uint32_t)(TCB_PROBED | TCB_PROBED_AGAIN)) | TCB_RECOVERY | TCB_FORCE_RTX;
@@ -203,7 +208,8 @@ bool recovery_on_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint
 void recovery_on_rto(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
 {
     /* Only the first timeout of data that nothing else has said to be lost can be found to be spurious. */
-    bool frto = !(t->flags & (TCB_RECOVERY | TCB_LOSS | TCB_FIN_SENT)) && e->tx_first != e->tx_unsent &&
+    bool smaller = pmtu_on_rto(s, t, e);
+    bool frto = !smaller && !(t->flags & (TCB_RECOVERY | TCB_LOSS | TCB_FIN_SENT)) && e->tx_first != e->tx_unsent &&
                 e->sacked_bytes == 0 && e->lost_bytes == 0;
 
     settings_cc(s, t)->on_rto(&t->cc, &e->cc, t->snd_nxt - t->snd_una, t->smss, t->backoff <= 1, now_us);

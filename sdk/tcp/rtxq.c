@@ -166,6 +166,31 @@ bool rtxq_split(struct tcp_stack *s, struct tcb_ext *e, uint32_t slot, uint32_t 
     return true;
 }
 
+void rtxq_join(struct tcp_stack *s, struct tcb_ext *e, uint32_t len)
+{
+    struct tx_slot *m = &s->tx[e->tx_unsent];
+    uint8_t *data = s->env.tx_data(s->env.context, e->tx_unsent);
+
+    while (m->len < len) {
+        uint32_t slot = m->next;
+        struct tx_slot *n = &s->tx[slot];
+        uint32_t part = len - m->len < n->len ? len - m->len : n->len;
+
+        memcpy(data + m->offset + m->len, s->env.tx_data(s->env.context, slot) + n->offset, part);
+        m->len = (uint16_t)(m->len + part);
+        n->seq += part;
+        n->offset = (uint16_t)(n->offset + part);
+        n->len = (uint16_t)(n->len - part);
+        if (n->len != 0)
+            break;
+        m->next = n->next;
+        if (e->tx_last == slot)
+            e->tx_last = e->tx_unsent;
+        e->tx_slots--;
+        stack_free_tx(s, slot);
+    }
+}
+
 void rtxq_clear(struct tcp_stack *s, struct tcb_ext *e)
 {
     while (e->tx_first != TCP_NO_SLOT)

@@ -34,6 +34,9 @@ void rtxq_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struc
 /* Makes slot len bytes long and moves the rest to a new slot behind it.  False: no slot for it. */
 bool rtxq_split(struct tcp_stack *s, struct tcb_ext *e, uint32_t slot, uint32_t len);
 
+/* Makes the first unsent slot len bytes long with what is queued behind it; there is as much, and room for it in a slot. */
+void rtxq_join(struct tcp_stack *s, struct tcb_ext *e, uint32_t len);
+
 /* Frees all. */
 void rtxq_clear(struct tcp_stack *s, struct tcb_ext *e);
 

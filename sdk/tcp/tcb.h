@@ -47,6 +47,8 @@ enum tcb_flag {
     TCB_PROBED_AGAIN = 0x00800000,      /* and it was sent before: its ACK may be of either copy */
     TCB_TELL_USER_TIMEOUT = 0x08000000, /* with the next ACK (RFC 5482) */
     TCB_PACED = 0x10000000,             /* data waits for pace_deadline */
+    TCB_UNREACHABLE = 0x20000000,       /* an ICMP error has said so since the peer was last heard */
+    TCB_FULL_ACKED = 0x40000000,        /* a full segment of the present size has come through */
     TCB_QUICK_ACK = 0x80000000,         /* data is acknowledged at once; validated_s counts how often */
     TCB_ECN_ECHO = 0x01000000,          /* CE came, and no CWR yet: each segment says ECE */
     TCB_ECN_CWR = 0x02000000,           /* the window was reduced: the next new segment says so */
@@ -149,7 +151,14 @@ struct tcb_ext {
     uint32_t pipe_ack, pipe_ack_ms;     /* RFC 7661 4.2, and when it was measured; 0: not yet */
     bool round_begun;
     uint32_t prr_delivered, prr_out, recover_fs; /* RFC 6937 3 */
-    uint32_t cwr_point; /* an ECE that acknowledges more than this asks for another reduction */
+    uint32_t cwr_point;      /* an ECE that acknowledges more than this asks for another reduction */
+    uint16_t pmtu_claim;     /* full segment by a router's word that is not yet believed, 0: none */
+    uint16_t pmtu_high;      /* search of RFC 4821 goes up to here, 0: none */
+    uint16_t pmtu_probe;     /* payload of the probe that is out, 0: none */
+    uint8_t pmtu_tries;      /* lost probes of this size */
+    bool pmtu_halve;         /* the whole way did not work */
+    uint32_t pmtu_claim_seq; /* of the segment that it is about */
+    uint32_t pmtu_probe_seq;
     uint32_t fin_seq;
     uint32_t more_acks; /* duplicate ACKs owed beyond the one that OWE_ACK stands for */
     struct reasm reasm;

@@ -103,9 +103,11 @@ static void fire_rtx(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint
         e->stalled_since_ms = stack_now_ms(now_us) - rtt_rto_us(&t->rtt, 0) / 1000;
     if (gives_up(s, t, e, now_us)) {
         s->counters.connections_timed_out++;
-        tcb_end(s, t, ETIMEDOUT);
+        tcb_end(s, t, t->flags & TCB_UNREACHABLE ? EHOSTUNREACH : ETIMEDOUT);
         return;
     }
+    if (t->unanswered == 0 && state_is_synchronized(t->state))
+        t->flags &= ~(uint32_t)TCB_UNREACHABLE; /* the peer was heard since */
     if (t->backoff < BACKOFF_MAX)
         t->backoff++;
     if (t->unanswered < BACKOFF_MAX)

@@ -4,6 +4,7 @@
 #include "tcp/transmit.h"
 
 #include "tcp/pacing.h"
+#include "tcp/pmtu.h"
 #include "tcp/rack.h"
 #include "tcp/rtxq.h"
 #include "tcp/sack.h"
@@ -169,15 +170,16 @@ static void mark_ecn(const struct tcb *t, const struct tx_slot *m, struct build 
 static enum sent send_slot(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint32_t slot, uint64_t now_us)
 {
     struct tx_slot *m = &s->tx[slot];
-    bool with_fin =
-        slot == e->tx_last && (t->flags & TCB_FIN_QUEUED) && (t->flags & (TCB_FIN_SENT | TCB_FIN_LOST)) != TCB_FIN_SENT;
     uint32_t spare = t->smss > m->len ? (uint32_t)t->smss - m->len : 0;
     struct tcp_options options;
     uint32_t offset, len;
     struct build b;
+    bool with_fin;
 
-    if (s->env.tx_busy(s->env.context, slot))
+    if (s->env.tx_busy(s->env.context, slot) || (m->len > t->smss && !pmtu_fits(s, t, e, slot)))
         return SENT_NOT_NOW;
+    with_fin =
+        slot == e->tx_last && (t->flags & TCB_FIN_QUEUED) && (t->flags & (TCB_FIN_SENT | TCB_FIN_LOST)) != TCB_FIN_SENT;
     start(s, t, now_us, &b, &options);
     b.seq = m->seq;
     b.flags |= (slot == e->tx_last ? TCP_PSH : 0) | (with_fin ? TCP_FIN : 0);
@@ -277,6 +279,8 @@ static enum sent transmit_one(struct tcp_stack *s, struct tcb *t, struct tcb_ext
     if (e->tx_unsent != TCP_NO_SLOT) {
         if (t->snd_una == t->snd_nxt)
             validation_decay(t, now_us);
+        if (e->pmtu_high != 0)
+            pmtu_probe(s, t, e);
         len = sendable(s, t, e, now_us);
         if (len == 0) {
             *more = false;

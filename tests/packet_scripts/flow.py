@@ -71,6 +71,22 @@ class Flow:
             p.bad_checksum,
         )
 
+    def quoted(self, seq: int, length: int) -> Segment:
+        """A segment of the stack as an ICMP error quotes it: sent by the local side."""
+        return Segment(
+            self.local_ip,
+            self.remote_ip,
+            self.local_port,
+            self.remote_port,
+            seq + (self.local_isn or 0),
+            0,
+            0x10,
+            0,
+            0,
+            (),
+            bytes(length),
+        )
+
     def learn(self, segment: Segment, script_seq: int) -> None:
         """The stack's SYN tells its initial number."""
         if segment.flags & 2 and (self.local_isn is None or self.offered_syn is not None):

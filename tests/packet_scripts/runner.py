@@ -26,7 +26,7 @@ from tests.packet_scripts.script import (
     Unsupported,
 )
 from tests.packet_scripts.sockets import Blocking, CallFailed, Result, Sockets
-from tests.packet_scripts.wire import Segment
+from tests.packet_scripts.wire import Segment, build_icmp
 
 PEER_PORT = 50000
 PIECE_BYTES = 1460  # of a packet longer than a link carries, as LRO makes them
@@ -118,9 +118,7 @@ class Runner:
         elif isinstance(body, Command):
             apply_command(body.text, self.machine)
         elif isinstance(body, Icmp):
-            raise Unsupported(
-                f"{'inbound' if body.inbound else 'outbound'} ICMP {body.kind} {body.code}".rstrip()
-            )
+            self.icmp(body)
 
     def assertion(self, event: Event, body: Code) -> None:
         try:
@@ -129,6 +127,19 @@ class Runner:
             raise self.fail(event, f"assertion: {e}") from None
 
     # --- packets ---
+
+    def icmp(self, message: Icmp) -> None:
+        """An error about a segment that the stack is said to have sent on the current 4-tuple."""
+        name = f"ICMP {message.kind} {message.code}".rstrip()
+        if not message.inbound:
+            raise Unsupported(f"outbound {name}")
+        if self.current is None:
+            raise Unsupported(f"{name} before any packet")
+        quoted = self.current.quoted(message.seq, message.length)
+        packet = build_icmp(quoted, message.kind, message.code, message.mtu or 0)
+        if packet is None:
+            raise Unsupported(name)
+        self.machine.receive([packet])
 
     def flow_of(self, packet: Packet, inbound: bool) -> Flow:
         """The 4-tuple that the line means; a new one when nobody has spoken on it yet."""

@@ -133,6 +133,41 @@ class Segment:
         return bytes(ip + tcp)
 
 
+ICMP_TYPES = {
+    (4, "unreachable"): (3, {
+        "net_unreachable": 0, "host_unreachable": 1, "protocol_unreachable": 2, "port_unreachable": 3, "frag_needed": 4,
+        "source_route_failed": 5, "net_unknown": 6, "host_unknown": 7, "admin_prohibited": 13,
+    }),
+    (4, "time_exceeded"): (11, {"exc_ttl": 0, "exc_fragtime": 1, "": 0}),
+    (6, "unreachable"): (1, {
+        "no_route": 0, "admin_prohibited": 1, "not_neighbour": 2, "addr_unreachable": 3, "port_unreachable": 4,
+    }),
+    (6, "packet_too_big"): (2, {"": 0}),
+    (6, "time_exceeded"): (3, {"exceed_hoplimit": 0, "exceed_frag": 1, "": 0}),
+}  # fmt: skip
+
+
+def build_icmp(quoted: Segment, kind: str, code: str, mtu: int, router: str | None = None) -> bytes | None:
+    """An ICMP error about a segment of quoted's source, to that source; None: no such message is known."""
+    version = ipaddress.ip_address(quoted.src).version
+    number, codes = ICMP_TYPES.get((version, kind.rpartition("/")[2]), (0, {}))
+    if code not in codes:
+        return None
+    src = ipaddress.ip_address(router or quoted.dst).packed
+    dst = ipaddress.ip_address(quoted.src).packed
+    rest = struct.pack("!I", mtu) if version == 6 else struct.pack("!HH", 0, mtu)
+    body = rest + quoted.build()[: 528 if version == 4 else 1232]
+    message = bytearray(struct.pack("!BBH", number, codes[code], 0) + body)
+    if version == 6:
+        pseudo = src + dst + struct.pack("!II", len(message), 58)
+        message[2:4] = struct.pack("!H", checksum(pseudo + message))
+        return struct.pack("!IHBB", 6 << 28, len(message), 58, 64) + src + dst + bytes(message)
+    message[2:4] = struct.pack("!H", checksum(bytes(message)))
+    ip = bytearray(struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(message), 0, 0x4000, 64, 1, 0) + src + dst)
+    ip[10:12] = struct.pack("!H", checksum(bytes(ip)))
+    return bytes(ip + message)
+
+
 def parse(packet: bytes, at_us: int = 0) -> Segment:
     """What the stack sent; an AssertionError says what is malformed in it."""
     if packet[0] >> 4 == 4:

@@ -338,11 +338,11 @@ void host_input(struct host *h, const uint8_t *data, uint32_t len)
 {
     struct ip_packet ip;
 
-    if (host_stack(h) == NULL || ip_parse(data, len, &ip) != IP_OK || ip.protocol != IP_PROTOCOL_TCP)
+    if (host_stack(h) == NULL || ip_parse(data, len, &ip) != IP_OK)
         return;
     host_own(h, &ip.dst);
     if (ip.total_len + HOST_RX_OFFSET <= TCP_SLOT_BYTES)
         input_one(h, data, ip.total_len, false);
-    else
+    else if (ip.protocol == IP_PROTOCOL_TCP)
         input_segments(h, data, &ip, h->settings.config.mtu - ip.l4_offset - TCP_HEADER_MAX);
 }

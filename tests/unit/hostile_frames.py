@@ -347,12 +347,12 @@ def arp() -> Iterator[tuple[str, Packet, str]]:
 def icmp() -> Iterator[tuple[str, Packet, str]]:
     sent4 = IP(src=OUR4, dst=PEER4) / TCP(sport=80, dport=40000)
     sent6 = IPv6(src=OUR6, dst=PEER6) / TCP(sport=80, dport=40000)
-    yield "port unreachable", ip4() / ICMP(type=3, code=3) / sent4, "slow:icmp_error"
-    yield "fragmentation needed", ip4() / ICMP(type=3, code=4, nexthopmtu=1400) / sent4, "slow:icmp_error"
-    yield "time exceeded", ip4() / ICMP(type=11) / sent4, "slow:icmp_error"
-    yield "packet too big", ip6() / ICMPv6PacketTooBig(mtu=1280) / sent6, "slow:icmp_error"
-    yield "unreachable, ipv6", ip6() / ICMPv6DestUnreach() / sent6, "slow:icmp_error"
-    yield "time exceeded, ipv6", ip6() / ICMPv6TimeExceeded() / sent6, "slow:icmp_error"
+    yield "port unreachable", ip4() / ICMP(type=3, code=3) / sent4, "icmp"
+    yield "fragmentation needed", ip4() / ICMP(type=3, code=4, nexthopmtu=1400) / sent4, "icmp"
+    yield "time exceeded", ip4() / ICMP(type=11) / sent4, "icmp"
+    yield "packet too big", ip6() / ICMPv6PacketTooBig(mtu=1280) / sent6, "icmp"
+    yield "unreachable, ipv6", ip6() / ICMPv6DestUnreach() / sent6, "icmp"
+    yield "time exceeded, ipv6", ip6() / ICMPv6TimeExceeded() / sent6, "icmp"
     for length in (0, 1, 19, 20, 27):
         quote = Raw(bytes(sent4)[:length])
         yield f"quote of {length} bytes", ip4() / ICMP(type=3, code=3) / quote, "icmp_quote"

@@ -162,6 +162,24 @@ class Segment:
         )
 
 
+def icmp_error(quoted: Segment, kind: int, code: int, mtu: int, router: bytes | None = None) -> bytes:
+    """An error about a segment that the stack is said to have sent."""
+    v6 = ":" in quoted.src
+    body = struct.pack("!I", mtu) + quoted.build()[: 1000 if v6 else 28]
+    built = quoted.build()
+    addresses = built[8:40] if v6 else built[12:20]
+    half = len(addresses) // 2
+    src, dst = router or addresses[half:], addresses[:half]
+    message = bytearray(struct.pack("!BBH", kind, code, 0) + body)
+    pseudo = src + dst + struct.pack("!II", len(message), 58) if v6 else b""
+    message[2:4] = struct.pack("!H", checksum(pseudo + bytes(message)))
+    if v6:
+        return struct.pack("!IHBB", 6 << 28, len(message), 58, 64) + src + dst + bytes(message)
+    ip = bytearray(struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(message), 0, 0, 64, 1, 0) + src + dst)
+    ip[10:12] = struct.pack("!H", checksum(bytes(ip)))
+    return bytes(ip + message)
+
+
 class Stack:
     """A stack with its recording driver; now_us is the time that all calls get."""
 

@@ -295,7 +295,7 @@ def test_slow_path_resolves_and_answers() -> None:
 
 
 def test_slow_path_is_bounded_and_counts() -> None:
-    junk = SlowFrame(0, SlowReason.ICMP_ERROR, None, b"junk")
+    junk = SlowFrame(0, SlowReason.UDP, None, b"junk")
     stranger = SlowFrame(7, SlowReason.ARP, None, arp(request=True).frame)
     plane, slow = a_slow_path([junk] * FRAMES_PER_TURN + [stranger])
     assert slow.drain() is True

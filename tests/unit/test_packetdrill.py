@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.packet_scripts import wire
 from tests.packet_scripts.script import Option
 from tests.packetdrill.driver import LIBRARY, PORT, Blocked, Driver, Peer
 
@@ -199,6 +200,17 @@ def test_a_long_packet_is_taken_as_its_segments() -> None:
         peer.send("P.", data)
         assert d.read(fd) == data
         assert d.expect(".").ack == peer.seq
+
+
+def test_icmp_makes_segments_smaller() -> None:
+    with driver() as d:
+        fd, peer, _ = d.established((Option("mss", (1460,)),))
+        d.write(fd, bytes(1460))
+        packet = wire.build_icmp(d.expect(".", data=bytes(1460)), "icmp/unreachable", "frag_needed", 1000)
+        assert packet is not None
+        d.call("netdev_send", packet, len(packet))
+        d.expect(".", data=bytes(960), ack=peer.seq)
+        d.expect(".", data=bytes(500))
 
 
 def test_a_wrong_checksum_is_not_taken() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from _tcp import ffi, lib
-from tcp_talk import Options, Peer, Stack, established
+from tcp_talk import HERE4, PEER4, Options, Peer, Segment, Stack, established, icmp_error
 
 Dropping = Callable[[], tuple[Stack, str]]
 
@@ -107,6 +107,12 @@ def moving() -> tuple[Stack, str]:
     return stack, Peer(stack).send("S")
 
 
+def icmp() -> tuple[Stack, str]:
+    stack, peer = established()
+    nothing_in_flight = Segment(HERE4, PEER4, 80, peer.port, (peer.irs or 0) + 1, 0, 16, 0, Options(), b"")
+    return stack, stack.input(icmp_error(nothing_in_flight, 3, 4, 1000))
+
+
 CASES: dict[int, Dropping] = {
     lib.TCP_DROP_MALFORMED: packet(break_data_offset),
     lib.TCP_DROP_CHECKSUM: packet(break_checksum),
@@ -125,6 +131,7 @@ CASES: dict[int, Dropping] = {
     lib.TCP_DROP_AFTER_CLOSE: after_close,
     lib.TCP_DROP_COOKIE: cookie,
     lib.TCP_DROP_MOVING: moving,
+    lib.TCP_DROP_ICMP: icmp,
 }
 
 
