@@ -149,7 +149,8 @@ void recovery_by_time(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uin
         tcb_owe(s, t, OWE_DATA);
     else {
         enter(s, t, e, now_us);
-        recovery_reduce(t, e, 0);
+        if (t->flags & TCB_RECOVERY) /* not when what is lost was but a probe of the path's MTU */
+            recovery_reduce(t, e, 0);
     }
 }
 
