@@ -18,6 +18,7 @@ from bench.programs import (
     python_echo,
     python_memory,
     short_conn_cycles,
+    tcp_congestion,
     tcp_instructions,
     throughput,
 )
@@ -32,6 +33,7 @@ PROGRAMS: tuple[Program, ...] = (
     throughput.PROGRAM,
     short_conn_cycles.PROGRAM,
     io_thread.PROGRAM,
+    tcp_congestion.PROGRAM,
     coro_switch.PROGRAM,
     idle_memory.PROGRAM,
     concurrency.PROGRAM,

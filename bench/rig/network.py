@@ -2,6 +2,7 @@
 
     direct     NAME-srv: v0 ======================== v1: NAME-cli
     impaired   NAME-srv: v0 === r0: NAME-rel: r1 === v1: NAME-cli      with the relay between r0 and r1
+    rival      NAME-riv: v2 === r2: NAME-rel                           r0 and r2 bridged: one relay for both
 
 v0 belongs to janusd: no address and no IPv6, so that the kernel beside it stays silent.  v1 has kernel
 sockets; its offloads are off, because on a veth a kernel that leaves checksums to the device, or sends
@@ -23,6 +24,7 @@ from bench.rig.tools import build_tool
 
 SERVER_ADDRESS = "10.77.0.1"
 CLIENT_ADDRESS = "10.77.0.2"
+RIVAL_ADDRESS = "10.77.0.3"
 SERVER_ADDRESS_6 = "fd77::1"
 CLIENT_ADDRESS_6 = "fd77::2"
 CLONE_NEWNET = 0x40000000
@@ -33,8 +35,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Impairment:
-    """What the relay does to frames, in parts per million; the delays in microseconds; all drawn from the
-    seed."""
+    """What the relay does to frames, in parts per million, the delays in microseconds, all drawn from the
+    seed; a bottleneck each way when there is a rate; one_way: only what janusd's end sends is harmed."""
 
     loss_ppm: int = 0
     duplicate_ppm: int = 0
@@ -43,6 +45,9 @@ class Impairment:
     delay_us: int = 0
     reorder_us: int = 1500
     seed: int = 1
+    rate_kbps: int = 0
+    queue_bytes: int = 0
+    one_way: int = 0
 
 
 class Network:
@@ -55,15 +60,19 @@ class Network:
         impairment: Impairment | None = None,
         *,
         kernel_server: bool = False,
+        rival: bool = False,
     ) -> None:
-        """kernel_server: give the server's end an address, for kernel sockets in janusd's place."""
+        """kernel_server: give the server's end an address, for kernel sockets in janusd's place.  rival: a
+        second host of the kernel's beside the server, behind the same relay."""
         self.name = f"janus-{purpose}-{os.getpid()}"
         self.srv = f"{self.name}-srv"
         self.cli = f"{self.name}-cli"
         self.rel = f"{self.name}-rel"
+        self.riv = f"{self.name}-riv"
         self._workdir = workdir
         self._impairment = impairment
         self._kernel_server = kernel_server
+        self._rival = rival
         self._relay: Process | None = None
         self._made: list[str] = []
 
@@ -162,8 +171,32 @@ class Network:
             set_in(self.srv, "net.core.somaxconn", "4096")
         for namespace, link in ((self.srv, "v0"), (self.cli, "v1")):
             run("ip", "-n", namespace, "link", "set", link, "up")
+        if self._rival:
+            self._add_rival()
         if self._impairment is not None:
             self._start_relay(self._impairment)
+
+    def _add_rival(self) -> None:
+        run("ip", "netns", "add", self.riv)
+        self._made.append(self.riv)
+        _veth(self.riv, "v2", self.rel, "r2")
+        self._plain_frames(self.riv, "v2")
+        self._plain_frames(self.rel, "r2")
+        run("ip", "-n", self.riv, "addr", "add", f"{RIVAL_ADDRESS}/24", "dev", "v2")
+        run("ip", "-n", self.riv, "link", "set", "v2", "up")
+        run("ip", "-n", self.rel, "link", "add", "br0", "type", "bridge")
+        for link in ("r0", "r2"):
+            self._quiet(self.rel, link)
+            run("ip", "-n", self.rel, "link", "set", link, "master", "br0", "up")
+        self._quiet(self.rel, "br0")
+        run("ip", "-n", self.rel, "link", "set", "br0", "up")
+
+    def impair(self, **settings: int) -> dict[str, int]:
+        """Change what the relay does, by fields of Impairment; its counters."""
+        assert self._relay is not None
+        words = " ".join(f"{key}={value}" for key, value in settings.items())
+        stats: dict[str, int] = json.loads(self._relay.ask(words))
+        return stats
 
     def _start_relay(self, impairment: Impairment) -> None:
         for link in ("r0", "r1"):
@@ -172,7 +205,7 @@ class Network:
             run("ip", "-n", self.rel, "link", "set", link, "up")
         words = [f"{key}={value}" for key, value in asdict(impairment).items()]
         self._relay = Process(
-            [str(build_tool(RELAY_SOURCE)), "r0", "r1", *words],
+            [str(build_tool(RELAY_SOURCE)), "br0" if self._rival else "r0", "r1", *words],
             name="relay",
             workdir=self._workdir,
             namespace=self.rel,

@@ -2,11 +2,15 @@
  * relay.c: a wire between two interfaces that loses, repeats, reorders, corrupts and delays frames.
  *
  *   relay IF_A IF_B [loss_ppm=N] [duplicate_ppm=N] [reorder_ppm=N] [corrupt_ppm=N] [delay_us=N] [reorder_us=N] [seed=N]
+ *                   [rate_kbps=N] [queue_bytes=N] [one_way=1]
+ *
+ * A rate makes a bottleneck each way: a frame leaves when those before it have, and is dropped when queue_bytes wait already.  one_way: the
+ * probabilities hold for frames from IF_A to IF_B only.
  *
  * Probabilities are parts per million, each frame draws anew from one seeded generator.  A frame that is reordered leaves
  * reorder_us later than it would have; frames on their way wait in a binary heap by (time to leave, order of arrival), so what is not
  * reordered keeps its order.  Says "ready" when both ends are open; answers each line on its standard input with its counters
- * as one JSON object; ends at the end of its input.
+ * as one JSON object, after it has taken the settings in the line; ends at the end of its input.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -36,10 +40,11 @@ struct frame {
 
 struct knobs {
     uint64_t loss_ppm, duplicate_ppm, reorder_ppm, corrupt_ppm, delay_us, reorder_us, seed;
+    uint64_t rate_kbps, queue_bytes, one_way;
 };
 
 struct counters {
-    uint64_t frames, lost, duplicated, reordered, corrupted, oversize, overflow, unsent;
+    uint64_t frames, lost, duplicated, reordered, corrupted, oversize, overflow, unsent, queue_full;
 };
 
 struct relay {
@@ -48,7 +53,8 @@ struct relay {
     struct counters counters;
     uint64_t random;
     uint64_t order;
-    uint32_t waiting; /* heap[0, waiting) */
+    uint64_t line_free_ns[2]; /* when the bottleneck to each end has sent all that it holds */
+    uint32_t waiting;         /* heap[0, waiting) */
     uint32_t free_count;
     uint32_t heap[FRAMES];
     uint32_t free_frames[FRAMES];
@@ -124,13 +130,35 @@ static void put_on_wire(struct relay *r, int to, const uint8_t *bytes, size_t le
         r->counters.unsent++;
 }
 
+/* When the bottleneck has sent a frame that it takes now; false: its queue is full. */
+static bool queue_up(struct relay *r, int to, size_t len, uint64_t now, uint64_t *leave_ns)
+{
+    uint64_t *line = &r->line_free_ns[to];
+
+    *leave_ns = now;
+    if (r->knobs.rate_kbps == 0)
+        return true;
+    if (*line < now)
+        *line = now;
+    if ((*line - now) * r->knobs.rate_kbps / 8000000 + len > r->knobs.queue_bytes) {
+        r->counters.queue_full++;
+        return false;
+    }
+    *line += len * 8000000 / r->knobs.rate_kbps;
+    *leave_ns = *line;
+    return true;
+}
+
 /* Sends now what need not wait; keeps the rest. */
 static void forward(struct relay *r, int to, const uint8_t *bytes, size_t len, uint64_t now, uint64_t wait_us)
 {
+    uint64_t leave_ns;
     struct frame *f;
     uint32_t index;
 
-    if (wait_us == 0) {
+    if (!queue_up(r, to, len, now, &leave_ns))
+        return;
+    if (wait_us == 0 && leave_ns == now) {
         put_on_wire(r, to, bytes, len);
         return;
     }
@@ -140,7 +168,7 @@ static void forward(struct relay *r, int to, const uint8_t *bytes, size_t len, u
     }
     index = r->free_frames[--r->free_count];
     f = &r->frames[index];
-    f->leave_ns = now + wait_us * 1000;
+    f->leave_ns = leave_ns + wait_us * 1000;
     f->order = r->order++;
     f->to = (uint8_t)to;
     f->len = (uint16_t)len;
@@ -153,6 +181,10 @@ static void pass(struct relay *r, int to, uint8_t *bytes, size_t len, uint64_t n
     uint64_t wait_us = r->knobs.delay_us;
 
     r->counters.frames++;
+    if (r->knobs.one_way && to == 0) {
+        forward(r, to, bytes, len, now, wait_us);
+        return;
+    }
     if (happens(r, r->knobs.loss_ppm)) {
         r->counters.lost++;
         return;
@@ -247,6 +279,9 @@ static void read_knob(struct knobs *knobs, const char *word)
         {"delay_us", &knobs->delay_us},
         {"reorder_us", &knobs->reorder_us},
         {"seed", &knobs->seed},
+        {"rate_kbps", &knobs->rate_kbps},
+        {"queue_bytes", &knobs->queue_bytes},
+        {"one_way", &knobs->one_way},
     };
     const char *equals = strchr(word, '=');
 
@@ -260,23 +295,37 @@ static void read_knob(struct knobs *knobs, const char *word)
     exit(2);
 }
 
-/* Answers the lines that have come in.  False at the end of the input. */
-static bool answer(const struct relay *r)
+static void take_settings(struct relay *r, char *line)
+{
+    char *rest;
+
+    for (char *word = strtok_r(line, " ", &rest); word != NULL; word = strtok_r(NULL, " ", &rest)) {
+        if (strchr(word, '=') == NULL)
+            continue;
+        read_knob(&r->knobs, word);
+        if (strncmp(word, "seed=", 5) == 0)
+            r->random = r->knobs.seed;
+    }
+}
+
+/* Answers the lines that have come in, whole ones by the way in which we are asked.  False at the end of the input. */
+static bool answer(struct relay *r)
 {
     const struct counters *c = &r->counters;
-    char line[256];
-    ssize_t got = read(STDIN_FILENO, line, sizeof(line));
+    char lines[512];
+    ssize_t got = read(STDIN_FILENO, lines, sizeof(lines) - 1);
+    char *rest;
 
     if (got <= 0)
         return false;
-    for (ssize_t i = 0; i < got; i++) {
-        if (line[i] != '\n')
-            continue;
+    lines[got] = '\0';
+    for (char *line = strtok_r(lines, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest)) {
+        take_settings(r, line);
         printf("{\"frames\": %" PRIu64 ", \"lost\": %" PRIu64 ", \"duplicated\": %" PRIu64 ", \"reordered\": %" PRIu64
                ", \"corrupted\": %" PRIu64 ", \"oversize\": %" PRIu64 ", \"overflow\": %" PRIu64
-               ", \"unsent\": %" PRIu64 ", \"waiting\": %" PRIu32 "}\n",
+               ", \"unsent\": %" PRIu64 ", \"queue_full\": %" PRIu64 ", \"waiting\": %" PRIu32 "}\n",
                c->frames, c->lost, c->duplicated, c->reordered, c->corrupted, c->oversize, c->overflow, c->unsent,
-               r->waiting);
+               c->queue_full, r->waiting);
         fflush(stdout);
     }
     return true;
