@@ -30,16 +30,3 @@ enum arp_verdict arp_parse(const uint8_t *data, size_t len, struct arp_packet *o
     out->tpa = ip_addr_from_ipv4(data + TPA);
     return ether_addr_is_unicast(&out->sha) && sender_is_good(data + SPA) ? ARP_OK : ARP_BAD_ADDRESS;
 }
-
-void arp_build(uint8_t *data, const struct arp_packet *packet)
-{
-    put_be16(data, HARDWARE_ETHERNET);
-    put_be16(data + 2, ETHER_TYPE_IPV4);
-    data[4] = ETHER_ADDR_LEN;
-    data[5] = 4;
-    put_be16(data + 6, (uint16_t)packet->op);
-    memcpy(data + SHA, &packet->sha, ETHER_ADDR_LEN);
-    memcpy(data + SPA, packet->spa.b + 12, 4);
-    memcpy(data + THA, &packet->tha, ETHER_ADDR_LEN);
-    memcpy(data + TPA, packet->tpa.b + 12, 4);
-}

@@ -30,7 +30,4 @@ struct arp_packet {
 /* Parses the payload of an Ethernet frame, padding behind it allowed; out is filled when ARP_OK. */
 enum arp_verdict arp_parse(const uint8_t *data, size_t len, struct arp_packet *out);
 
-/* Writes ARP_LEN bytes. */
-void arp_build(uint8_t *data, const struct arp_packet *packet);
-
 #endif

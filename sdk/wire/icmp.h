@@ -12,8 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* QUOTE_MAX: so that an error fits 576 bytes (RFC 1812 4.3.2.3) or 1,280 (RFC 4443 2.4). */
-enum { ICMP_HEADER_LEN = 8, ICMPV4_QUOTE_MAX = 548, ICMPV6_QUOTE_MAX = 1232 };
+enum { ICMP_HEADER_LEN = 8 };
 enum icmpv4_type {
     ICMPV4_ECHO_REPLY = 0,
     ICMPV4_UNREACHABLE = 3,
@@ -75,14 +74,5 @@ enum icmp_verdict icmp_parse(const struct ip_packet *ip, const uint8_t *data, st
 /* Parses the body of an error.  False: it is not the start of a TCP, UDP or ICMP packet of this family with at least 8
  * bytes behind its IP header, or a fragment without them.  Ports are 0 for ICMP. */
 bool icmp_quote_parse(uint8_t version, const uint8_t *body, size_t len, struct icmp_quote *out);
-
-/* Write a message with its checksum from src to dst (of one family) and return its length: the header, and the whole
- * echo data, or as much of the packet as an error may quote.  body may lie where it is to be written. */
-size_t icmp_build_echo(uint8_t *data, const struct ip_addr *src, const struct ip_addr *dst, bool reply, uint16_t id,
-                       uint16_t seq, const uint8_t *body, size_t len);
-size_t icmp_build_unreachable(uint8_t *data, const struct ip_addr *src, const struct ip_addr *dst, uint8_t code,
-                              const uint8_t *packet, size_t len);
-size_t icmp_build_too_big(uint8_t *data, const struct ip_addr *src, const struct ip_addr *dst, uint32_t mtu,
-                          const uint8_t *packet, size_t len);
 
 #endif

@@ -56,10 +56,4 @@ uint32_t ip_header_len(const struct ip_addr *dst);
 void ip_build(uint8_t *data, const struct ip_addr *src, const struct ip_addr *dst, uint8_t protocol, uint32_t l4_len,
               enum ip_ecn ecn);
 
-/* Changes the hop limit of an IPv6 header: neighbour discovery needs 255 (RFC 4861 7.1). */
-static inline void ipv6_set_hop_limit(uint8_t *header, uint8_t hop_limit)
-{
-    header[7] = hop_limit;
-}
-
 #endif

@@ -3,7 +3,6 @@
  */
 #include "wire/nd.h"
 
-#include "wire/checksum.h"
 #include "wire/icmp.h"
 
 enum {
@@ -15,6 +14,15 @@ enum {
     FLAG_OVERRIDE = 0x20,
     TARGET = 8,
 };
+
+/* The multicast group ff02::1:ffXX:XXXX on which target is solicited (RFC 4291 2.7.1). */
+static struct ip_addr solicited_node(const struct ip_addr *target)
+{
+    struct ip_addr group = {{0xff, 0x02, [11] = 0x01, [12] = 0xff}};
+
+    memcpy(group.b + 13, target->b + 13, 3);
+    return group;
+}
 
 static bool is_unspecified(const struct ip_addr *a)
 {
@@ -58,7 +66,7 @@ static bool addresses_are_good(const struct ip_packet *ip, const struct nd_messa
         return !is_unspecified(&ip->src) && !(is_multicast(&ip->dst) && m->solicited);
     if (!is_unspecified(&ip->src))
         return true;
-    struct ip_addr group = nd_solicited_node(&m->target);
+    struct ip_addr group = solicited_node(&m->target);
     return !m->has_lladdr && ip_addr_equal(&ip->dst, &group);
 }
 
@@ -80,41 +88,4 @@ enum nd_verdict nd_parse(const struct ip_packet *ip, const uint8_t *data, struct
     if (!take_options(data + ND_LEN, ip->l4_len - ND_LEN, out))
         return ND_BAD_OPTION;
     return addresses_are_good(ip, out) ? ND_OK : ND_BAD_ADDRESS;
-}
-
-size_t nd_build(uint8_t *data, const struct ip_addr *src, const struct ip_addr *dst, const struct nd_message *message)
-{
-    size_t len = message->has_lladdr ? ND_LEN_MAX : ND_LEN;
-
-    memset(data, 0, len);
-    data[0] = message->solicitation ? ICMPV6_NEIGHBOUR_SOLICITATION : ICMPV6_NEIGHBOUR_ADVERTISEMENT;
-    if (!message->solicitation)
-        data[4] = (uint8_t)((message->router ? FLAG_ROUTER : 0) | (message->solicited ? FLAG_SOLICITED : 0) |
-                            (message->override ? FLAG_OVERRIDE : 0));
-    memcpy(data + TARGET, message->target.b, 16);
-    if (message->has_lladdr) {
-        data[ND_LEN] = message->solicitation ? OPTION_SOURCE_LLADDR : OPTION_TARGET_LLADDR;
-        data[ND_LEN + 1] = OPTION_LLADDR_LEN / 8;
-        memcpy(data + ND_LEN + 2, &message->lladdr, ETHER_ADDR_LEN);
-    }
-    uint64_t sum = checksum_pseudo(src, dst, IP_PROTOCOL_ICMPV6, (uint32_t)len);
-    uint16_t checksum = checksum_finish(checksum_add(sum, data, len));
-    memcpy(data + 2, &checksum, sizeof checksum);
-    return len;
-}
-
-struct ip_addr nd_solicited_node(const struct ip_addr *target)
-{
-    struct ip_addr group = {{0xff, 0x02, [11] = 0x01, [12] = 0xff}};
-
-    memcpy(group.b + 13, target->b + 13, 3);
-    return group;
-}
-
-struct ether_addr nd_multicast_ether(const struct ip_addr *group)
-{
-    struct ether_addr addr = {{0x33, 0x33}};
-
-    memcpy(addr.b + 2, group->b + 12, 4);
-    return addr;
 }

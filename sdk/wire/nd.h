@@ -7,7 +7,7 @@
 #include "wire/ether.h"
 #include "wire/ip.h"
 
-enum { ND_LEN = 24, ND_LEN_MAX = 32, ND_HOP_LIMIT = 255 };
+enum { ND_LEN = 24, ND_HOP_LIMIT = 255 };
 
 enum nd_verdict {
     ND_OK,
@@ -29,15 +29,5 @@ struct nd_message {
 
 /* Parses the message of ip->l4_len bytes at data, an ICMPv6 message that icmp_parse() found whole. */
 enum nd_verdict nd_parse(const struct ip_packet *ip, const uint8_t *data, struct nd_message *out);
-
-/* Writes the ICMPv6 message with its checksum and returns its length, 24 or 32.  The IP header that carries it must have
- * the hop limit ND_HOP_LIMIT: ipv6_set_hop_limit() after ip_build(). */
-size_t nd_build(uint8_t *data, const struct ip_addr *src, const struct ip_addr *dst, const struct nd_message *message);
-
-/* The multicast group ff02::1:ffXX:XXXX on which target is solicited (RFC 4291 2.7.1). */
-struct ip_addr nd_solicited_node(const struct ip_addr *target);
-
-/* The Ethernet address of an IPv6 multicast group, 33:33 and its last four bytes (RFC 2464 7). */
-struct ether_addr nd_multicast_ether(const struct ip_addr *group);
 
 #endif

@@ -30,11 +30,6 @@ static void wire_ip_build(uint8_t *data, const struct ip_addr *src, const struct
     ip_build(data, src, dst, protocol, l4_len, (enum ip_ecn)ecn);
 }
 
-static void wire_ipv6_set_hop_limit(uint8_t *header, uint8_t hop_limit)
-{
-    ipv6_set_hop_limit(header, hop_limit);
-}
-
 static enum ether_verdict wire_ether_parse(const uint8_t *data, size_t len, struct ether_frame *out)
 {
     return ether_parse(data, len, out);
