@@ -377,6 +377,9 @@ void glue_session_info(struct glue_session *s, struct glue_session_info *out)
     out->busy_us = atomic_load_explicit((const _Atomic uint64_t *)&session_a2j(s)->busy_us, memory_order_relaxed);
     out->busy_since_us =
         atomic_load_explicit((const _Atomic uint64_t *)&session_a2j(s)->busy_since_us, memory_order_relaxed);
+    out->csb_closed = atomic_load_explicit((const _Atomic uint64_t *)&session_a2j(s)->csb_closed, memory_order_relaxed);
+    out->csb_held_us =
+        atomic_load_explicit((const _Atomic uint64_t *)&session_a2j(s)->csb_held_us, memory_order_relaxed);
     for (uint32_t io = 0; io < s->sizes.io_count; io++)
         out->rx_queued += rx_queued(s, io);
 }

@@ -46,6 +46,8 @@ class Session:
             rows_used=out.rows_used,
             busy_us=out.busy_us,
             busy_since_us=out.busy_since_us,
+            csb_closed=out.csb_closed,
+            csb_held_us=out.csb_held_us,
             rx_queued=out.rx_queued,
         )
 

@@ -170,6 +170,8 @@ class SessionInfo:
     rows_used: int
     busy_us: int
     busy_since_us: int
+    csb_closed: int
+    csb_held_us: int
     rx_queued: int
 
     def welcome_fds(self) -> list[int]:

@@ -29,6 +29,8 @@ class Load:
     drops: int = 0  # since it attached
     connections: int = 0
     busy_s: float = 0.0  # since it attached
+    exceptions_closed: int = 0  # the same
+    held_us: int = 0
 
 
 @dataclass
@@ -161,6 +163,8 @@ def _loads(recent: tuple[tuple[float, Samples], ...]) -> dict[int, Load]:
             drops=one.drops,
             connections=one.connections,
             busy_s=one.busy_s,
+            exceptions_closed=one.exceptions_closed,
+            held_us=one.held_us,
         )
         for tid, one in last.items()
     }

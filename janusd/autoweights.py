@@ -46,6 +46,8 @@ class Sample:
     drops: int = 0  # packets for which it had no room
     queue: float = 0.0  # part of its slots for received packets that wait in its rings
     connections: int = 0
+    exceptions_closed: int = 0  # connections that have ended while the circle gave their keys to others
+    held_us: int = 0  # the longest part of a turn that an update took
 
 
 Samples = Mapping[int, Sample]

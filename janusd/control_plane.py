@@ -20,6 +20,7 @@ from janusd.control import Control, Peer, Reply
 from janusd.csb_metrics import CsbCounts
 from janusd.csb_views import CsbViews, Explainer
 from janusd.log_format import fields
+from janusd.refreshing import Refresher
 from janusd.runtime_sockets import group_for
 from janusd.sessions import Attached, Sessions
 from janusd.stats_page import StatsPage, StatsPageError
@@ -49,6 +50,7 @@ class ControlPlane:
         apps = {app.name: app.automatic for app in config.apps}
         self.automatic = Automatic(balancer, self.samples, apps)
         self.control = Control(balancer, self.automatic, loop)
+        self.refresher = Refresher(balancer, self.automatic, self.control, tuple(apps))
         self.csb_counts = CsbCounts(balancer, self.automatic, tuple(apps))
         self.csb_views = CsbViews(balancer, self.automatic, self.control, tuple(apps))
         self._explainer = Explainer(views.registry, sessions.app_ids, views.plane.balance)
@@ -106,6 +108,8 @@ class ControlPlane:
             drops=self._drops.get((session.app, session.tid), 0),
             queue=min(1.0, info.rx_queued / slots),
             connections=thread_counters.connections(values, attached.welcome.sizes.rows),
+            exceptions_closed=info.csb_closed,
+            held_us=info.csb_held_us,
         )
 
     def _tick(self) -> None:
@@ -119,6 +123,7 @@ class ControlPlane:
         except StatsPageError as error:
             log.debug("no drops this time", extra=fields(error=error))
         self.automatic.tick()
+        self.refresher.tick()
 
 
 _NO_ROOM = ("drop.ring_full", "drop.no_slot")

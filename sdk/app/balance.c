@@ -300,3 +300,10 @@ enum tcp_miss balance_miss(const struct balance *b, uint64_t hash)
         return TCP_MISS_RESET;
     return attach_wait(b->attach, 0) ? TCP_MISS_SILENT : TCP_MISS_FOREIGN; /* perhaps a newer view waits to be read */
 }
+
+void balance_ended(struct balance *b, uint64_t hash)
+{
+    const struct csb_view *view = b->member.view;
+
+    b->closed += view && csb_lookup(&view->map, csb_key(hash)) != b->member.tid;
+}

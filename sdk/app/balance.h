@@ -2,7 +2,7 @@
  * balance.h: a TCP thread's part in the balancer's updates: views and plans mapped, flows walked a bounded part per turn, lists sent.
  *
  *   messages ──> balance_hear()      markers ──> balance_marker()      each turn ──> balance_turn() ──> lists, answers
- *   env: balance_may_create(), balance_miss()     active opens: balance_may_connect()
+ *   env: balance_may_create(), balance_miss(), balance_ended()     active opens: balance_may_connect()
  *
  * The decisions are csb/update.h's; here are the memory behind them and the socket.
  */
@@ -32,6 +32,7 @@ struct balance {
     bool is_walking, is_open_due;
     uint32_t part; /* column that is walked */
     uint64_t updates;
+    uint64_t closed; /* flows that have ended while the circle gave their keys to other threads */
 };
 
 /* A session with janusd has begun: the first, or one that follows a loss. */
@@ -61,5 +62,6 @@ static inline bool balance_wants_view(const struct balance *b)
 bool balance_may_create(struct balance *b, uint64_t hash);
 bool balance_may_connect(struct balance *b, uint64_t hash);
 enum tcp_miss balance_miss(const struct balance *b, uint64_t hash);
+void balance_ended(struct balance *b, uint64_t hash);
 
 #endif

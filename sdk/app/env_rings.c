@@ -242,6 +242,11 @@ static enum tcp_miss miss(void *context, uint64_t hash)
     return balance_miss(((const struct env_rings *)context)->balance, hash);
 }
 
+static void ended(void *context, uint64_t hash)
+{
+    balance_ended(((struct env_rings *)context)->balance, hash);
+}
+
 void env_rings_env(struct env_rings *e, struct tcp_env *env)
 {
     *env = (struct tcp_env){
@@ -257,6 +262,7 @@ void env_rings_env(struct env_rings *e, struct tcp_env *env)
         .random = draw_random,
         .may_create = may_create,
         .miss = miss,
+        .ended = ended,
     };
 }
 

@@ -191,6 +191,8 @@ static void commit(struct janus_thread *t)
     static_assert(sizeof(struct tcp_counters) <= sizeof header->counters, "counters fit in A2J's header");
     t->commit_us = t->now_us + COMMIT_US;
     memcpy(header->counters, tcp_counters(t->stack), sizeof(struct tcp_counters));
+    atomic_store_explicit((_Atomic uint64_t *)&header->csb_closed, t->session->balance.closed, memory_order_relaxed);
+    atomic_store_explicit((_Atomic uint64_t *)&header->csb_held_us, t->balance_held_us, memory_order_relaxed);
 }
 
 void thread_note_row(struct janus_thread *t, uint32_t conn)

@@ -24,7 +24,7 @@
 
 enum {
     SHM_ABI_MAJOR = 1,
-    SHM_ABI_MINOR = 2,
+    SHM_ABI_MINOR = 3,
     SHM_SLOT_BYTES = 2048,
     SHM_SLOT_HEADROOM = 128, /* free bytes in front of a received packet, and in front of a built one */
     SHM_IO_MAX = 8,          /* I/O threads */
@@ -107,6 +107,8 @@ struct shm_a2j_header {
     /* How long the thread has worked, in microseconds of CLOCK_MONOTONIC: what the balancer evens out; untrusted. */
     _Alignas(SHM_CACHE_LINE) uint64_t busy_us; /* all turns that found work, up to the one that runs now */
     uint64_t busy_since_us;                    /* when that one began, if it found work; else 0 */
+    uint64_t csb_closed;  /* flows that have ended where the circle gives their keys to others (ABI 1.3) */
+    uint64_t csb_held_us; /* the longest part of a turn that an update of the balancer took (ABI 1.3) */
 };
 static_assert(sizeof(struct shm_a2j_header) <= 4096, "one page");
 

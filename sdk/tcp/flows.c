@@ -21,8 +21,12 @@ bool flows_add(struct tcp_stack *s, uint64_t hash, uint32_t handle)
 
 void flows_remove(struct tcp_stack *s, uint32_t handle)
 {
-    table_remove(&s->table, csb_table_hash(*cell(s, handle)), handle);
+    uint64_t hash = *cell(s, handle);
+
+    table_remove(&s->table, csb_table_hash(hash), handle);
     *cell(s, handle) = 0;
+    if (s->env.ended != NULL)
+        s->env.ended(s->env.context, hash);
 }
 
 void flows_replace(struct tcp_stack *s, uint32_t handle, uint32_t new_handle)

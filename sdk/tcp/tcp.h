@@ -60,6 +60,8 @@ struct tcp_env {
      * answer to a cookie.  miss: how a segment without a connection is answered. */
     bool (*may_create)(void *context, uint64_t hash);
     enum tcp_miss (*miss)(void *context, uint64_t hash);
+    /* A flow has ended, whatever its state was; null: nobody wants to know. */
+    void (*ended)(void *context, uint64_t hash);
 };
 
 struct tcp_config {

@@ -318,6 +318,11 @@ static uint64_t fake_busy_us(const struct fake *f)
     return a2j(f)->busy_us;
 }
 
+static uint64_t fake_csb_closed(const struct fake *f)
+{
+    return a2j(f)->csb_closed;
+}
+
 static uint64_t fake_busy_since_us(const struct fake *f)
 {
     return a2j(f)->busy_since_us;

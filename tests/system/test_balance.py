@@ -67,6 +67,25 @@ def test_threads_join_and_leave_under_load(rig: Janusd) -> None:
 
 
 @pytest.mark.timeout(60)
+def test_exceptions_are_collected_anew_when_half_of_them_have_closed(rig: Janusd) -> None:
+    rig.serve(ECHO, port=8000, workers=2)
+    held = [rig.network.connect(8000) for _ in range(150)]
+    client(rig).ask("csb_drain", app="web", tid=0)
+    before = balancer(rig)["exceptions"]
+    assert before > 32
+    for sock in held[:140]:
+        sock.close()
+    wait_until(lambda: balancer(rig)["exceptions"] <= 10, 15, "the exceptions that have closed are gone")
+    last = balancer(rig)["updates"][-1]
+    assert (last["outcome"], last["moved_slots"]) == ("published", 0)
+    assert last["reason"].startswith("refresh: "), last
+    for sock in held[140:]:
+        echo(sock, b"still here")
+        sock.close()
+    no_harm(rig)
+
+
+@pytest.mark.timeout(60)
 def test_two_io_threads(start_rig: StartRig) -> None:
     rig = start_rig(replace(SERVED, io_threads=2))
     app = rig.serve(ECHO, port=8000, workers=2)

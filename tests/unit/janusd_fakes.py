@@ -95,6 +95,8 @@ class FakeSession:
             rows_used=len(self.connections),
             busy_us=self.busy_us,
             busy_since_us=0,
+            csb_closed=0,
+            csb_held_us=0,
             rx_queued=self.rx_queued,
         )
 

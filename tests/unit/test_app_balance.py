@@ -184,6 +184,22 @@ def test_active_opens_want_a_port_that_the_view_gives_to_this_thread(janusd: Fak
     pair.transfer.close()
 
 
+@pytest.mark.parametrize(("owner", "counted"), [(0, 0), (9, 1)])
+def test_a_flow_that_ends_is_counted_when_the_circle_gave_its_key_to_another(
+    janusd: FakeJanusd, owner: int, counted: int
+) -> None:
+    pair = Pair(janusd)
+    pair.view(0, lib.fake_view(ALL, owner, owner, 0))
+    pair.run(pair.transfer.is_complete)
+    assert lib.fake_csb_closed(pair.session) == 0
+    lib.thread_close_conn(pair.transfer.client, pair.transfer.conn)
+    pair.run(lambda: stats(pair.transfer.server).usage.conns == 0)
+    time.sleep(0.011)  # counters are copied every 10 ms
+    pair.turns(2)
+    assert lib.fake_csb_closed(pair.session) == counted
+    pair.transfer.close()
+
+
 def test_after_a_loss_nothing_begins_before_the_view_is_known(janusd: FakeJanusd) -> None:
     """While exceptions are unknown, what is in doubt is neither created nor reset."""
     janusd.view = lambda connection, session: None  # type: ignore[method-assign]
