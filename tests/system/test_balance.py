@@ -3,23 +3,33 @@
 import os
 import random
 import signal
+import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 import pytest
 
-from bench.rig import Janusd
-from bench.rig.processes import wait_until
+from bench.rig import REPO, Janusd
+from bench.rig.processes import python, wait_until
 from janusd.ctl_client import CtlError
 from tests.system.balance_load import balancer, client, echo, load, no_harm
 from tests.system.census import logs_are_clean
 from tests.system.conftest import SERVED, StartRig
+from tests.system.stream import digest, echo_both_ways
 
 ECHO = "tests.system.apps.census:handle"
 RUN = ("-m", "janus_tcp", "run", ECHO, "--port", "8000", "--app", "web")
 UPDATES = 100
+
+
+def owners(rig: Janusd) -> dict[int, int]:
+    """The thread of each connection, by the client's port."""
+    return {
+        row["remote_port"]: row["tid"] for row in rig.ctl("conns")["conns"] if row["state"] == "ESTABLISHED"
+    }
 
 
 @pytest.mark.timeout(120)
@@ -83,6 +93,53 @@ def test_exceptions_are_collected_anew_when_half_of_them_have_closed(rig: Janusd
         echo(sock, b"still here")
         sock.close()
     no_harm(rig)
+
+
+@pytest.mark.timeout(60)
+def test_spoofed_syns_of_live_connections_move_and_reset_none(rig: Janusd) -> None:
+    app = rig.serve(ECHO, port=8000, workers=3)
+    held = [rig.network.connect(8000) for _ in range(100)]
+    streams, rest = held[:3], held[3:]
+    wait_until(lambda: len(owners(rig)) == len(held), 5, "every connection is listed")
+    before, draw, right = owners(rig), random.Random(3), [0] * len(streams)
+    ports = [str(sock.getsockname()[1]) for sock in held]
+    words = [python(), "-m", "tests.system.spoof", "v1", rig.network.server_mac(), "3", "8000", *ports]
+    with subprocess.Popen(
+        ["ip", "netns", "exec", rig.network.cli, *words], cwd=REPO, stdout=subprocess.PIPE, text=True
+    ) as flood:
+
+        def stream(number: int) -> None:
+            while flood.poll() is None:
+                assert echo_both_ways(streams[number], 1 << 20) == digest(1 << 20)
+                right[number] += 1
+
+        with ThreadPoolExecutor(len(streams)) as pool:
+            running = [pool.submit(stream, number) for number in range(len(streams))]
+            while flood.poll() is None:
+                weights = {str(tid): float(draw.choice((1, 2, 5))) for tid in range(3)}
+                client(rig).ask("csb_set", app="web", weights=weights)
+                time.sleep(0.05)
+            for one in running:
+                one.result(30)
+        assert flood.stdout is not None
+        sent = int(flood.stdout.read())
+    for number, sock in enumerate(rest):
+        echo(sock, b"still here %d" % number)
+    assert owners(rig) == before
+    met = sum(
+        row["counters"].get(f"drop.{reason}", 0)
+        for row in rig.rows("threads")
+        for reason in ("paws", "out_of_window", "challenged")
+    )
+    published = sum(u["moved_slots"] > 0 and u["outcome"] == "published" for u in balancer(rig)["updates"])
+    assert met > 1000, f"{met} of {sent} SYNs have met their connections"
+    assert published > 3
+    assert min(right) > 0
+    no_harm(rig)
+    for sock in held:
+        sock.close()
+    print(f"{sent} SYNs, {met} met connections, {published} updates, streams {right}")
+    logs_are_clean(rig.process, app)
 
 
 @pytest.mark.timeout(60)
