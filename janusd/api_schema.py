@@ -316,6 +316,7 @@ class CsbThread(msgspec.Struct, kw_only=True):
     busy: float
     queue: float
     drops: int
+    held_us: int
 
 
 class Update(msgspec.Struct, kw_only=True):

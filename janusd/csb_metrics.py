@@ -112,6 +112,9 @@ def _of_threads(csb: Mapping[str, CsbNumbers]) -> Iterator[Metric]:
     ratio = _gauge("janus_thread_busy_ratio", "Part of its time that a thread worked.", "app", "tid")
     queue = _gauge("janus_thread_queue_ratio", "Part of its RX slots that wait in its rings.", "app", "tid")
     busy = _counter("janus_thread_busy_seconds", "Time that a thread worked, as it says.", "app", "tid")
+    held = _gauge(
+        "janus_csb_held_seconds", "The longest part of a thread's turn that an update took.", "app", "tid"
+    )
     for app, numbers in csb.items():
         for tid, value in numbers.state.weights.items():
             weight.add_metric([app, str(tid)], value)
@@ -120,7 +123,8 @@ def _of_threads(csb: Mapping[str, CsbNumbers]) -> Iterator[Metric]:
             ratio.add_metric([app, str(tid)], load.busy)
             queue.add_metric([app, str(tid)], load.queue)
             busy.add_metric([app, str(tid)], load.busy_s)
-    yield from (weight, share, ratio, queue, busy)
+            held.add_metric([app, str(tid)], load.held_us / 1e6)
+    yield from (weight, share, ratio, queue, busy, held)
 
 
 def _of_apps(csb: Mapping[str, CsbNumbers]) -> Iterator[Metric]:

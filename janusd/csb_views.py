@@ -69,6 +69,7 @@ class CsbViews:
                 busy=round(load.busy, 3),
                 queue=round(load.queue, 4),
                 drops=load.drops,
+                held_us=load.held_us,
             )
             for tid, weight in sorted(state.weights.items())
             for load in [loads.get(tid, Load())]

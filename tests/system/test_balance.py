@@ -48,8 +48,11 @@ def test_a_hundred_updates_under_load_break_nothing(rig: Janusd) -> None:
             worst = max(worst, done["phases_ms"].get("drain", 0) + done["phases_ms"].get("seal", 0))
     assert sum(u["outcome"] == "published" for u in balancer(rig)["updates"]) >= 60
     no_harm(rig)
+    held_us = [t["held_us"] for t in balancer(rig)["threads"]]
+    assert all(held_us), "each thread has worked for an update"
     print(
-        f"{updates} updates, {running.streams} streams, {running.connections} connections, worst drain {worst:.2f} ms"
+        f"{updates} updates, {running.streams} streams, {running.connections} connections, "
+        f"worst drain {worst:.2f} ms, worst part of a turn {max(held_us)} us"
     )
     logs_are_clean(rig.process, app)
 

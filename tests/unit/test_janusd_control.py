@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from janusd import api, ctl, ctl_client
 from janusd.api import ApiServer
 from janusd.autoweights import Sample
+from janusd.csb_metrics import CsbCounts, csb_families
 from janusd.ctl_tables import strip
 from tests.unit.control_panel import READER, AtOnce, Panel
 from tests.unit.test_janusd_balancer import ByHand
@@ -281,6 +282,20 @@ def test_janusctl_csb_does_it_all(served: tuple[Path, Panel]) -> None:
         if code == 0:
             assert isinstance(json.loads(out), dict | list)
     assert panel.weights() == {0: 2.0, 1: 0.5, 2: 1.0}
+
+
+def test_how_long_updates_hold_a_thread_is_shown() -> None:
+    panel = Panel()
+    panel.told = {1: Sample(busy_s=0.0, served=0, held_us=70)}
+    panel.automatic.tick()
+    [web] = panel.ask("csb_show", app="web")["result"]
+    assert [t["held_us"] for t in web["threads"]] == [0, 70, 0]
+    [held] = [
+        family
+        for family in csb_families(CsbCounts(panel.balancer, panel.automatic, ("web",)).numbers())
+        if family.name == "janus_csb_held_seconds"
+    ]
+    assert [(s.labels["tid"], s.value) for s in held.samples] == [("1", 70e-6)]
 
 
 def test_janusctls_exit_codes_mean_something(served: tuple[Path, Panel], tmp_path: Path) -> None:
