@@ -76,9 +76,21 @@ static enum shm_drop make_room(struct glue_session *s, uint32_t io)
     return sio->ledger.free_count == 0 ? SHM_DROP_NO_SLOT : SHM_DROP_NONE;
 }
 
-enum shm_drop deliver(struct delivered *d, struct glue_session *s, uint32_t io, const uint8_t *packet, uint32_t len,
-                      uint32_t hash)
+/* In an overload what has begun is finished, and newcomers wait for their retransmission: a connection takes five packets or more,
+ * and if each were as likely to be lost, none would get through. */
+static bool is_overloaded(struct glue_session *s, uint32_t io)
 {
+    struct ring_producer *rx = &s->io[io].rx;
+    uint32_t size = rx->mask + 1, bound = s->sizes.rx_slots_per_io / 2;
+
+    return size - ring_producer_room(rx) >= bound && ring_producer_refresh(rx) >= 0 &&
+           size - ring_producer_room(rx) >= bound;
+}
+
+enum shm_drop deliver(struct delivered *d, struct glue_session *s, uint32_t io, const struct classified *c,
+                      const uint8_t *packet, uint32_t hash)
+{
+    uint32_t len = c->total_len;
     struct session_io *sio = &s->io[io];
 
     if (!sio->touched) {
@@ -87,6 +99,8 @@ enum shm_drop deliver(struct delivered *d, struct glue_session *s, uint32_t io, 
         (void)session_collect(s, io);
     }
     enum shm_drop drop = len <= SHM_SLOT_BYTES - SHM_SLOT_HEADROOM ? make_room(s, io) : SHM_DROP_OVERSIZE;
+    if (drop == SHM_DROP_NONE && c->is_syn && is_overloaded(s, io))
+        drop = SHM_DROP_SYN_OVERLOAD;
     if (drop != SHM_DROP_NONE) {
         count_drop(s, io, drop, 1);
         return drop;

@@ -168,7 +168,7 @@ def a_slow_app_drops_its_own_packets_only() -> None:
     rig = Rig(tids=(0,), rx_slots=64)
     wire = rig.wire()
     for sport in range(1000, 1100):
-        wire.send(rig.frame(sport=sport))
+        wire.send(rig.frame(sport=sport, flags="A"))
     first = rig.received(0, 64)
     until(lambda: rig.plane.ports.stats(0).rx_packets >= 100, "all received")
     assert len(first) == 64
@@ -176,6 +176,22 @@ def a_slow_app_drops_its_own_packets_only() -> None:
     for got in first:
         rig.apps[0].give_back(got.slot, got.generation)
     until(lambda: rig.sessions[0].slots().held == 0, "the slots back")
+    wire.send(rig.frame(sport=5000))
+    rig.received(0)
+    rig.close()
+
+
+def newcomers_give_way_in_an_overload() -> None:
+    rig = Rig(tids=(0,), rx_slots=64)
+    wire = rig.wire()
+    for sport in range(1000, 1100):
+        wire.send(rig.frame(sport=sport))
+    for sport in range(2000, 2010):
+        wire.send(rig.frame(sport=sport, flags="A"))
+    until(lambda: rig.plane.ports.stats(0).rx_packets >= 110, "all received")
+    waiting = rig.received(0, 42)
+    assert [TCP(got.packet[20:]).sport for got in waiting] == [*range(1000, 1032), *range(2000, 2010)]
+    assert rig.sessions[0].slots().held == 42
     wire.send(rig.frame(sport=5000))
     rig.received(0)
     rig.close()
