@@ -37,8 +37,6 @@ void ack_update_window(struct tcp_stack *s, struct tcb *t, const struct tcp_segm
     if (e != NULL && wnd > e->max_snd_wnd)
         e->max_snd_wnd = wnd;
     if (wnd > t->snd_wnd && e != NULL && e->tx_first != TCP_NO_SLOT) {
-        if (wnd >= t->smss)
-            e->starved = 0;
         if (t->snd_una == t->snd_nxt) { /* the persist timer has served */
             e->rtx_deadline = 0;
             t->backoff = 0;

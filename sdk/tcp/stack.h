@@ -32,8 +32,7 @@ enum {
     BACKOFF_KEPT = 4,    /* at most, from one segment to the next */
     BACKOFF_MAX_SYN = 7, /* over 3 minutes */
     BACKOFF_MAX_ORPHAN = 8,
-    PERSIST_PATIENCE = 3,       /* probes of a closed window before the pool's need counts: 3 s at the smallest RTO */
-    SMALL_WINDOW_PATIENCE = 16, /* segments that a window cut short before it does */
+    PERSIST_PATIENCE = 3, /* probes of a closed window before the pool's need counts: 3 s at the smallest RTO */
     SETTINGS_MAX = 256,
 };
 

@@ -125,7 +125,6 @@ struct tcb_ext {
     uint32_t max_snd_wnd;            /* SND.WND's maximum, RFC 9293 3.8.6.2.1 */
     uint32_t ts_base;                /* added to the clock to give TSval */
     uint32_t stalled_since_ms;       /* at timeouts: since when nothing got through */
-    uint32_t starved;                /* times that the persist timer fired since the window last took a full segment */
     uint32_t rtx_deadline;           /* retransmission, or persist when nothing is in flight */
     uint32_t ack_deadline;           /* delayed ACK */
     uint32_t pace_us, pace_deadline; /* low bits of the time when the next segment is due; when TCB_PACED */

@@ -96,15 +96,6 @@ static void heed_user_timeout(const struct tcp_stack *s, const struct tcb *t, st
         e->rtx_deadline = end + (end == 0);
 }
 
-bool timers_end_hog(struct tcp_stack *s, struct tcb *t, const struct tcb_ext *e)
-{
-    if (!holds_others_up(s, e))
-        return false;
-    s->counters.persist_resets++; /* a closed window may last as long as it likes, but not at others' cost */
-    tcb_reset(s, t, ENOBUFS);
-    return true;
-}
-
 static void fire_rtx(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
 {
     e->rtx_deadline = 0;
@@ -129,7 +120,9 @@ static void fire_rtx(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint
         s->counters.retransmission_timeouts++;
         recovery_on_rto(s, t, e, now_us);
         tcb_owe(s, t, OWE_DATA);
-    } else if (++e->starved > PERSIST_PATIENCE && timers_end_hog(s, t, e)) {
+    } else if (t->backoff > PERSIST_PATIENCE && holds_others_up(s, e)) {
+        s->counters.persist_resets++; /* a closed window may last as long as it likes, but not at others' cost */
+        tcb_reset(s, t, ENOBUFS);
         return;
     } else {
         tcb_owe(s, t, OWE_PROBE);

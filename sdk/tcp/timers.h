@@ -19,9 +19,6 @@ void timers_start_rtx(const struct tcb *t, struct tcb_ext *e, uint64_t now_us);
 /* The peer was heard: its silence is over. */
 void timers_heard(const struct tcp_stack *s, struct tcb *t, uint64_t now_us);
 
-/* A peer whose window stays closed or tiny, and which holds slots that others need, is reset; false: it is not one. */
-bool timers_end_hog(struct tcp_stack *s, struct tcb *t, const struct tcb_ext *e);
-
 /* The earliest deadline of t, 0: none. */
 uint32_t timers_earliest(const struct tcp_stack *s, const struct tcb *t);
 

@@ -287,11 +287,8 @@ static enum sent transmit_one(struct tcp_stack *s, struct tcb *t, struct tcb_ext
             return SENT;
         }
         slot = e->tx_unsent;
-        if (len < s->tx[slot].len) {
-            if (!rtxq_split(s, e, slot, len))
-                return SENT_NOT_NOW;
-            e->starved++;
-        }
+        if (len < s->tx[slot].len && !rtxq_split(s, e, slot, len))
+            return SENT_NOT_NOW;
         return send_slot(s, t, e, slot, now_us);
     }
     if ((t->flags & (TCB_FIN_QUEUED | TCB_FIN_SENT)) == TCB_FIN_QUEUED)
@@ -326,8 +323,6 @@ enum sent transmit_data(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uin
     }
     if (e == NULL || !more)
         t->owe &= (uint8_t)~OWE_DATA;
-    if (e != NULL && e->starved > SMALL_WINDOW_PATIENCE)
-        timers_end_hog(s, t, e);
     return SENT;
 }
 
