@@ -12,7 +12,7 @@ import pytest
 from bench.rig import AppPolicy, Janusd, JanusdConfig
 from bench.rig.network import SERVER_ADDRESS
 from bench.rig.processes import wait_until
-from tests.system.census import ask, await_level, in_use, logs_are_clean
+from tests.system.census import ask, at_rest, await_level, in_use, logs_are_clean
 from tests.system.conftest import StartRig
 from tests.system.stream import digest, echo_both_ways, get
 
@@ -46,7 +46,8 @@ def test_a_dry_pool_is_back_pressure_and_not_a_hang(start_rig: StartRig, slots: 
     policy = AppPolicy(name="web", ports=("8000",), rx_slots=slots, tx_slots=slots)
     rig = start_rig(JanusdConfig(apps=(policy,)))
     app = rig.serve(CENSUS, port=8000)
-    held, level = ask(rig, 8000), in_use(rig)
+    at_rest(rig)
+    held, level = ask(rig, 8000), at_rest(rig)
     assert echo_at_once(rig, 20, 300_000) == [digest(300_000)] * 20
     await_level(rig, level)
     assert ask(rig, 8000) == held
@@ -56,7 +57,8 @@ def test_a_dry_pool_is_back_pressure_and_not_a_hang(start_rig: StartRig, slots: 
 @pytest.mark.timeout(240)
 def test_peers_that_do_not_read_hold_up_nobody_else(rig: Janusd) -> None:
     rig.serve(CENSUS, port=8000)
-    held, level = ask(rig, 8000), in_use(rig)
+    at_rest(rig)
+    held, level = ask(rig, 8000), at_rest(rig)
     slow = [rig.network.client_socket() for _ in range(SLOW)]
     for sock in slow:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
