@@ -25,7 +25,7 @@ enum {
     SPIN_US = 50,
     SLEEP_MIN_US = 50,
     SLEEP_MAX_US = 1000,
-    SLEEP_WOKEN_MAX_US = 10000,
+    SLEEP_WOKEN_MAX_US = 100000, /* a bound for what nobody rings for, as an NIC's full queue */
     HEARTBEAT_MS = 10,
     TIMER_SLACK_NS = 5000,
     YIELD_TURNS = 4 /* with work, before another thread has its turn: a switch costs as much as ten packets */

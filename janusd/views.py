@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import metadata
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -43,6 +44,7 @@ TCP_STATES = (
 )
 
 
+@cache
 def release() -> str:
     """The version of the distribution."""
     try:
