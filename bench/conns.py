@@ -10,7 +10,8 @@ server's processor pays for the server alone."""
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ PORT = 7
 ROWS = 262144
 SLOTS = 8192
 BENCH = REPO / "bench"
+Start = Callable[[Janusd, Path, str, int], AbstractContextManager[Process]]  # workdir, mode, CPU
 
 
 @dataclass(frozen=True)
@@ -72,16 +74,20 @@ def janus_counters(page: StatsPage, app: Process) -> dict[str, float]:
 
 @contextlib.contextmanager
 def janus(
-    wire: str, mode: str = "yield", cpus: tuple[int, int] = (SERVER_CPU, SERVER_CPU)
+    wire: str,
+    mode: str = "yield",
+    cpus: tuple[int, int] = (SERVER_CPU, SERVER_CPU),
+    start: Start = echo_app,
+    counters: Callable[[StatsPage, Process], dict[str, float]] = janus_counters,
 ) -> Iterator[Server]:
-    """janusd and the echo server on one wire; cpus: of I/O thread and TCP thread."""
+    """janusd and a server on one wire; cpus: of I/O thread and TCP thread."""
     with contextlib.ExitStack() as stack:
         path = stack.enter_context(Workdir("conns")).path
         network = stack.enter_context(Network("conns", path))
         config = JanusdConfig(apps=(policy(),), mode=mode, cpus=(cpus[0],))
         if wire == "ring":
             ring = stack.enter_context(RingJanusd(network, path, config, load_cpu=LOAD_CPU, port=PORT))
-            app = stack.enter_context(echo_app(ring, path, mode, cpus[1]))
+            app = stack.enter_context(start(ring, path, mode, cpus[1]))
             load = ring.load
             janusd: Janusd = ring
         else:
@@ -98,10 +104,10 @@ def janus(
             )
             janusd = stack.enter_context(Janusd(network, path, settings))
             load = stack.enter_context(load_process(path, peer, namespace=namespace, cpu=LOAD_CPU, port=PORT))
-            app = stack.enter_context(echo_app(janusd, path, mode, cpus[1]))
+            app = stack.enter_context(start(janusd, path, mode, cpus[1]))
         wait_until(lambda: load.answers(PORT), 10, f"{wire} answers:\n{janusd.process.tail()}")
         page = open_page(config.stats_name)
-        yield Server(load, lambda: janus_counters(page, app))
+        yield Server(load, lambda: counters(page, app))
 
 
 def quiet_client(network: Network) -> None:
@@ -112,8 +118,8 @@ def quiet_client(network: Network) -> None:
 
 
 @contextlib.contextmanager
-def linux() -> Iterator[Server]:
-    """The epoll server over a veth."""
+def linux(words: Sequence[str] | None = None) -> Iterator[Server]:
+    """A kernel server over a veth, words its command line; None: epoll in C."""
     with contextlib.ExitStack() as stack:
         path = stack.enter_context(Workdir("connsk")).path
         network = stack.enter_context(Network("connsk", path, kernel_server=True))
@@ -124,7 +130,7 @@ def linux() -> Iterator[Server]:
         run("ip", "-n", network.srv, "route", "add", "default", "via", GATEWAY)
         for key, value in (("core.somaxconn", 65535), ("ipv4.tcp_max_syn_backlog", 65535)):
             set_in(network.srv, f"net.{key}", str(value))
-        words = [str(build_tool(BENCH / "echo_linux.c")), str(PORT), str(SERVER_CPU)]
+        words = words or [str(build_tool(BENCH / "echo_linux.c")), str(PORT), str(SERVER_CPU)]
         stack.enter_context(Process(words, name="linux", workdir=path, namespace=network.srv))
         load = stack.enter_context(
             load_process(path, "net_af_packet0,iface=v1", namespace=network.cli, cpu=LOAD_CPU, port=PORT)

@@ -10,6 +10,7 @@ from functools import partial
 
 from bench.framework import Options, Program, Row, Samples, alternate, make_row
 from bench.programs.python_echo import APP_THREAD, Mode, Server, io_busy_cycles, load
+from bench.python_rings import NOTES, PROTOCOL, UVLOOP_PROTOCOL, compare
 from bench.rig import AppPolicy, Janusd, JanusdConfig, Network, Process, Workdir, missing_privileges
 from bench.rig.holding import Holding
 from bench.rig.processes import python, wait_until
@@ -121,7 +122,7 @@ def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
     """The whole program."""
     if missing := missing_privileges():
         raise RuntimeError(missing)
-    seconds, runs = options.seconds(3.0, 0.7), options.runs(7, 3)
+    seconds, runs = options.seconds(3.0, 0.5), options.runs(7, 2)
     rows: list[Row] = []
     with contextlib.ExitStack() as stack:
         workdir = stack.enter_context(Workdir("bench"))
@@ -139,6 +140,7 @@ def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
                 progress(f"{case}, {text}")
 
             rows += rows_of_mode(mode, dict(alternate(contenders, runs, report)))
+    rows += compare({"protocol ring": PROTOCOL}, {"uvloop protocol": UVLOOP_PROTOCOL}, options, progress)
     for language, (full, quick) in IDLE.items():
         count = quick if options.quick else full
         measured = [idle_bytes(language, count, progress)]
@@ -155,5 +157,6 @@ PROGRAM = Program(
     notes=(
         "This machine's kernel networking decides both sides of a veth: no ratio here is one of a real NIC.",
         "'all server threads' has the I/O thread's af_packet system calls in it, which a NIC does not need.",
+        *NOTES,
     ),
 )

@@ -14,6 +14,7 @@ from functools import partial
 from bench.cpu import cycles_by_name, machine_busy_seconds, thread_seconds
 from bench.framework import Options, Program, Row, Samples, alternate, make_row
 from bench.machine import cycles_per_second
+from bench.python_rings import NATIVE, NOTES, UVLOOP_PROTOCOL, UVLOOP_STREAMS, compare
 from bench.rig import (
     REPO,
     AppPolicy,
@@ -205,7 +206,7 @@ def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
     """The whole program."""
     if missing := missing_privileges():
         raise RuntimeError(missing)
-    seconds, runs = options.seconds(3.0, 0.7), options.runs(7, 3)
+    seconds, runs = options.seconds(3.0, 0.5), options.runs(7, 2)
     rows: list[Row] = []
     with contextlib.ExitStack() as stack:
         workdir = stack.enter_context(Workdir("bench"))
@@ -218,12 +219,17 @@ def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
             }
             samples = alternate(contenders, runs, partial(report, progress, mode))
             rows.extend(rows_of_mode(mode, samples))
-    return rows
+    return rows + compare(
+        {"native ring": NATIVE},
+        {"uvloop protocol": UVLOOP_PROTOCOL, "uvloop streams": UVLOOP_STREAMS},
+        options,
+        progress,
+    )
 
 
 PROGRAM = Program(
     "python-echo",
-    "the Python echo and HTTP examples against asyncio and uvloop on kernel sockets, over a veth",
+    "the Python echo and HTTP examples against asyncio and uvloop on kernel sockets, over a veth and over rings",
     run,
     notes=(
         "This machine's kernel networking decides both sides of a veth: no ratio here is one of a real NIC.",
@@ -231,5 +237,6 @@ PROGRAM = Program(
         "are elapsed cycles, preemption included. On a veth the sending thread also does the receiving",
         "kernel's work, on both sides of the comparison: compare 'machine but client' too (10 ms ticks;",
         "other load on the machine counts).",
+        *NOTES,
     ),
 )
