@@ -73,7 +73,7 @@ static struct tcb *make(struct tcp_stack *s, const struct flow *flow, uint64_t h
                         uint64_t now_us)
 {
     uint32_t index = slab_available(&s->ext) != 0 ? tcb_take(s) : TCP_NO_CONN;
-    struct isn_offsets offsets = isn_offsets(&s->secret, flow);
+    struct isn_offsets offsets = isn_offsets(&s->secret, hash);
     struct tcb *t;
     struct tcb_ext *e;
 

@@ -16,6 +16,12 @@ static inline uint64_t flows_hash(const struct tcp_stack *s, const struct flow *
     return csb_hash(&s->config.flow_secret, flow);
 }
 
+/* The hash of the flow of handle, which is in the table. */
+static inline uint64_t flows_of(const struct tcp_stack *s, uint32_t handle)
+{
+    return s->flows[handle_kind(handle)][handle_index(handle)];
+}
+
 /* False: the table has no room. */
 bool flows_add(struct tcp_stack *s, uint64_t hash, uint32_t handle);
 void flows_remove(struct tcp_stack *s, uint32_t handle);

@@ -290,7 +290,7 @@ static enum tcp_drop input_tcb(struct tcp_stack *s, struct tcb *t, struct input 
             connect_strip_syn(t, &in->seg);
         drop = input_synchronized(s, t, in);
     }
-    if (state_is_open(t->state)) {
+    if (state_is_open(t->state) && !(t->flags & TCB_IN_OUTPUT)) { /* who owes something has it done by tcp_output() */
         tcb_return_ext(s, t);
         timers_update(s, t);
     }

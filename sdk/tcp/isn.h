@@ -2,8 +2,11 @@
  * isn.h: numbers that a stranger must not guess: initial sequence numbers (RFC 6528), timestamp offsets (RFC 7323 5.4)
  * and SYN cookies (RFC 4987 3.6, appendix A).
  *
- * All are SipHash of the flow under a secret of the stack's own (not the flow secret of the table, which others know).  A flow
- * always gets the same offsets, so ISNs of one 4-tuple go up with the clock and timestamps of one 4-tuple never go back.
+ * Cookies are SipHash under a secret of the stack's own.  The offsets are a keyed permutation of the flow's hash, which is
+ * SipHash under the flow secret and is made for each packet anyway.  A permutation of a pseudo-random function is one: whoever sees the
+ * offsets of his own flows learns nothing of other flows' (RFC 6528 3), and without the permutation's key nothing of the hash, by which
+ * he could choose flows for one thread or one bucket.  A flow always gets the same offsets, so ISNs of one 4-tuple go
+ * up with the clock and timestamps of one 4-tuple never go back.
  */
 #ifndef TCP_ISN_H
 #define TCP_ISN_H
@@ -19,7 +22,8 @@ struct isn_offsets {
     uint32_t ts_base; /* added to the clock to give TSval, in ms */
 };
 
-struct isn_offsets isn_offsets(const struct csb_secret *secret, const struct flow *flow);
+/* Of flow_hash: csb_hash() of the flow under the flow secret. */
+struct isn_offsets isn_offsets(const struct csb_secret *secret, uint64_t flow_hash);
 
 /* ISN = M + F(flow), M ticks every 4 us. */
 static inline uint32_t isn_at(const struct isn_offsets *offsets, uint64_t now_us)

@@ -175,19 +175,25 @@ static void reply_syn_ack(struct tcp_stack *s, const struct half_open *h, const 
     r->wnd = window_initial(s);
 }
 
-static void repeat_syn_ack(struct tcp_stack *s, const struct half_open *h, uint64_t now_us)
+static struct isn_offsets offsets_of(const struct tcp_stack *s, uint32_t index)
 {
-    struct isn_offsets offsets;
+    return isn_offsets(&s->secret, flows_of(s, handle_make(HANDLE_HALF_OPEN, index)));
+}
+
+static void repeat_syn_ack(struct tcp_stack *s, uint32_t index, uint64_t now_us)
+{
+    const struct half_open *h = half_open_at(s, index);
+    struct isn_offsets offsets = offsets_of(s, index);
     struct flow flow;
 
     half_open_flow(s, h, &flow);
-    offsets = isn_offsets(&s->secret, &flow);
     reply_syn_ack(s, h, &flow, &offsets, now_us);
 }
 
 /* An ACK that says where this side is, to a segment that is not acceptable. */
-static void reply_ack(struct tcp_stack *s, const struct half_open *h, const struct input *in)
+static void reply_ack(struct tcp_stack *s, uint32_t index, const struct input *in)
 {
+    const struct half_open *h = half_open_at(s, index);
     struct reply *r = reply_add(s, &in->flow, in->laddr_index, TCP_ACK, h->iss + 1, h->irs + 1);
 
     if (r == NULL)
@@ -195,7 +201,7 @@ static void reply_ack(struct tcp_stack *s, const struct half_open *h, const stru
     r->wnd = window_initial(s);
     s->counters.challenge_acks++;
     if (h->timestamps) {
-        struct isn_offsets offsets = isn_offsets(&s->secret, &in->flow);
+        struct isn_offsets offsets = offsets_of(s, index);
 
         r->options.present = TCP_OPTION_TIMESTAMPS;
         r->options.tsval = isn_tsval(&offsets, in->now_us);
@@ -223,7 +229,7 @@ void half_open_advance(struct tcp_stack *s, uint64_t now_us)
             h->retries = (h->retries + 1) & 3;
             enqueue(s, index, now_us);
             s->counters.retransmitted_segments++;
-            repeat_syn_ack(s, h, now_us);
+            repeat_syn_ack(s, index, now_us);
         }
     }
 }
@@ -276,7 +282,7 @@ static enum tcp_drop establish(struct tcp_stack *s, struct input *in, const stru
 
 static void answer_by_cookie(struct tcp_stack *s, const struct input *in, const struct handshake *hs)
 {
-    struct isn_offsets offsets = isn_offsets(&s->secret, &in->flow);
+    struct isn_offsets offsets = isn_offsets(&s->secret, flows_hash(s, &in->flow));
     struct isn_cookie cookie = {
         .mss = hs->mss, .timestamps = hs->timestamps, .sack = hs->sack, .ecn = hs->ecn, .wscale = hs->wscale};
     struct handshake plain = *hs;
@@ -350,7 +356,7 @@ enum tcp_drop listen_syn(struct tcp_stack *s, struct input *in, bool has_min, ui
         return TCP_DROP_NO_TCB;
     }
     h = half_open_at(s, index);
-    offsets = isn_offsets(&s->secret, &in->flow);
+    offsets = isn_offsets(&s->secret, hash);
     *h = (struct half_open){
         .raddr = in->flow.raddr,
         .rport = in->flow.rport,
@@ -403,24 +409,24 @@ static enum tcp_drop check_half_open(struct tcp_stack *s, uint32_t index, const 
             return TCP_DROP_NONE;
         }
         if (seq_between(seg->seq, h->irs + 1, window_initial(s))) {
-            reply_ack(s, h, in);
+            reply_ack(s, index, in);
             return TCP_DROP_CHALLENGED;
         }
         return TCP_DROP_OUT_OF_WINDOW;
     }
     if (seg->flags & TCP_SYN) {
         if (seg->seq == h->irs && !(seg->flags & TCP_ACK)) {
-            repeat_syn_ack(s, h, in->now_us);
+            repeat_syn_ack(s, index, in->now_us);
             return TCP_DROP_DUPLICATE;
         }
-        reply_ack(s, h, in);
+        reply_ack(s, index, in);
         return TCP_DROP_CHALLENGED;
     }
     if (h->timestamps && !(seg->options.present & TCP_OPTION_TIMESTAMPS))
         return TCP_DROP_NO_TIMESTAMP;
     if ((h->timestamps && seq_lt(seg->options.tsval, h->ts_recent)) ||
         !seq_is_acceptable(h->irs + 1, window_initial(s), seg->seq, seg_len)) {
-        reply_ack(s, h, in);
+        reply_ack(s, index, in);
         return TCP_DROP_OUT_OF_WINDOW;
     }
     if (!(seg->flags & TCP_ACK))

@@ -110,10 +110,24 @@ void tcb_reset(struct tcp_stack *s, struct tcb *t, int error)
     tcb_owe(s, t, OWE_RST);
 }
 
+/* What is not in the table has no hash there any more. */
+static uint32_t ts_base(const struct tcp_stack *s, const struct tcb *t)
+{
+    uint64_t hash;
+    struct flow flow;
+
+    if (t->flags & TCB_IN_TABLE) {
+        hash = flows_of(s, handle_make(HANDLE_TCB, stack_index(s, t)));
+    } else {
+        tcb_flow(s, t, &flow);
+        hash = flows_hash(s, &flow);
+    }
+    return isn_offsets(&s->secret, hash).ts_base;
+}
+
 struct tcb_ext *tcb_borrow_ext(struct tcp_stack *s, struct tcb *t)
 {
     struct tcb_ext *e = stack_ext(s, t);
-    struct flow flow;
 
     if (e != NULL)
         return e;
@@ -131,8 +145,7 @@ struct tcb_ext *tcb_borrow_ext(struct tcp_stack *s, struct tcb *t)
     e->rack_fack = e->rack_fack_before = t->snd_una;
     e->max_snd_wnd = t->snd_wnd;
     reasm_init(&e->reasm);
-    tcb_flow(s, t, &flow);
-    e->ts_base = isn_offsets(&s->secret, &flow).ts_base;
+    e->ts_base = ts_base(s, t);
     settings_start_cc(s, t, e);
     return e;
 }
@@ -195,10 +208,6 @@ uint32_t tcb_table_hash(const struct tcp_stack *s, const struct tcb *t)
 uint32_t tcb_tsval(const struct tcp_stack *s, const struct tcb *t, uint64_t now_us)
 {
     const struct tcb_ext *e = stack_ext(s, t);
-    struct flow flow;
 
-    if (e != NULL)
-        return stack_now_ms(now_us) + e->ts_base;
-    tcb_flow(s, t, &flow);
-    return stack_now_ms(now_us) + isn_offsets(&s->secret, &flow).ts_base;
+    return stack_now_ms(now_us) + (e != NULL ? e->ts_base : ts_base(s, t));
 }

@@ -67,7 +67,8 @@ static void reply_ack(struct tcp_stack *s, const struct time_wait *w, uint64_t n
         return;
     r->wnd = w->wnd;
     if (w->timestamps) {
-        struct isn_offsets offsets = isn_offsets(&s->secret, &flow);
+        uint32_t handle = handle_make(HANDLE_TIME_WAIT, (uint32_t)(w - at(s, 0)));
+        struct isn_offsets offsets = isn_offsets(&s->secret, flows_of(s, handle));
 
         r->options.present = TCP_OPTION_TIMESTAMPS;
         r->options.tsval = isn_tsval(&offsets, now_us);

@@ -24,22 +24,25 @@ def flow(rport: int, lport: int = 80) -> object:
 
 @given(st.integers(0, 65535), TIMES, st.integers(0, 2**40))
 def test_isn_goes_with_the_clock_of_four_microseconds(rport: int, now: int, later: int) -> None:  # RFC 6528 3
-    offsets = ffi.new("struct isn_offsets *", lib.isn_offsets(SECRET, flow(rport)))
+    offsets = ffi.new("struct isn_offsets *", lib.isn_offsets(SECRET, lib.csb_hash(OTHER, flow(rport))))
     step = lib.native_isn_at(offsets, now + later) - lib.native_isn_at(offsets, now)
     assert step % 2**32 == ((now + later) // 4 - now // 4) % 2**32
     tick = lib.native_isn_tsval(offsets, now + later) - lib.native_isn_tsval(offsets, now)
     assert tick % 2**32 == ((now + later) // 1000 - now // 1000) % 2**32
 
 
-def test_offsets_of_neighbouring_flows_have_nothing_in_common() -> None:
-    """Differences of successive offsets: each bit is set about half the time."""
-    offsets = [lib.isn_offsets(SECRET, flow(rport)) for rport in range(4096)]
+@pytest.mark.parametrize("shift", [0, 20, 32, 52, None])
+def test_offsets_of_neighbouring_flows_have_nothing_in_common(shift: int | None) -> None:
+    """Differences of successive offsets: each bit is set about half the time, whichever part of the hash
+    differs: offsets that are alike do not tell of hashes that are."""
+    hashes = [lib.csb_hash(OTHER, flow(i)) if shift is None else i << shift for i in range(4096)]
+    offsets = [lib.isn_offsets(SECRET, hashed) for hashed in hashes]
     assert len({o.isn for o in offsets}) > 4090
     for of in ("isn", "ts_base"):
         for bit in range(32):
             ones = sum((getattr(a, of) - getattr(b, of)) >> bit & 1 for a, b in itertools.pairwise(offsets))
             assert 1800 < ones < 2300, (of, bit)
-    assert lib.isn_offsets(SECRET, flow(1)).isn != lib.isn_offsets(OTHER, flow(1)).isn
+    assert lib.isn_offsets(SECRET, hashes[1]).isn != lib.isn_offsets(OTHER, hashes[1]).isn
 
 
 @given(st.integers(0, 65535), U32, st.integers(0, 65535), TIMES, st.integers(0, PERIOD_US))
