@@ -28,13 +28,38 @@ struct connection *connection_new(struct loop *loop, uint32_t conn)
     return c;
 }
 
+struct task *connection_reader(const struct connection *c)
+{
+    if (!(c->task.flags & CONNECTION_READING))
+        return NULL;
+    return c->more && c->more->reader ? c->more->reader : (struct task *)(uintptr_t)&c->task;
+}
+
+/* The task that waits in recv, which no longer does; null: none. */
+static struct task *take_reader(struct connection *c)
+{
+    struct task *reader = connection_reader(c);
+
+    c->task.flags &= (uint8_t)~CONNECTION_READING;
+    if (c->more)
+        c->more->reader = NULL;
+    return reader;
+}
+
+static void wake_reader(struct connection *c)
+{
+    struct task *reader = take_reader(c);
+
+    task_wake(c->loop, &reader);
+}
+
 void connection_close(struct connection *c, bool abort)
 {
     struct loop *loop = c->loop;
 
-    if (c->flags & CONNECTION_CLOSED)
+    if (c->task.flags & CONNECTION_CLOSED)
         return;
-    c->flags |= CONNECTION_CLOSED;
+    c->task.flags |= CONNECTION_CLOSED;
     timers_remove(&loop->timers, &c->deadline_index);
     thread_set_user(loop->thread, c->conn, LOOP_NO_CONNECTION);
     if (abort)
@@ -43,7 +68,7 @@ void connection_close(struct connection *c, bool abort)
         thread_close_conn(loop->thread, c->conn);
     if (c->task.coro && PySet_Add(loop->tasks, (PyObject *)c) < 0) /* its handler goes on without its row */
         PyErr_Clear();
-    task_wake(loop, &c->reader);
+    wake_reader(c);
     if (c->more) {
         task_wake(loop, &c->more->writer);
         if (c->more->lent && view_take_back(c->more) < 0)
@@ -90,7 +115,7 @@ static void connection_finalize(PyObject *self)
     struct connection *c = (struct connection *)self;
     PyObject *type, *value, *traceback;
 
-    if (c->flags & CONNECTION_CLOSED)
+    if (c->task.flags & CONNECTION_CLOSED)
         return;
     PyErr_Fetch(&type, &value, &traceback);
     if (PyErr_WarnFormat(PyExc_ResourceWarning, 1, "a connection was never closed") < 0)
@@ -124,11 +149,11 @@ bool connection_failed(struct connection *c)
 
 int connection_usable(struct connection *c, bool sending)
 {
-    if (c->flags & CONNECTION_CLOSED)
+    if (c->task.flags & CONNECTION_CLOSED)
         face_raise_os(sending ? EPIPE : ECONNABORTED, "the connection was closed on this side");
     else if (!loop_is_here(c->loop))
         return -1;
-    else if (c->flags & CONNECTION_EXPIRED)
+    else if (c->task.flags & CONNECTION_EXPIRED)
         PyErr_SetString(PyExc_TimeoutError, "the connection's deadline has passed");
     else
         return 0;
@@ -137,28 +162,44 @@ int connection_usable(struct connection *c, bool sending)
 
 /* --- the awaiter --- */
 
-/* Blocks the running task in *waiter. */
-static bool block(struct connection *c, struct task **waiter, PyObject *awaiter)
+static bool may_block(const struct connection *c, const struct task *waiter)
 {
-    if (*waiter && *waiter != c->loop->current) {
-        PyErr_SetString(PyExc_RuntimeError, "another task waits for this connection already");
+    if (!waiter || waiter == c->loop->current)
+        return true;
+    PyErr_SetString(PyExc_RuntimeError, "another task waits for this connection already");
+    return false;
+}
+
+bool connection_block_reader(struct connection *c, PyObject *awaiter)
+{
+    struct connection_more *more = NULL;
+    struct task *task;
+
+    if (!may_block(c, connection_reader(c)) || (c->loop->current != &c->task && !(more = connection_more(c))))
         return false;
-    }
-    *waiter = task_block(c->loop, awaiter);
-    return *waiter != NULL;
+    task = task_block(c->loop, awaiter);
+    if (!task)
+        return false;
+    c->task.flags |= CONNECTION_READING;
+    if (more)
+        more->reader = task;
+    return true;
 }
 
 bool connection_block_writer(struct connection *c, PyObject *awaiter)
 {
     struct connection_more *more = connection_more(c);
 
-    return more && block(c, &more->writer, awaiter);
+    if (!more || !may_block(c, more->writer))
+        return false;
+    more->writer = task_block(c->loop, awaiter);
+    return more->writer != NULL;
 }
 
 void connection_forget_task(struct connection *c, const struct task *task)
 {
-    if (c->reader == task)
-        c->reader = NULL;
+    if (connection_reader(c) == task)
+        (void)take_reader(c);
     if (c->more && c->more->writer == task)
         c->more->writer = NULL;
 }
@@ -171,9 +212,9 @@ static PySendResult blocked(bool blocked, PyObject **result)
 
 static PySendResult take_data(struct connection *c, uint32_t ready, PyObject **result)
 {
-    uint32_t len = ready < c->want ? ready : c->want;
+    uint32_t len = ready < c->task.want ? ready : c->task.want;
 
-    if (c->op == OP_VIEW) {
+    if (c->task.op == OP_VIEW) {
         *result = view_lend(c);
         return *result ? PYGEN_RETURN : PYGEN_ERROR;
     }
@@ -193,10 +234,10 @@ static PySendResult connection_send(PyObject *self, PyObject *value, PyObject **
     *result = NULL;
     if (connection_usable(c, false) < 0)
         return PYGEN_ERROR;
-    if (c->op == OP_CONNECT) {
+    if (c->task.op == OP_CONNECT) {
         if (connection_failed(c))
             return PYGEN_ERROR;
-        if (c->flags & CONNECTION_CONNECTING)
+        if (c->task.flags & CONNECTION_CONNECTING)
             return blocked(connection_block_writer(c, self), result);
         *result = Py_NewRef(self);
         return PYGEN_RETURN;
@@ -207,13 +248,13 @@ static PySendResult connection_send(PyObject *self, PyObject *value, PyObject **
     if (connection_failed(c))
         return PYGEN_ERROR;
     if (!thread_recv_eof(c->loop->thread, c->conn))
-        return blocked(block(c, &c->reader, self), result);
-    if (c->op == OP_NEXT) {
+        return blocked(connection_block_reader(c, self), result);
+    if (c->task.op == OP_NEXT) {
         PyErr_SetNone(PyExc_StopAsyncIteration);
         return PYGEN_ERROR;
     }
     *result = PyBytes_FromStringAndSize(NULL, 0);
-    if (c->op == OP_VIEW)
+    if (c->task.op == OP_VIEW)
         Py_SETREF(*result, PyMemoryView_FromObject(*result));
     return *result ? PYGEN_RETURN : PYGEN_ERROR;
 }
@@ -228,14 +269,14 @@ static PyObject *connection_next(PyObject *self)
 
 static PyObject *start(struct connection *c, enum connection_op op, uint32_t want)
 {
-    if (c->reader) {
+    if (c->task.flags & CONNECTION_READING) {
         PyErr_SetString(PyExc_RuntimeError, "another task waits for this connection already");
         return NULL;
     }
     if (connection_take_view_back(c) < 0)
         return NULL;
-    c->op = (uint8_t)op;
-    c->want = want;
+    c->task.op = (uint8_t)op;
+    c->task.want = want;
     return Py_NewRef((PyObject *)c);
 }
 
@@ -246,34 +287,34 @@ static PyObject *connection_anext(PyObject *self)
 
 /* --- events --- */
 
-static void resume(struct loop *loop, struct task **waiter)
+static void resume(struct loop *loop, struct task *task)
 {
-    struct task *task = *waiter;
-
-    if (!task)
-        return;
-    *waiter = NULL;
-    task_resume(loop, task);
+    if (task)
+        task_resume(loop, task);
 }
 
 void connection_on_event(struct connection *c, uint32_t kinds)
 {
     struct loop *loop = c->loop;
 
-    if (c->flags & CONNECTION_CLOSED)
+    if (c->task.flags & CONNECTION_CLOSED)
         return;
     if (kinds & TCP_EVENT_CONNECTED)
-        c->flags &= (uint8_t)~CONNECTION_CONNECTING;
+        c->task.flags &= (uint8_t)~CONNECTION_CONNECTING;
     if (kinds & (TCP_EVENT_READABLE | TCP_EVENT_ERROR))
-        resume(loop, &c->reader);
-    if ((kinds & (TCP_EVENT_WRITABLE | TCP_EVENT_CONNECTED | TCP_EVENT_ERROR)) && c->more)
-        resume(loop, &c->more->writer);
+        resume(loop, take_reader(c));
+    if ((kinds & (TCP_EVENT_WRITABLE | TCP_EVENT_CONNECTED | TCP_EVENT_ERROR)) && c->more) {
+        struct task *writer = c->more->writer;
+
+        c->more->writer = NULL;
+        resume(loop, writer);
+    }
 }
 
 void connection_expire(struct connection *c)
 {
-    c->flags |= CONNECTION_EXPIRED;
-    task_wake(c->loop, &c->reader);
+    c->task.flags |= CONNECTION_EXPIRED;
+    wake_reader(c);
     if (c->more)
         task_wake(c->loop, &c->more->writer);
 }
@@ -303,7 +344,7 @@ static PyObject *connection_recv(PyObject *self, PyObject *const *args, Py_ssize
 static PyObject *connection_connected(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    ((struct connection *)self)->op = OP_CONNECT;
+    ((struct connection *)self)->task.op = OP_CONNECT;
     return Py_NewRef(self);
 }
 
@@ -374,7 +415,7 @@ static PyObject *connection_close_method(PyObject *self, PyObject *unused)
     struct connection *c = (struct connection *)self;
 
     (void)unused;
-    if (!(c->flags & CONNECTION_CLOSED)) {
+    if (!(c->task.flags & CONNECTION_CLOSED)) {
         if (!loop_is_here(c->loop))
             return NULL;
         connection_close(c, false);
@@ -387,7 +428,7 @@ static PyObject *connection_abort(PyObject *self, PyObject *unused)
     struct connection *c = (struct connection *)self;
 
     (void)unused;
-    if (!(c->flags & CONNECTION_CLOSED)) {
+    if (!(c->task.flags & CONNECTION_CLOSED)) {
         if (!loop_is_here(c->loop))
             return NULL;
         connection_close(c, true);
@@ -400,7 +441,7 @@ static PyObject *connection_shutdown(PyObject *self, PyObject *unused)
     struct connection *c = (struct connection *)self;
 
     (void)unused;
-    if (c->flags & CONNECTION_CLOSED)
+    if (c->task.flags & CONNECTION_CLOSED)
         return face_raise_os(EPIPE, "the connection was closed on this side");
     if (!loop_is_here(c->loop))
         return NULL;
@@ -414,7 +455,7 @@ static PyObject *connection_set_deadline(PyObject *self, PyObject *seconds)
     uint64_t when_us;
     double s;
 
-    if (c->flags & CONNECTION_CLOSED)
+    if (c->task.flags & CONNECTION_CLOSED)
         Py_RETURN_NONE;
     if (!loop_is_here(c->loop))
         return NULL;
@@ -426,7 +467,7 @@ static PyObject *connection_set_deadline(PyObject *self, PyObject *seconds)
             !timers_set(&c->loop->timers, when_us, self, &c->deadline_index))
             return NULL;
     }
-    c->flags &= (uint8_t)~CONNECTION_EXPIRED;
+    c->task.flags &= (uint8_t)~CONNECTION_EXPIRED;
     Py_RETURN_NONE;
 }
 
@@ -455,7 +496,7 @@ static PyMethodDef connection_methods[] = {
 static PyObject *connection_closed(PyObject *self, void *unused)
 {
     (void)unused;
-    return PyBool_FromLong(((struct connection *)self)->flags & CONNECTION_CLOSED);
+    return PyBool_FromLong(((struct connection *)self)->task.flags & CONNECTION_CLOSED);
 }
 
 static PyObject *connection_user_data(PyObject *self, void *unused)

@@ -22,12 +22,15 @@ struct handlers;
 
 /* A coroutine that the loop drives. */
 struct task {
-    PyObject *coro;        /* owned while it runs; null: there is none, or it has ended */
-    PyObject *awaiting;    /* what it is blocked in (its frame owns that); null: running, ready or ended */
-    uint8_t of_connection; /* the struct it is part of */
-    uint8_t ready;         /* in the loop's ready queue */
-    uint8_t cancelled;     /* CancelledError is to be thrown at the next resume */
-    uint8_t reserved[5];
+    PyObject *coro;            /* owned while it runs; null: there is none, or it has ended */
+    PyObject *awaiting;        /* what it is blocked in (its frame owns that); null: running, ready or ended */
+    uint8_t of_connection : 1; /* the struct it is part of */
+    uint8_t ready : 1;         /* in the loop's ready queue */
+    uint8_t cancelled : 1;     /* CancelledError is to be thrown at the next resume */
+    /* A connection's, which are here because there is room. */
+    uint8_t flags; /* enum connection_flag */
+    uint8_t op;    /* enum connection_op: what awaiting the connection itself means */
+    uint32_t want; /* recv()'s limit */
 };
 
 enum connection_flag {
@@ -35,12 +38,14 @@ enum connection_flag {
     CONNECTION_EXPIRED = 0x02,    /* the deadline has passed */
     CONNECTION_CONNECTING = 0x04, /* an active open without an answer yet */
     CONNECTION_SENDING = 0x08,    /* a send() has not found room for all yet */
+    CONNECTION_READING = 0x10,    /* somebody waits in recv: more->reader, or without one its own task */
 };
 
 enum connection_op { OP_RECV, OP_NEXT, OP_VIEW, OP_CONNECT };
 
 /* Made at the first need, freed with the connection. */
 struct connection_more {
+    struct task *reader;   /* waiting in recv, and not the connection's own */
     struct task *writer;   /* waiting in send or connect */
     PyObject *user_data;   /* the handler's own */
     PyObject *view, *lent; /* what recv_view() handed out, and the packet under it */
@@ -48,17 +53,12 @@ struct connection_more {
 
 struct connection {
     PyObject_HEAD struct loop *loop; /* null once closed */
-    struct task *reader;             /* waiting in recv */
     struct connection_more *more;    /* what most connections never need; null: not yet */
     uint32_t conn;
-    uint32_t want;           /* recv()'s limit */
     uint32_t deadline_index; /* in the timer heap, 1-based; 0: none */
-    uint8_t flags;           /* enum connection_flag */
-    uint8_t op;              /* enum connection_op: what awaiting the connection itself means */
-    uint8_t reserved[2];
     struct task task;
 };
-static_assert(sizeof(struct connection) == 80, "part of the bytes per idle connection");
+static_assert(sizeof(struct connection) == 64, "part of the bytes per idle connection");
 
 /* How every awaitable of a connection begins that is not the connection itself. */
 struct awaiter {
@@ -223,6 +223,10 @@ int connection_usable(struct connection *c, bool sending);
 bool connection_failed(struct connection *c);
 /* Null with MemoryError set. */
 struct connection_more *connection_more(struct connection *c);
+/* The task that waits in recv; null: none. */
+struct task *connection_reader(const struct connection *c);
+/* Blocks the running task, which receives, in awaiter.  False with an error set. */
+bool connection_block_reader(struct connection *c, PyObject *awaiter);
 /* Blocks the running task, which sends, in awaiter.  False with an error set. */
 bool connection_block_writer(struct connection *c, PyObject *awaiter);
 /* What task waits for on c is no longer its business. */

@@ -120,8 +120,7 @@ static void run_events(struct loop *loop, uint32_t n)
 
         if (!(loop->events[i].user & 1)) {
             Py_INCREF(c);
-            if (c->reader)
-                __builtin_prefetch(c->reader->coro, 1);
+            __builtin_prefetch(c->task.coro, 1);
         }
     }
     for (uint32_t i = 0; i < n; i++) {

@@ -238,7 +238,7 @@ static PyObject *loop_connect(PyObject *self, PyObject *args)
         return face_raise(&error);
     c = connection_new(loop, conn);
     if (c)
-        c->flags |= CONNECTION_CONNECTING;
+        c->task.flags |= CONNECTION_CONNECTING;
     return (PyObject *)c;
 }
 

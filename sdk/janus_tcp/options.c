@@ -53,7 +53,7 @@ PyObject *options_info(PyObject *self, PyObject *unused)
     struct tcp_info i;
 
     (void)unused;
-    if (c->flags & CONNECTION_CLOSED)
+    if (c->task.flags & CONNECTION_CLOSED)
         return face_raise_os(ENOTCONN, "the connection was closed on this side");
     if (!loop_is_here(c->loop))
         return NULL;
@@ -83,7 +83,7 @@ PyObject *options_name(PyObject *self, void *which)
     struct connection *c = (struct connection *)self;
     struct flow flow;
 
-    if (c->flags & CONNECTION_CLOSED)
+    if (c->task.flags & CONNECTION_CLOSED)
         return face_raise_os(ENOTCONN, "the connection was closed on this side");
     thread_flow(c->loop->thread, c->conn, &flow);
     return which ? endpoint(&flow.laddr, flow.lport) : endpoint(&flow.raddr, flow.rport);

@@ -201,12 +201,7 @@ static PySendResult reading_send(PyObject *self, PyObject *value, PyObject **res
     step = r->step(r, result);
     if (step != 0)
         return step > 0 ? PYGEN_RETURN : PYGEN_ERROR;
-    if (c->reader) {
-        PyErr_SetString(PyExc_RuntimeError, "another task waits for this connection already");
-        return PYGEN_ERROR;
-    }
-    c->reader = task_block(c->loop, self);
-    *result = c->reader ? Py_NewRef(Py_None) : NULL;
+    *result = connection_block_reader(c, self) ? Py_NewRef(Py_None) : NULL;
     return *result ? PYGEN_NEXT : PYGEN_ERROR;
 }
 

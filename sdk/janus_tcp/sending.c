@@ -75,7 +75,7 @@ static int may_start(struct connection *c)
 {
     if (connection_usable(c, true) < 0)
         return -1;
-    if (!(c->flags & CONNECTION_SENDING))
+    if (!(c->task.flags & CONNECTION_SENDING))
         return 0;
     PyErr_SetString(PyExc_RuntimeError, "an earlier send() on this connection is not finished; await it first");
     return -1;
@@ -110,7 +110,7 @@ PyObject *sending_start(struct connection *c, PyObject *data)
     }
     s->view = view;
     s->sent = n;
-    c->flags |= CONNECTION_SENDING;
+    c->task.flags |= CONNECTION_SENDING;
     return (PyObject *)s;
 }
 
@@ -142,7 +142,7 @@ PyObject *sending_room(struct connection *c)
     struct sending *s = may_start(c) < 0 ? NULL : sending_new(c, step_room);
 
     if (s)
-        c->flags |= CONNECTION_SENDING;
+        c->task.flags |= CONNECTION_SENDING;
     return (PyObject *)s;
 }
 
@@ -202,7 +202,7 @@ PyObject *sending_file(struct connection *c, PyObject *file, int64_t offset, int
     s->fd = fd;
     s->offset = offset;
     s->left = count;
-    c->flags |= CONNECTION_SENDING;
+    c->task.flags |= CONNECTION_SENDING;
     return (PyObject *)s;
 }
 
@@ -221,7 +221,7 @@ static PySendResult sending_send(PyObject *self, PyObject *value, PyObject **res
         return PYGEN_ERROR;
     step = s->step(s);
     if (step != 0) {
-        c->flags &= (uint8_t)~CONNECTION_SENDING;
+        c->task.flags &= (uint8_t)~CONNECTION_SENDING;
         *result = step < 0 ? NULL : s->file ? PyLong_FromSsize_t(s->sent) : Py_NewRef(Py_None);
         return *result ? PYGEN_RETURN : PYGEN_ERROR;
     }
@@ -241,7 +241,7 @@ static void sending_dealloc(PyObject *self)
 {
     struct sending *s = (struct sending *)self;
 
-    s->connection->flags &= (uint8_t)~CONNECTION_SENDING;
+    s->connection->task.flags &= (uint8_t)~CONNECTION_SENDING;
     if (!s->awaited && s->step != step_room) {
         PyObject *type, *value, *traceback;
 
