@@ -112,6 +112,7 @@ PyObject *transport_call(struct transport *t, PyObject *name, PyObject *argument
 /* --- asyncio_info.c --- */
 PyObject *transport_get_extra_info(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *transport_set_option(PyObject *self, PyObject *args);
+PyObject *transport_option(PyObject *self, PyObject *args);
 PyObject *transport_repr(PyObject *self);
 PyObject *transport_attribute(PyObject *self, void *which);
 

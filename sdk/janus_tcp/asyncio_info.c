@@ -40,25 +40,73 @@ PyObject *transport_get_extra_info(PyObject *self, PyObject *args, PyObject *kwa
     return Py_NewRef(found ? found : otherwise);
 }
 
+/* The field of settings that an option of the pretended socket means; null with ValueError set: none. */
+static uint32_t *setting(struct tcp_settings *settings, const char *name)
+{
+    if (strcmp(name, "keepalive_ms") == 0)
+        return &settings->keepalive_ms;
+    if (strcmp(name, "keepalive_interval_ms") == 0)
+        return &settings->keepalive_interval_ms;
+    if (strcmp(name, "user_timeout_ms") == 0)
+        return &settings->user_timeout_ms;
+    PyErr_Format(PyExc_ValueError, "there is no setting %s", name);
+    return NULL;
+}
+
+static int option_usable(struct transport *t)
+{
+    if (!(t->flags & TRANSPORT_OPEN)) {
+        face_raise_os(EBADF, "the connection was closed on this side");
+        return -1;
+    }
+    return poller_is_here(t->poller);
+}
+
 /* _set_option(name, value): for the pretended socket. */
 PyObject *transport_set_option(PyObject *self, PyObject *args)
 {
     struct transport *t = (struct transport *)self;
+    struct tcp_settings settings;
+    uint32_t *number;
     const char *name;
     unsigned value;
+    int code;
 
-    if (!PyArg_ParseTuple(args, "sI:_set_option", &name, &value))
-        return NULL;
-    if (!(t->flags & TRANSPORT_OPEN))
-        return face_raise_os(EBADF, "the connection was closed on this side");
-    if (poller_is_here(t->poller) < 0)
+    if (!PyArg_ParseTuple(args, "sI:_set_option", &name, &value) || option_usable(t) < 0)
         return NULL;
     t->poller->touched = true;
-    if (strcmp(name, "nodelay") == 0)
+    if (strcmp(name, "nodelay") == 0) {
         thread_set_nodelay(t->poller->thread, t->conn, value != 0);
+        Py_RETURN_NONE;
+    }
+    thread_get_settings(t->poller->thread, t->conn, &settings);
+    if (strcmp(name, "keepalive_probes") == 0)
+        settings.keepalive_probes = value < UINT8_MAX ? (uint8_t)value : UINT8_MAX;
+    else if ((number = setting(&settings, name)))
+        *number = value;
     else
-        thread_set_keepalive(t->poller->thread, t->conn, value < UINT16_MAX ? value * 1000 : UINT16_MAX * 1000u);
+        return NULL;
+    code = -thread_set_settings(t->poller->thread, t->conn, &settings);
+    if (code != 0)
+        return face_raise_os(code, code == ENOSPC ? "too many different settings of connections" : strerror(code));
     Py_RETURN_NONE;
+}
+
+/* _option(name): what _set_option() has set. */
+PyObject *transport_option(PyObject *self, PyObject *args)
+{
+    struct transport *t = (struct transport *)self;
+    struct tcp_settings settings;
+    uint32_t *number;
+    const char *name;
+
+    if (!PyArg_ParseTuple(args, "s:_option", &name) || option_usable(t) < 0)
+        return NULL;
+    thread_get_settings(t->poller->thread, t->conn, &settings);
+    if (strcmp(name, "keepalive_probes") == 0)
+        return PyLong_FromLong(settings.keepalive_probes);
+    number = setting(&settings, name);
+    return number ? PyLong_FromUnsignedLong(*number) : NULL;
 }
 
 PyObject *transport_repr(PyObject *self)

@@ -15,11 +15,16 @@ IGNORED = {
     (socket.SOL_SOCKET, socket.SO_RCVBUF),
     (socket.SOL_SOCKET, socket.SO_LINGER),
     (socket.IPPROTO_TCP, socket.TCP_QUICKACK),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
     (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY),
 }
 KEEPALIVE_DEFAULT_S = 7200
+# Options that are a setting of the stack, which counts milliseconds where sockets count seconds.
+SETTINGS = {
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): ("keepalive_ms", 1000),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): ("keepalive_interval_ms", 1000),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): ("keepalive_probes", 1),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): ("user_timeout_ms", 1),
+}
 
 
 def endpoint(packed: bytes | None, port: int) -> tuple[Any, ...]:
@@ -101,7 +106,6 @@ class ConnectionSocket(PretendedSocket):
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
-        self._keepalive_s = KEEPALIVE_DEFAULT_S
 
     def getsockname(self) -> tuple[Any, ...]:
         """This side's name, also after the end."""
@@ -114,17 +118,34 @@ class ConnectionSocket(PretendedSocket):
         return name
 
     def setsockopt(self, level: int, name: int, value: int | bytes, length: int = 0) -> None:
-        """TCP_NODELAY, SO_KEEPALIVE and TCP_KEEPIDLE have their effect."""
+        """TCP_NODELAY, SO_KEEPALIVE, TCP_KEEPIDLE, _KEEPINTVL, _KEEPCNT and TCP_USER_TIMEOUT have their effect.
+
+        OSError EINVAL for a value out of bounds.
+        """
         number = value if isinstance(value, int) else int.from_bytes(value[:4], "little")
         if (level, name) == (socket.IPPROTO_TCP, socket.TCP_NODELAY):
             self._transport._set_option("nodelay", bool(number))
-        elif (level, name) == (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE):
-            self._keepalive_s = number
-            self._transport._set_option("keepalive", number)
         elif (level, name) == (socket.SOL_SOCKET, socket.SO_KEEPALIVE):
-            self._transport._set_option("keepalive", self._keepalive_s if number else 0)
+            if bool(number) != bool(self._transport._option("keepalive_ms")):
+                self._transport._set_option("keepalive_ms", KEEPALIVE_DEFAULT_S * 1000 if number else 0)
+        elif (level, name) in SETTINGS:
+            setting, unit = SETTINGS[level, name]
+            if not 0 <= number * unit < 2**31:
+                raise OSError(errno.EINVAL, f"{number} is out of the bounds of {setting}")
+            self._transport._set_option(setting, number * unit)
         else:
             super().setsockopt(level, name, value, length)
+
+    def getsockopt(self, level: int, name: int, length: int = 0) -> int | bytes:
+        """What setsockopt() has set of keepalive and user timeout."""
+        if (level, name) == (socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+            number = int(bool(self._transport._option("keepalive_ms")))
+        elif (level, name) in SETTINGS:
+            setting, unit = SETTINGS[level, name]
+            number = self._transport._option(setting) // unit
+        else:
+            return super().getsockopt(level, name, length)
+        return number if length == 0 else number.to_bytes(4, "little")[:length]
 
 
 __all__ = ["ConnectionSocket", "ListeningSocket", "PretendedSocket", "endpoint"]

@@ -547,6 +547,7 @@ static PyMethodDef transport_methods[] = {
     {"_force_close", transport_force_close_method, METH_O, NULL},
     {"_call_connection_lost", transport_call_connection_lost, METH_O, NULL},
     {"_set_option", transport_set_option, METH_VARARGS, NULL},
+    {"_option", transport_option, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

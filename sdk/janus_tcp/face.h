@@ -161,6 +161,8 @@ void loop_close_orphans(struct loop *loop);
 void loop_give_back(struct loop *loop, uint32_t slot);
 /* LOOP_CHUNK_BYTES for a moment's use; null with MemoryError set. */
 char *loop_chunk(struct loop *loop);
+/* The kernel's time as of its last tick, to the nearest 4 ms or so, and nearly free. */
+uint64_t loop_coarse_ms(void);
 /* What ran until now, for owner, has given the loop back: says so when it took long. */
 void loop_note_time(struct loop *loop, PyObject *owner, PyObject *coro);
 /* One batch, called by cffi without the GIL; sleeps up to timeout_us (negative: no limit) when there is nothing to do.  Returns how much

@@ -12,6 +12,8 @@
 
 #include <time.h>
 
+enum { READY_MAX = 4096 };
+
 static _Thread_local struct loop *running_loop;
 
 struct loop *loop_current(void)
@@ -135,8 +137,7 @@ static void run_events(struct loop *loop, uint32_t n)
     }
 }
 
-/* The kernel's time as of its last tick: to the nearest 4 ms or so, and nearly free. */
-static uint64_t coarse_ms(void)
+uint64_t loop_coarse_ms(void)
 {
     struct timespec ts;
 
@@ -148,7 +149,7 @@ void loop_note_time(struct loop *loop, PyObject *owner, PyObject *coro)
 {
     uint64_t began_ms = loop->resumed_ms;
 
-    loop->resumed_ms = coarse_ms();
+    loop->resumed_ms = loop_coarse_ms();
     if (loop->resumed_ms - began_ms >= loop->slow_ms && coro)
         face_report_slow(owner, coro, loop->resumed_ms - began_ms);
 }
@@ -168,10 +169,10 @@ static void run_timers(struct loop *loop, uint64_t now_us)
     }
 }
 
-/* What becomes ready meanwhile waits for the next batch: input and output come in between. */
+/* What becomes ready meanwhile waits for the next batch, as does what is more than READY_MAX: input and output come in between. */
 static void run_ready(struct loop *loop)
 {
-    for (uint32_t n = loop->ready_count; n > 0; n--) {
+    for (uint32_t n = loop->ready_count < READY_MAX ? loop->ready_count : READY_MAX; n > 0; n--) {
         struct task *task = loop_pop_ready(loop);
         PyObject *owner = task_owner(task);
 
@@ -225,7 +226,7 @@ static void run_python(struct loop *loop, uint32_t n)
 
     running_loop = loop;
     if (loop->slow_ms)
-        loop->resumed_ms = coarse_ms();
+        loop->resumed_ms = loop_coarse_ms();
     run_events(loop, n);
     run_timers(loop, thread_now_us(loop->thread));
     run_ready(loop);

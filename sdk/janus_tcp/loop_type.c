@@ -7,6 +7,12 @@
 
 #include <errno.h>
 
+enum {
+    CLOSE_MS =
+        1000, /* for ending what runs when the loop closes: with millions of handlers it would take much longer */
+    LOOK_EVERY = 1024, /* rows, between looks at the clock */
+};
+
 /* --- life --- */
 
 static PyObject *loop_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -44,12 +50,13 @@ static struct connection *connection_of(const struct loop *loop, uint32_t row)
     return (user & 3) == 0 ? (struct connection *)(uintptr_t)user : NULL;
 }
 
-/* Calls act on every running task: handlers, then spawned ones. */
-static void for_each_task(struct loop *loop, void (*act)(struct loop *loop, struct task *task))
+/* Calls act on every running task: handlers, then spawned ones.  False: not on all, the time until_ms is over. */
+static bool for_each_task(struct loop *loop, void (*act)(struct loop *loop, struct task *task), uint64_t until_ms)
 {
     PyObject *tasks = PySequence_List(loop->tasks);
+    uint32_t rows = thread_rows_used(loop->thread), i;
 
-    for (uint32_t i = 0; i < thread_rows_used(loop->thread); i++) {
+    for (i = 0; i < rows && (i % LOOK_EVERY != 0 || loop_coarse_ms() <= until_ms); i++) {
         struct connection *c = connection_of(loop, i);
 
         if (c && c->task.coro)
@@ -57,15 +64,32 @@ static void for_each_task(struct loop *loop, void (*act)(struct loop *loop, stru
     }
     if (!tasks) {
         PyErr_Clear();
-        return;
+        return i == rows;
     }
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(tasks); i++) {
-        PyObject *owner = PyList_GET_ITEM(tasks, i);
+    for (Py_ssize_t n = 0; n < PyList_GET_SIZE(tasks); n++) {
+        PyObject *owner = PyList_GET_ITEM(tasks, n);
 
         act(loop, Py_IS_TYPE(owner, &connection_type) ? &((struct connection *)owner)->task
                                                       : &((struct task_object *)owner)->task);
     }
     Py_DECREF(tasks);
+    return i == rows;
+}
+
+/* Ends every task and connection.  False: some are left as they are, which would take too long. */
+static bool end_all(struct loop *loop)
+{
+    uint64_t until_ms = loop_coarse_ms() + CLOSE_MS;
+    bool ended = for_each_task(loop, task_kill, until_ms);
+
+    for (uint32_t i = 0; ended && i < thread_rows_used(loop->thread); i++) {
+        struct connection *c = connection_of(loop, i);
+
+        if (c)
+            connection_close(c, true);
+        ended = i % LOOK_EVERY != 0 || loop_coarse_ms() <= until_ms;
+    }
+    return ended;
 }
 
 static void close_loop(struct loop *loop)
@@ -73,13 +97,8 @@ static void close_loop(struct loop *loop)
     if (!loop->thread)
         return;
     if (loop->tasks && loop->orphans) {
-        for_each_task(loop, task_kill);
-        for (uint32_t i = 0; i < thread_rows_used(loop->thread); i++) {
-            struct connection *c = connection_of(loop, i);
-
-            if (c)
-                connection_close(c, true);
-        }
+        if (!end_all(loop))
+            Py_INCREF(loop); /* what is left refers to it, and stays until the process ends; janusd resets it */
         loop_close_orphans(loop);
     }
     while (loop->ready_count > 0)
@@ -107,6 +126,8 @@ static void loop_dealloc(PyObject *self)
     struct loop *loop = (struct loop *)self;
 
     close_loop(loop);
+    if (Py_REFCNT(self) > 0)
+        return; /* see close_loop() */
     Py_CLEAR(loop->tasks);
     Py_CLEAR(loop->orphans);
     Py_CLEAR(loop->fatal);
@@ -266,7 +287,7 @@ static PyObject *loop_cancel_all(PyObject *self, PyObject *unused)
     (void)unused;
     if (!loop_is_here((struct loop *)self))
         return NULL;
-    for_each_task((struct loop *)self, task_cancel);
+    (void)for_each_task((struct loop *)self, task_cancel, UINT64_MAX);
     if (((struct loop *)self)->c_handlers)
         handlers_cancel(((struct loop *)self)->c_handlers);
     Py_RETURN_NONE;

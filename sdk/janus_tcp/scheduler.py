@@ -205,6 +205,8 @@ def drain(loop: Loop, seconds: float, hurry: Callable[[], bool] = lambda: False)
     end_us = loop.clock_us + 1_000_000
     while (loop.handlers or loop.tasks or stats(loop)["usage"]["conns"]) and loop.clock_us < end_us:
         turn(loop, 10_000)
+    if loop.handlers or loop.tasks:
+        logger.warning("%d handlers and tasks did not end when cancelled", loop.handlers + loop.tasks)
     loop.close()
 
 

@@ -97,6 +97,29 @@ def test_echo_and_the_order_of_callbacks(loop: PairEventLoop) -> None:
     assert not loop.problems  # type: ignore[attr-defined]
 
 
+def keeps_and_tells_options(sock: socket.socket) -> None:
+    """Keepalive and user timeout, as a kernel socket has them."""
+    tcp = socket.IPPROTO_TCP
+    assert sock.getsockopt(tcp, socket.TCP_KEEPIDLE) == 7200, "SO_KEEPALIVE's default"
+    for name, value in (
+        (socket.TCP_KEEPIDLE, 30),
+        (socket.TCP_KEEPINTVL, 5),
+        (socket.TCP_KEEPCNT, 3),
+        (socket.TCP_USER_TIMEOUT, 45_500),
+    ):
+        sock.setsockopt(tcp, name, value)
+        assert sock.getsockopt(tcp, name) == value
+        assert sock.getsockopt(tcp, name, 4) == value.to_bytes(4, "little")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    assert sock.getsockopt(tcp, socket.TCP_KEEPIDLE) == 30, "what is on is left as it is"
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 0)
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
+    assert sock.getsockopt(tcp, socket.TCP_USER_TIMEOUT) == 45_500
+    for name, value in ((socket.TCP_KEEPCNT, 16), (socket.TCP_KEEPINTVL, 0), (socket.TCP_KEEPIDLE, -1)):
+        with pytest.raises(OSError, match=r"Invalid argument|bounds"):
+            sock.setsockopt(tcp, name, value)
+
+
 def test_what_is_known_of_a_connection_outlives_it(loop: PairEventLoop) -> None:
     async def main() -> None:
         server, client, listening = await pair_of(loop, Recorder, Recorder)
@@ -110,6 +133,7 @@ def test_what_is_known_of_a_connection_outlives_it(loop: PairEventLoop) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         with pytest.raises(OSError, match="no socket option"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1)
+        keeps_and_tells_options(sock)
         assert (sock.family, sock.type, sock.fileno()) == (socket.AF_INET, socket.SOCK_STREAM, -1)
         assert listening.sockets[0].getsockname() == (loop.host, PORT)  # type: ignore[attr-defined]
         client.transport.abort()

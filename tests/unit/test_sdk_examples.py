@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 import janus_tcp
+import janus_tcp.sync
 import janus_tcp.testing
 import pytest
 from janus_tcp.testing import Pair, talk
@@ -18,15 +19,16 @@ async def echo(conn: janus_tcp.Connection) -> None:
 
 def public() -> Iterator[tuple[str, Any]]:
     """Names with the objects whose docstrings are looked at, methods of the package's classes included."""
-    modules: list[ModuleType] = [janus_tcp, janus_tcp.testing]
+    modules: list[ModuleType] = [janus_tcp, janus_tcp.testing, janus_tcp.sync]
     for module in modules:
+        prefix = "" if module is janus_tcp else f"{module.__name__}."
         for name in module.__all__:
             value = getattr(module, name)
-            yield name, value
+            yield f"{prefix}{name}", value
             if isinstance(value, type):
                 for attribute, member in vars(value).items():
                     if not attribute.startswith("_"):
-                        yield f"{name}.{attribute}", member
+                        yield f"{prefix}{name}.{attribute}", member
 
 
 CONNECTION = [(name, value) for name, value in public() if name.startswith("Connection")]
@@ -35,7 +37,8 @@ CONNECTION = [(name, value) for name, value in public() if name.startswith("Conn
 @pytest.mark.parametrize(("name", "value"), list(public()), ids=[name for name, _ in public()])
 def test_the_examples_of_a_docstring_run(name: str, value: Any) -> None:
     assert value.__doc__, f"{name} has no docstring"
-    names = {"janus_tcp": janus_tcp, "echo": echo, "talk": talk, "Pair": Pair}
+    names: dict[str, Any] = {"janus_tcp": janus_tcp, "echo": echo, "talk": talk, "Pair": Pair}
+    names |= {"Session": janus_tcp.sync.Session, "attach": janus_tcp.sync.attach}
     test = doctest.DocTestParser().get_doctest(value.__doc__, names, name, None, None)
     said: list[str] = []
     doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=said.append)
@@ -49,5 +52,11 @@ def test_every_method_of_a_connection_has_an_example(name: str, value: Any) -> N
 
 def test_every_public_function_and_class_has_an_example() -> None:
     errors = {"CancelledError", "IncompleteReadError"}
-    without = [n for n in janus_tcp.__all__ if ">>> " not in (getattr(janus_tcp, n).__doc__ or "")]
+    without = [name for name, value in public() if "." not in name and ">>> " not in (value.__doc__ or "")]
     assert set(without) <= errors
+
+
+def test_every_name_of_sync_has_an_example() -> None:
+    names = [(name, value) for name, value in public() if name.startswith("janus_tcp.sync.")]
+    assert len(names) > 10
+    assert [name for name, value in names if ">>> " not in (value.__doc__ or "")] == []

@@ -1,0 +1,118 @@
+"""Very many handlers: a batch resumes so many at most, and closing a loop takes a bounded time; the synchronous face;
+two loops in two threads."""
+
+import threading
+import time
+
+import janus_tcp
+import pytest
+from janus_tcp import sync
+from janus_tcp.testing import Pair
+
+PORT = 7
+BATCH = 4096
+
+
+async def echo(conn: janus_tcp.Connection) -> None:
+    async for data in conn:
+        await conn.send(data)
+
+
+def test_a_batch_resumes_so_many_and_the_rest_in_the_next() -> None:
+    ended: list[int] = []
+
+    async def task(number: int) -> None:
+        ended.append(number)
+
+    with Pair() as pair:
+        for number in range(BATCH + 100):
+            pair.client.spawn(task(number))
+        pair.step()
+        assert ended == list(range(BATCH)), "input and output come in between"
+        pair.step()
+        assert ended == list(range(BATCH + 100))
+
+
+def test_a_loop_closes_in_bounded_time_and_what_is_left_is_unusable_not_dangerous() -> None:
+    cleaned: list[int] = []
+    kept: list[janus_tcp.Connection] = []
+    count = 1500
+
+    async def handle(conn: janus_tcp.Connection) -> None:
+        kept.append(conn)
+        try:
+            await conn.recv()
+        finally:
+            cleaned.append(1)
+            time.sleep(0.001)  # a cleanup that takes its time: all of them would take 1.5 s
+
+    async def client(pair: Pair) -> list[janus_tcp.Connection]:
+        return [await janus_tcp.connect(pair.host, PORT) for _ in range(count)]
+
+    with Pair(connections=2 * count) as pair:
+        pair.serve(handle, PORT)
+        opened = pair.run(client(pair))
+        pair.run_until(lambda: len(kept) == count)
+        pair.server.close()
+        assert 1000 < len(cleaned) < count
+        left = [conn for conn in kept if not conn.closed]
+        assert len(left) == count - len(cleaned)
+        for conn in left[:10]:
+            with pytest.raises(RuntimeError, match="the loop is closed"):
+                conn.try_send(b"x")
+        for conn in opened:
+            conn.abort()
+
+
+def test_the_synchronous_face_waits_closes_and_tells_what_happened() -> None:
+    async def close_at_once(conn: janus_tcp.Connection) -> None:
+        await conn.send(b"bye")
+
+    with Pair() as pair, sync.Session(pair.run) as session:
+        pair.serve(echo, PORT)
+        pair.serve(close_at_once, PORT + 1)
+        with session.connect(pair.host, PORT, timeout_s=5) as conn:
+            conn.send(b"one\ntwo")
+            assert conn.recv_until(b"\n") == b"one\n"
+            assert conn.recv_exactly(3) == b"two"
+            with pytest.raises(TimeoutError):
+                conn.recv()
+            conn.timeout_s = None
+            conn.send(b"still usable")
+            assert conn.recv() == b"still usable"
+            conn.shutdown()
+            assert list(conn) == []
+        assert list(session.connect(pair.host, PORT + 1)) == [b"bye"]
+        pair.settle()
+
+
+def test_two_native_loops_in_two_threads() -> None:
+    errors: list[BaseException] = []
+    served: list[int] = []
+
+    async def client(host: str) -> int:
+        done = 0
+        for _ in range(30):
+            conn = await janus_tcp.connect(host, PORT)
+            await conn.send(bytes(20_000))
+            done += len(await conn.recv_exactly(20_000))
+            await janus_tcp.sleep(0.001)
+            conn.close()
+        return done
+
+    def thread() -> None:
+        try:
+            with Pair() as pair:
+                pair.serve(echo, PORT)
+                served.append(pair.run(client(pair.host)))
+                pair.settle()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=thread) for _ in range(2)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert not errors
+    assert served == [600_000, 600_000]
