@@ -11,7 +11,7 @@ from uvicorn_worker import UvicornWorker as _UvicornWorker
 class UvicornWorker(_UvicornWorker):  # type: ignore[misc]
     """uvicorn's worker with its event loop on Janus."""
 
-    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {  # pyright: ignore[reportIncompatibleVariableOverride]
         **_UvicornWorker.CONFIG_KWARGS,
         "loop": "janus_tcp.asyncio:new_event_loop",
     }

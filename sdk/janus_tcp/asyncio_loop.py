@@ -29,10 +29,10 @@ Factory = Callable[[], asyncio.BaseProtocol]
 KERNEL: Any = (
     asyncio.SelectorEventLoop
 )  # everything that is not Janus's; called by class, as mypy knows but half of it
-logger = logging.getLogger("asyncio")
+logger: logging.Logger = logging.getLogger("asyncio")
 
 
-class JanusEventLoop(Ready, asyncio.SelectorEventLoop):  # type: ignore[misc]
+class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
     """asyncio's selector loop with Janus under its streams, servers and transports.
 
     It attaches to janusd when the first address is asked for that may be Janus's: not before, and never for
@@ -80,7 +80,7 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):  # type: ignore[misc]
     def _attached(self) -> Poller:
         """The stack; OSError with janusd's reason when there is none to be had."""
         if self._stack is None:
-            self._check_closed()
+            KERNEL._check_closed(self)
             self._stack = self._adopt(open_thread(**self._options))  # type: ignore[arg-type]
             self._leased = {pack(host) or b"" for host in local_addresses(self._stack)}  # type: ignore[arg-type]
         return self._stack
@@ -139,7 +139,7 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):  # type: ignore[misc]
             timeout = min(max(0, scheduled[0].when() - self.time()), 24 * 3600)
         events = self._selector.select(timeout)
         if events:
-            self._process_events(events)
+            KERNEL._process_events(self, events)
         if scheduled:
             end = self.time() + self._clock_resolution
             while scheduled and scheduled[0].when() < end:

@@ -87,6 +87,7 @@ async def send_file(
     loop: asyncio.AbstractEventLoop, transport: Any, file: Any, offset: int, count: int | None
 ) -> int:
     """Send a regular file's region; SendfileNotAvailableError when it is none.  The file's position follows."""
+    descriptor = -1
     try:
         descriptor = file.fileno()
         regular = stat.S_ISREG(os.fstat(descriptor).st_mode)

@@ -39,7 +39,7 @@ class PretendedSocket:
     """The part of socket.socket that asks and tunes; there is no descriptor."""
 
     type = socket.SOCK_STREAM
-    proto = socket.IPPROTO_TCP
+    proto: int = socket.IPPROTO_TCP
 
     @property
     def family(self) -> socket.AddressFamily:

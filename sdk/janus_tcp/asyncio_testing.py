@@ -57,7 +57,8 @@ class PairEventLoop(JanusEventLoop):
         recv_buffer: int = 0,
         send_buffer: int = 0,
     ) -> None:
-        self.host, self.client_host = host, client_host
+        self.host: str = host
+        self.client_host: str = client_host
         self._virtual = virtual_time
         options = ffi.new("struct janus_loop_options *")
         options.rows, options.rx_slots, options.tx_slots = connections, rx_slots, tx_slots

@@ -2,8 +2,9 @@
 
 import asyncio
 from asyncio import constants
+from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import janus_tcp._native  # noqa: F401  the extension's types exist from here on
 from janus_tcp._core import asyncio_types
@@ -50,9 +51,20 @@ class Opened(Protocol):
 
 
 make_poller: Callable[..., Poller]
-Ready: Any  # base of the loop: its queue of Handles
 Transport: Any
-make_poller, Ready, Transport = asyncio_types()
+if TYPE_CHECKING:
+
+    class Ready:
+        """Base of the loop: its queue of Handles."""
+
+        def _ready_is(self, ready: deque[asyncio.Handle] | None) -> None: ...
+        def _ready_slow(self, slow: bool) -> None: ...
+        def _run_ready(self) -> None: ...
+
+
+make_poller, _ready, Transport = asyncio_types()
+if not TYPE_CHECKING:
+    Ready = _ready
 Transport._start_tls_compatible = True
 Transport._sendfile_compatible = constants._SendfileMode.TRY_NATIVE
 

@@ -40,9 +40,9 @@ class Stop:
     """Set by SIGTERM and SIGINT; retiring by the parent, when successors serve."""
 
     def __init__(self) -> None:
-        self.requested = False
-        self.at_once = False
-        self.retiring = False
+        self.requested: bool = False
+        self.at_once: bool = False
+        self.retiring: bool = False
 
     def request(self, *_: object) -> None:
         """A signal handler; the second signal wants no waiting."""

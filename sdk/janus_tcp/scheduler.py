@@ -22,7 +22,7 @@ from janus_tcp.tasks import running_loop
 
 Handler = Callable[[Connection], Coroutine[Any, Any, object]]
 
-logger = logging.getLogger("janus_tcp")
+logger: logging.Logger = logging.getLogger("janus_tcp")
 
 DEFAULT_SOCKET = "/run/janus/attach.sock"
 LEAVE_US = 4_000_000  # janusd answers in 3 s at most
@@ -223,7 +223,7 @@ class Listener:
         self._loop = loop
         self._address = address
         self.port = port
-        self.closed = False
+        self.closed: bool = False
 
     def close(self) -> None:
         """Stop accepting."""

@@ -89,10 +89,11 @@ class Pair:
         self._wire = lib.janus_loop_open(options, error)
         if self._wire == ffi.NULL:
             raise_error(error)
-        self.server, self.client = (
-            Loop(int(ffi.cast("uintptr_t", lib.janus_loop_thread(self._wire, i))), owns=False)
-            for i in range(2)
-        )
+        self.server: Loop = self._end(0)
+        self.client: Loop = self._end(1)
+
+    def _end(self, number: int) -> Loop:
+        return Loop(int(ffi.cast("uintptr_t", lib.janus_loop_thread(self._wire, number))), owns=False)
 
     def __enter__(self) -> Self:
         return self
