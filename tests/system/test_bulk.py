@@ -5,6 +5,7 @@ that harms.
 """
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -34,15 +35,22 @@ def test_one_gibibyte_each_way(rig: Janusd) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("seed", "size"), [(1, CLEAN), (2, HARMED)])
-def test_each_way_over_a_wire_that_harms(start_rig: StartRig, seed: int, size: int) -> None:
+@pytest.mark.parametrize(("seed", "size", "connections"), [(1, CLEAN, 8), (2, HARMED, 1)])
+def test_each_way_over_a_wire_that_harms(start_rig: StartRig, seed: int, size: int, connections: int) -> None:
+    """Loss holds one connection to some MB/s, so that the large transfer goes over several at a time."""
     rig = start_rig(SERVED, Impairment(**{**HARM.__dict__, "seed": seed}))
     app = rig.serve(TRANSFER, port=8000)
     level = at_rest(rig)
-    expected = digest(size)
-    with rig.network.connect(8000, timeout=120) as sock:
-        assert put(sock, size) == expected, "kernel to Janus"
-        assert get(sock, size) == expected, "Janus to kernel"
+    share = size // connections
+    expected = digest(share)
+
+    def transfer(_: int) -> None:
+        with rig.network.connect(8000, timeout=120) as sock:
+            assert put(sock, share) == expected, "kernel to Janus"
+            assert get(sock, share) == expected, "Janus to kernel"
+
+    with ThreadPoolExecutor(connections) as pool:
+        list(pool.map(transfer, range(connections)))
     stats = rig.network.relay_stats()
     assert min(stats["lost"], stats["duplicated"], stats["reordered"], stats["corrupted"]) > 0, stats
     await_level(rig, level)
