@@ -195,6 +195,7 @@ static void obey(struct io_thread *io, uint64_t number)
         io->csb[i] = (struct balance_io){order->io, order->number};
         if (order->has_marker)
             place_markers(io, app, order);
+        io->held.is_due |= order->io.plan == NULL;
     }
     io->orders_taken = number;
     atomic_store(&io->orders_obeyed, number);

@@ -29,6 +29,7 @@ struct balance_value {
 struct balance_answers {
     uint64_t *hashes;
     uint32_t count, room;
+    uint32_t prepared; /* so many of them are in the next view */
 };
 
 struct balance_order {
@@ -42,6 +43,7 @@ struct balance_order {
 /* What the control plane keeps for one app. */
 struct balance {
     struct balance_value view, next, plan, draft;
+    bool is_prepared; /* next is being made of this attempt's lists, and is not sealed yet */
     struct balance_answers answers[SHM_TID_MAX];
     _Atomic(struct balance_order *) order;
 };

@@ -105,6 +105,11 @@ class Balance:
         check(lib.glue_csb_draft(self._glue, app, out, reason), reason)
         return CsbValue(out.fd, out.bytes)
 
+    def prepare(self, app: int) -> None:
+        """Begin the next view with what is listed by now: build() adds the rest."""
+        reason = why()
+        check(lib.glue_csb_prepare(self._glue, app, reason), reason)
+
     def build(self, app: int) -> CsbBuilt:
         """The next view: of the plan with all that is listed."""
         out, reason = ffi.new("struct glue_csb_built *"), why()
@@ -140,7 +145,7 @@ class Balance:
         return _built(out)
 
     def drain(self, app: int, attempt: int) -> None:
-        """SYNs of moving flows are dropped; seal markers go into the rings."""
+        """SYNs of moving flows are held back; seal markers go into the rings."""
         reason = why()
         check(lib.glue_csb_drain(self._glue, app, attempt, reason), reason)
 

@@ -17,7 +17,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { VALUE_MODE = 0400, ROOM_FIRST = 4096 };
+enum {
+    VALUE_MODE = 0400,
+    ROOM_FIRST = 4096,
+    LATE_PART = 4, /* of what a view was prepared with may be added to it */
+    LATE_MIN = 4,
+};
 
 void balance_value_free(struct balance_value *v)
 {
@@ -28,9 +33,15 @@ void balance_value_free(struct balance_value *v)
     *v = (struct balance_value){.fd = -1};
 }
 
-void balance_forget_attempt(struct balance *b)
+static void forget_next(struct balance *b)
 {
     balance_value_free(&b->next);
+    b->is_prepared = false;
+}
+
+void balance_forget_attempt(struct balance *b)
+{
+    forget_next(b);
     balance_value_free(&b->plan);
     balance_value_free(&b->draft);
     for (uint32_t tid = 0; tid < SHM_TID_MAX; tid++) {
@@ -58,20 +69,14 @@ static int value_make(const char *name, uint64_t bytes, struct balance_value *v)
     return 0;
 }
 
-/* From here on nobody can write it. */
+/* From here on nobody can write it: nobody else can map it so, and this mapping becomes one to read.  F_SEAL_WRITE would want it unmapped
+ * and look at every page, while clients wait. */
 static int value_seal(struct balance_value *v)
 {
-    munmap(v->memory, v->bytes);
-    v->memory = NULL;
-    int rc = fcntl(v->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) == 0 ? 0 : -errno;
-    void *memory = MAP_FAILED;
-    if (rc == 0)
-        memory = mmap(NULL, v->bytes, PROT_READ, MAP_SHARED | MAP_POPULATE, v->fd, 0);
-    if (memory != MAP_FAILED) {
-        v->memory = memory;
+    if (fcntl(v->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) == 0 &&
+        mprotect(v->memory, v->bytes, PROT_READ) == 0)
         return 0;
-    }
-    rc = rc != 0 ? rc : -errno;
+    int rc = -errno;
     balance_value_free(v);
     return rc;
 }
@@ -230,15 +235,59 @@ static int finish(struct glue *g, struct balance *b, int rc, uint64_t reported, 
     return rc;
 }
 
+int glue_csb_prepare(struct glue *g, uint32_t app, struct glue_text *why)
+{
+    struct balance *b = lock(g, app, why);
+    uint64_t reported;
+
+    if (b == NULL)
+        return -ENOENT;
+    forget_next(b);
+    int rc = b->plan.memory != NULL ? view_make(b, "janus-csb-view", &b->next, &reported) : -EINVAL;
+    if (rc != 0)
+        no_memory(rc, why);
+    b->is_prepared = rc == 0;
+    for (uint32_t tid = 0; tid < SHM_TID_MAX; tid++)
+        b->answers[tid].prepared = b->answers[tid].count;
+    mtx_unlock(&g->control);
+    return rc;
+}
+
+/* Adds what has been listed since to the view that is prepared.  False: it must be built anew. */
+static bool complete(struct balance *b, uint64_t *reported)
+{
+    struct csb_list late[SHM_TID_MAX];
+    uint64_t prepared = 0;
+    uint32_t count = 0;
+
+    if (!b->is_prepared)
+        return false;
+    b->is_prepared = false;
+    *reported = 0;
+    for (uint32_t tid = 0; tid < SHM_TID_MAX; tid++) {
+        const struct balance_answers *a = &b->answers[tid];
+        *reported += a->count;
+        prepared += a->prepared;
+        if (a->count > a->prepared)
+            late[count++] = (struct csb_list){a->hashes + a->prepared, a->count - a->prepared, (uint16_t)tid};
+    }
+    if (*reported - prepared > prepared / LATE_PART + LATE_MIN)
+        return false; /* lines that are too full are slow to look up */
+    return csb_view_amend(b->next.memory, late, count);
+}
+
 int glue_csb_build(struct glue *g, uint32_t app, struct glue_csb_built *out, struct glue_text *why)
 {
     struct balance *b = lock(g, app, why);
     uint64_t reported = 0;
+    int rc = 0;
 
     if (b == NULL)
         return -ENOENT;
-    balance_value_free(&b->next);
-    int rc = b->plan.memory != NULL ? view_make(b, "janus-csb-view", &b->next, &reported) : -EINVAL;
+    if (!complete(b, &reported)) {
+        forget_next(b);
+        rc = b->plan.memory != NULL ? view_make(b, "janus-csb-view", &b->next, &reported) : -EINVAL;
+    }
     return finish(g, b, rc, reported, out, why);
 }
 
@@ -250,7 +299,7 @@ int glue_csb_build_without(struct glue *g, uint32_t app, const struct glue_point
 
     if (b == NULL)
         return -ENOENT;
-    balance_value_free(&b->next);
+    forget_next(b);
     int rc = map_make(&map, points, count, epoch, why);
     if (rc != 0) {
         mtx_unlock(&g->control);
@@ -275,7 +324,7 @@ int glue_csb_build_flagged(struct glue *g, uint32_t app, const struct glue_point
 
     if (b == NULL)
         return -ENOENT;
-    balance_value_free(&b->next);
+    forget_next(b);
     int rc = map_make(&map, points, count, epoch, why);
     if (rc != 0) {
         mtx_unlock(&g->control);

@@ -183,6 +183,8 @@ int glue_csb_plan(struct glue *g, uint32_t app, const struct glue_point *points,
 int glue_csb_list(struct glue *g, uint32_t app, uint32_t tid, const uint8_t *hashes, uint32_t count, uint64_t limit);
 /* A view of the plan with what is listed by now, to be checked by the threads. */
 int glue_csb_draft(struct glue *g, uint32_t app, struct glue_csb_value *out, struct glue_text *why);
+/* Begins the next view with what is listed by now, so that glue_csb_build() has little left to do. */
+int glue_csb_prepare(struct glue *g, uint32_t app, struct glue_text *why);
 /* The next view: of the plan with what is listed. */
 int glue_csb_build(struct glue *g, uint32_t app, struct glue_csb_built *out, struct glue_text *why);
 /* The next view: the one in force with these points and without what threads of dead (a bit each) had; no update runs. */

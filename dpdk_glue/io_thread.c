@@ -173,6 +173,7 @@ static void *run(void *arg)
 
     (void)prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS);
     loop(io);
+    rx_clear(io);
     out_clear(io);
     if (registered)
         rte_thread_unregister();

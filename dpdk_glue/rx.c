@@ -20,7 +20,9 @@ struct burst {
     const struct services *services;
     const struct routes *routes;
     uint32_t count;
-    struct rte_mbuf *mbufs[BURST];
+    uint64_t bytes;
+    struct rte_mbuf *mbufs[BURST]; /* NULL: held */
+    uint8_t mbuf[BURST];           /* of each frame */
     const uint8_t *frames[BURST];
     uint32_t lens[BURST];
     uint8_t flags[BURST];
@@ -145,11 +147,9 @@ static void to_service(struct burst *b, uint32_t i)
 static void dispatch(struct burst *b)
 {
     struct page_block *stats = b->port->stats[b->io->index];
-    uint64_t bytes = 0;
 
     for (uint32_t i = 0; i < b->count; i++) {
         const struct classified *c = &b->classified[i];
-        bytes += b->lens[i];
         if (c->verdict == CLASSIFY_TCP || c->verdict == CLASSIFY_ICMP) /* an error goes where its flow does */
             to_service(b, i);
         else if (c->verdict == CLASSIFY_SLOW)
@@ -157,8 +157,6 @@ static void dispatch(struct burst *b)
         else
             page_add(stats, STATS_PORT_CLASSIFY_DROPS + (uint32_t)c->drop, 1);
     }
-    page_add(stats, STATS_PORT_RX_PACKETS, b->count);
-    page_add(stats, STATS_PORT_RX_BYTES, bytes);
 }
 
 /* How many packets from k on are for the same app. */
@@ -171,12 +169,28 @@ static uint32_t run_of_app(const struct burst *b, uint32_t k)
     return end - k;
 }
 
+/* Keeps a SYN until its new owner is known.  False: there are too many. */
+static bool hold(struct burst *b, uint32_t k)
+{
+    struct held_syns *h = &b->io->held;
+    struct rte_mbuf **m = &b->mbufs[b->mbuf[b->tcp[k]]];
+
+    if (h->count == HELD_MAX)
+        return false;
+    h->mbufs[h->count] = *m;
+    h->port[h->count++] = b->port_number;
+    *m = NULL;
+    return true;
+}
+
 static void find_session(struct burst *b, struct app *app, uint32_t k, uint16_t tid)
 {
     b->session[k] = tid < SHM_TID_MAX ? atomic_load_explicit(&app->sessions[tid], memory_order_acquire) : NULL;
     if (b->session[k] != NULL && !session_is_closed(b->session[k]))
         return;
     b->session[k] = NULL;
+    if (tid == CSB_DROP_SYN && hold(b, k))
+        return;
     drop_for_app(b, app, tid == CSB_DROP_SYN ? SHM_DROP_SYN_MOVING : SHM_DROP_NO_THREAD);
 }
 
@@ -216,6 +230,7 @@ static void deliver_all(struct burst *b)
 static void lay_out(struct burst *b, uint32_t received)
 {
     b->count = 0;
+    b->bytes = 0;
     for (uint32_t i = 0; i < received; i++) {
         struct rte_mbuf *m = b->mbufs[i];
         if (m->nb_segs != 1) {
@@ -224,18 +239,22 @@ static void lay_out(struct burst *b, uint32_t received)
         }
         b->frames[b->count] = rte_pktmbuf_mtod(m, const uint8_t *);
         b->lens[b->count] = rte_pktmbuf_data_len(m);
+        b->bytes += b->lens[b->count];
+        b->mbuf[b->count] = (uint8_t)i;
         bool good = (m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_GOOD;
         b->flags[b->count++] = good ? CLASSIFY_L4_VERIFIED : 0;
     }
 }
 
-static uint32_t rx_queue(struct burst *b, uint16_t queue)
+static void take(struct burst *b, uint32_t port)
 {
-    uint16_t received = rte_eth_rx_burst(b->port->ethdev, queue, b->mbufs, BURST);
+    b->port = &b->io->glue->ports[port];
+    b->port_number = port;
+}
 
-    if (received == 0)
-        return 0;
-    for (uint16_t i = 0; i < received && i < PREFETCH_AHEAD; i++)
+static void process(struct burst *b, uint32_t received)
+{
+    for (uint32_t i = 0; i < received && i < PREFETCH_AHEAD; i++)
         rte_prefetch0(rte_pktmbuf_mtod(b->mbufs[i], void *));
     lay_out(b, received);
     classify_burst(&b->port->classify, b->frames, b->lens, b->flags, b->classified, b->count);
@@ -244,7 +263,36 @@ static uint32_t rx_queue(struct burst *b, uint16_t queue)
     find_sessions(b);
     deliver_all(b);
     rte_pktmbuf_free_bulk(b->mbufs, received);
+}
+
+static uint32_t rx_queue(struct burst *b, uint16_t queue)
+{
+    struct page_block *stats = b->port->stats[b->io->index];
+    uint16_t received = rte_eth_rx_burst(b->port->ethdev, queue, b->mbufs, BURST);
+
+    if (received == 0)
+        return 0;
+    process(b, received);
+    page_add(stats, STATS_PORT_RX_PACKETS, b->count);
+    page_add(stats, STATS_PORT_RX_BYTES, b->bytes);
     return received;
+}
+
+/* An update has ended: held SYNs go their way, or are held again for another app's. */
+static uint32_t rx_held(struct burst *b)
+{
+    struct held_syns held = b->io->held;
+
+    b->io->held.count = 0;
+    b->io->held.is_due = false;
+    for (uint32_t at = 0, n; at < held.count; at += n) {
+        take(b, held.port[at]);
+        for (n = 0; n < BURST && at + n < held.count && held.port[at + n] == b->port_number; n++)
+            b->mbufs[n] = held.mbufs[at + n];
+        process(b, n);
+    }
+    page_add(b->io->stats, STATS_IO_SYNS_HELD, held.count - b->io->held.count);
+    return held.count;
 }
 
 uint32_t rx_ports(struct io_thread *io)
@@ -257,11 +305,18 @@ uint32_t rx_ports(struct io_thread *io)
     b.services = atomic_load_explicit(&g->services, memory_order_acquire);
     b.routes = atomic_load_explicit(&g->routes, memory_order_acquire);
     b.delivered.count = 0;
+    if (__builtin_expect(io->held.is_due, 0))
+        received += rx_held(&b);
     for (uint32_t i = 0; i < ports; i++) {
-        b.port = &g->ports[i];
-        b.port_number = i;
+        take(&b, i);
         for (uint32_t q = io->index; q < b.port->rx_queues; q += g->io_count)
             received += rx_queue(&b, (uint16_t)q);
     }
     return received;
+}
+
+void rx_clear(struct io_thread *io)
+{
+    rte_pktmbuf_free_bulk(io->held.mbufs, io->held.count);
+    io->held.count = 0;
 }

@@ -11,4 +11,7 @@
 /* One burst from each queue that is this thread's; packets received. */
 uint32_t rx_ports(struct io_thread *io);
 
+/* The thread ends: what it holds is dropped. */
+void rx_clear(struct io_thread *io);
+
 #endif

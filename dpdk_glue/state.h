@@ -39,6 +39,7 @@ enum {
     BURST = 64,            /* packets of one receive burst */
     TX_BURST_PER_APP = 64, /* packets of one TCP thread in one turn */
     OUT_QUEUE = 256,       /* packets that wait for a full port */
+    HELD_MAX = 256,        /* SYNs that wait for the end of an update, in one I/O thread */
     SLOW_RING = 256,       /* frames from one I/O thread to the control plane */
     CONTROL = GLUE_IO_MAX  /* the column of what the control plane counts */
 };
@@ -118,6 +119,14 @@ struct out_queue {
     uint32_t count;
 };
 
+/* SYNs of flows that are moving to another thread, until it is known which: then they go on as if they came now. */
+struct held_syns {
+    struct rte_mbuf *mbufs[HELD_MAX];
+    uint32_t port[HELD_MAX];
+    uint32_t count;
+    bool is_due;
+};
+
 struct slow_ring {
     _Alignas(64) _Atomic uint32_t head;
     _Alignas(64) _Atomic uint32_t tail;
@@ -142,6 +151,7 @@ struct io_thread {
     struct balance_io csb[GLUE_APPS_MAX];
     uint64_t orders_taken;
     bool markers_due;
+    struct held_syns held;
     _Atomic uint64_t orders_obeyed;
     _Alignas(64) _Atomic uint64_t turns;
     _Atomic(struct session_list *) sessions;

@@ -10,7 +10,14 @@
 #include "shm/drops.h"
 #include "shm/page.h"
 
-enum stats_io { STATS_IO_TURNS, STATS_IO_BUSY_TURNS, STATS_IO_SLEEPS, STATS_IO_BUSY_CYCLES, STATS_IO_COUNT };
+enum stats_io {
+    STATS_IO_TURNS,
+    STATS_IO_BUSY_TURNS,
+    STATS_IO_SLEEPS,
+    STATS_IO_BUSY_CYCLES,
+    STATS_IO_SYNS_HELD, /* for the time that an update drains */
+    STATS_IO_COUNT
+};
 
 enum stats_port {
     STATS_PORT_RX_PACKETS,

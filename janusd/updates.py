@@ -223,6 +223,7 @@ class Updates:
                 member.tell(message, draft.fd)
         elif run.phase is CsbPhase.DRAIN:
             self._before_drain(run.target)
+            self._balance.prepare(number)  # what takes long is done before newcomers wait
             run.entered_s = self._clock.time()
             self._balance.drain(number, update.attempt)
             update.io_threads_done()

@@ -2,7 +2,7 @@
  * update.h: the update from map n-1 to map n without a packet astray (paper section IV, its in-between repaired).
  *
  *   controller   COLLECT ──────> CHECK ──> DRAIN ───────> SEAL ───────────> PUBLISH ────> OPEN ─────> IDLE
- *   I/O thread                             drops SYNs,    (markers          swaps,
+ *   I/O thread                             holds SYNs,    (markers          swaps,
  *                                          seal markers    travel)          open markers
  *   TCP thread   walks, then     walks     -              after the last    -            after the last
  *                lists the late                           marker: sealed                 marker: open
@@ -10,7 +10,7 @@
  * 1. Every packet follows map n-1 until its I/O thread has swapped: there is no state per SYN (the paper's Set_fly).
  * 2. A TCP thread walks all its flows, in whatever state, and reports those that the update concerns (walk.h); those that
  *    it creates from then on it reports as well: the late list.
- * 3. In DRAIN an I/O thread drops SYNs of moved flows, and puts a marker into each ring.
+ * 3. In DRAIN an I/O thread holds SYNs of moved flows back, or drops them, and puts a marker into each ring.
  * 4. A thread that has the marker of every I/O thread is sealed: it creates no concerned flow, and answers a miss on one by
  *    dropping, never by RST.  A second marker, behind the last packet that went by map n-1, opens it again.
  * 5. When all are sealed the lists become one view, which goes to all I/O threads by one pointer.
@@ -127,7 +127,7 @@ void csb_member_abort(struct csb_member *m);
 /* --- an I/O thread's part --- */
 
 #define CSB_DROP_SYN                                                                                                   \
-    ((uint16_t)0x7ffe) /* of csb_io_route: a moved flow's SYN while draining; the client sends it again */
+    ((uint16_t)0x7ffe) /* of csb_io_route: a moved flow's SYN while draining; it may be held and routed anew, or the client sends it again */
 
 struct csb_io {
     const struct csb_view *view; /* in force; the old one is free when the swap is answered */

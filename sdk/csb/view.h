@@ -49,6 +49,10 @@ uint64_t csb_view_bytes(uint64_t reported, uint32_t members);
 uint64_t csb_view_build(void *memory, uint64_t room, const struct csb_map *map, const struct csb_list *lists,
                         uint32_t list_count);
 
+/* Adds flows that were reported late to a view that nobody has seen yet.  False: flows of one key have several owners now, or
+ * the lines are full: it is to be built anew, with all of them. */
+bool csb_view_amend(struct csb_view *view, const struct csb_list *lists, uint32_t list_count);
+
 /* The view of map after the tids of dead (a bit each) have gone and only their slots have got other owners: now's exceptions,
  * but theirs.  now: the view in force.  Memory, room and result as above. */
 uint64_t csb_view_inherit(void *memory, uint64_t room, const struct csb_map *map, const struct csb_view *now,

@@ -1,6 +1,7 @@
 """What happens between a wire and an app; each function runs in a process of its own."""
 
 import time
+from itertools import islice
 
 from dpdk_glue.values import SlowReason
 from tests.dpdk.rig import INTERFACE, OURS, PEER, PEER_MAC, Rig, mac_bytes
@@ -195,6 +196,79 @@ def newcomers_give_way_in_an_overload() -> None:
     wire.send(rig.frame(sport=5000))
     rig.received(0)
     rig.close()
+
+
+def _owner(rig: Rig, port: int) -> tuple[int | None, int]:
+    """The thread that gets this port's packets, and their key."""
+    found = rig.plane.balance.explain(1, (PEER, port), (OURS, 80))
+    assert found is not None
+    return found.tid, found.key
+
+
+def _ports_of(rig: Rig, tid: int, count: int) -> list[int]:
+    """Ports of the peer whose flows the thread has by the circle."""
+    return list(islice((p for p in range(2000, 9000) if _owner(rig, p)[0] == tid), count))
+
+
+def _come(rig: Rig, tid: int, count: int) -> list[int]:
+    """The peer's ports of packets in the thread's ring; a marker's attempt is below 0."""
+    got = rig.received(tid, count)
+    return [int.from_bytes(one.packet[20:22], "big") if one.packet else -one.slot for one in got]
+
+
+def syns_of_moving_flows_wait_for_the_update_and_nothing_else_does() -> None:
+    rig = Rig(tids=(0, 1))
+    wire, balance = rig.wire(), rig.plane.balance
+
+    def open_at_0(port: int) -> bytes:
+        """The hash of a new flow, as its thread lists it."""
+        wire.send(rig.frame(sport=port))
+        [got] = rig.received(0)
+        return int(got.hash << 32 | _owner(rig, port)[1]).to_bytes(8, "little")
+
+    def data() -> None:
+        for port in (early, late):
+            wire.send(rig.frame(sport=port, flags="A", payload=b"data"))
+
+    early, late, *fresh = _ports_of(rig, 0, 5)
+    balance.plan(1, [(17, 1)], 2)
+    balance.add_list(1, 0, open_at_0(early), 100)
+    balance.prepare(1)
+    listed_late = open_at_0(late)
+    balance.drain(1, 5)
+    for port in fresh:
+        wire.send(rig.frame(sport=port))
+    data()
+    assert _come(rig, 0, 3) == [-5, early, late], "the marker, and what is open"
+    balance.add_list(1, 0, listed_late, 100)
+    built = balance.build(1)
+    assert (built.exceptions, built.reported) == (2, 2)
+    assert _come(rig, 1, 1) == [-5], "no SYN before the end of the update"
+    balance.publish(1, 5)
+    assert _come(rig, 1, 4) == [-5, *fresh], "behind the second marker"
+    data()
+    assert _come(rig, 0, 3) == [-5, early, late], "they stay"
+    rig.close()
+
+
+def held_syns_are_bounded_and_an_update_given_up_lets_them_go() -> None:
+    rig = Rig(tids=(0, 1), rx_slots=1024)
+    wire, balance = rig.wire(), rig.plane.balance
+    balance.plan(1, [(17, 0)], 2)
+    balance.drain(1, 6)
+    flood = _ports_of(rig, 1, 260)
+    for port in flood:
+        wire.send(rig.frame(sport=port))
+    until(lambda: rig.plane.ports.stats(0).rx_packets >= len(flood), "all received")
+    balance.abort(1)
+    wire.send(rig.frame(sport=flood[-1], flags="A"))
+    assert _come(rig, 1, 258) == [-6, *flood[:256], flood[-1]]
+    assert rig.plane.ports.stats(0).rx_packets <= len(flood) + 20, "none is counted twice"
+    balance.plan(1, [(17, 0)], 3)
+    balance.drain(1, 7)
+    wire.send(rig.frame(sport=flood[0]))
+    assert _come(rig, 0, 2) == [-6, -7]
+    rig.close()  # with one that is held
 
 
 def two_io_threads_over_two_queues() -> None:

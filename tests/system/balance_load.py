@@ -1,6 +1,7 @@
 """Kernel clients of an echo while load is moved: streams with digests, short connections, idle ones."""
 
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -79,6 +80,14 @@ def echo(sock: socket.socket, data: bytes) -> None:
         got += part
     if got != data:
         raise EOFError(f"{got!r} came back for {data!r}")
+
+
+def syns_sent_again(rig: Janusd) -> int:
+    """By the kernel of the clients, since its namespace is there."""
+    words = ["ip", "netns", "exec", rig.network.cli, "cat", "/proc/net/netstat"]
+    text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    names, values = (line.split() for line in text.splitlines()[:2])
+    return int(dict(zip(names, values, strict=True))["TCPSynRetrans"])
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import pytest
 from bench.rig import REPO, Janusd
 from bench.rig.processes import python, wait_until
 from janusd.ctl_client import CtlError
-from tests.system.balance_load import balancer, client, echo, load, no_harm
+from tests.system.balance_load import balancer, client, echo, load, no_harm, syns_sent_again
 from tests.system.census import logs_are_clean
 from tests.system.conftest import SERVED, StartRig
 from tests.system.stream import digest, echo_both_ways
@@ -30,6 +30,11 @@ def owners(rig: Janusd) -> dict[int, int]:
     return {
         row["remote_port"]: row["tid"] for row in rig.ctl("conns")["conns"] if row["state"] == "ESTABLISHED"
     }
+
+
+def counted(rig: Janusd, kind: str, counter: str) -> int:
+    """A counter of the data plane, of all objects of a kind."""
+    return sum(row["counters"].get(counter, 0) for row in rig.rows("stats") if row["kind"] == kind)
 
 
 @pytest.mark.timeout(120)
@@ -50,9 +55,13 @@ def test_a_hundred_updates_under_load_break_nothing(rig: Janusd) -> None:
     no_harm(rig)
     held_us = [t["held_us"] for t in balancer(rig)["threads"]]
     assert all(held_us), "each thread has worked for an update"
+    waited, dropped = counted(rig, "io", "syns_held"), counted(rig, "app", "drop.syn_moving")
+    assert waited > 0
+    assert dropped == 0, "newcomers have waited for updates to end, and need not come again"
     print(
         f"{updates} updates, {running.streams} streams, {running.connections} connections, "
-        f"worst drain {worst:.2f} ms, worst part of a turn {max(held_us)} us"
+        f"worst drain {worst:.2f} ms, worst part of a turn {max(held_us)} us, "
+        f"{waited} SYNs held, {syns_sent_again(rig)} sent again"
     )
     logs_are_clean(rig.process, app)
 

@@ -45,12 +45,17 @@ def build_map(points: Mapping[int, int], epoch: int = 1) -> Any:
     return csb_map
 
 
-def build_view(csb_map: Any, flows: Mapping[int, int]) -> Any:
+def lists_of(flows: Mapping[int, int]) -> tuple[Any, dict[int, Any]]:
+    """As threads report them; with the arrays that they point to."""
     by_tid: dict[int, list[int]] = {}
     for hash_, tid in flows.items():
         by_tid.setdefault(tid, []).append(hash_)
     arrays = {tid: ffi.new("uint64_t[]", hashes) for tid, hashes in by_tid.items()}
-    lists = ffi.new("struct csb_list[]", [(a, len(a), t) for t, a in arrays.items()] or 1)
+    return ffi.new("struct csb_list[]", [(a, len(a), t) for t, a in arrays.items()] or 1), arrays
+
+
+def build_view(csb_map: Any, flows: Mapping[int, int]) -> Any:
+    lists, arrays = lists_of(flows)
     room = lib.csb_view_bytes(len(flows), len(flows))
     view = ffi.gc(lib.native_view_new(room), lib.native_view_free)
     written = lib.csb_view_build(view, room, csb_map, lists, len(arrays))

@@ -158,6 +158,9 @@ class FakeBalance:
     def draft(self, app: int) -> CsbValue:
         return CsbValue(self._null, 2000)
 
+    def prepare(self, app: int) -> None:
+        self.orders.append(("prepare", 0))
+
     def build(self, app: int) -> CsbBuilt:
         reported = sum(len(part) // 8 for parts in self.lists.values() for part in parts)
         return CsbBuilt(CsbValue(self._null, 3000), 0b101, reported, 0, reported)

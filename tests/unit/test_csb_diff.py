@@ -7,7 +7,7 @@ from _csbup import ffi, lib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.csb_twin import KEYS, Twin, build_map, build_view, lookup_batch
+from tests.unit.csb_twin import KEYS, Twin, build_map, build_view, lists_of, lookup_batch
 
 KEY = st.integers(0, KEYS - 1)
 CROWDED = st.integers(0, 40)  # keys that meet in a table of one or two lines
@@ -103,3 +103,35 @@ def test_exceptions_stay_in_force_when_nobody_has_points() -> None:
     assert lib.native_view_lookup(view, 7 | 1 << 32) == 3
     assert lib.native_view_lookup(view, 8 | 1 << 32) == lib.CSB_NO_TID
     assert lib.native_view_lookup(view, 1 << 31 | 1 << 32) == lib.CSB_NO_TID
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_view_amended_is_the_view_built_of_all(seed: int) -> None:
+    draw = random.Random(seed)
+    points = {draw.randrange(KEYS): draw.randrange(16) for _ in range(30)}
+    keys = draw.sample(range(KEYS), 260)
+    flows = {key | draw.randrange(1, 2**32) << 32: draw.randrange(16) for key in keys}
+    hashes = list(flows)
+    early, late = ({h: flows[h] for h in part} for part in (hashes[:220], hashes[220:]))
+    late |= {h: flows[h] for h in hashes[:10]}  # said twice
+    view = build_view(build_map(points), early)
+    lists, arrays = lists_of(late)
+    assert lib.csb_view_amend(view, lists, len(arrays))
+    whole = build_view(build_map(points), flows)
+    for field in ("exception_count", "flagged_count", "exact_count"):
+        assert getattr(view, field) == getattr(whole, field)
+    for hash_ in (*flows, *(draw.randrange(1, 2**64) for _ in range(500))):
+        assert lib.native_view_lookup(view, hash_) == lib.native_view_lookup(whole, hash_)
+
+
+def test_an_amendment_that_needs_more_than_a_line_is_refused() -> None:
+    csb_map = build_map({5: 1})
+    flows = {1 << 32 | 7: 2, 2 << 32 | 7: 3, 1 << 32 | 9: 2}
+    for late in (
+        {3 << 32 | 9: 4},  # the key's other owner
+        {3 << 32 | 7: 2},  # a key of two owners
+        {n << 32 | 100 + n: 2 for n in range(1, 12)},  # more than the line holds
+        {3 << 32 | 11: 256},  # no thread
+    ):
+        lists, arrays = lists_of(late)
+        assert not lib.csb_view_amend(build_view(csb_map, flows), lists, len(arrays))

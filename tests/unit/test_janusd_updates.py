@@ -101,10 +101,10 @@ def test_an_update_goes_through_its_phases() -> None:
     assert house.updates.phase("web") == "collect"
     house.answer(COLLECT, tids=[1])
     assert house.updates.phase("web") == "seal"
-    assert house.plane.orders == [("drain", house.attempt)]
+    assert house.plane.orders == [("prepare", 0), ("drain", house.attempt)]
     assert house.saved == [()], "kept for the next janusd before anything moves"
     house.answer(SEAL)
-    assert house.plane.orders[1:] == [("publish", house.attempt)]
+    assert house.plane.orders[2:] == [("publish", house.attempt)]
     assert [t.heard[1:] for t in house.threads.values()] == [[(VIEW, 0, house.attempt)]] * 2
     assert not ticket.done
     house.answer(OPEN)
