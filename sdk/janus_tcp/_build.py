@@ -54,6 +54,8 @@ ffi.cdef(
     uint16_t thread_tid(const struct janus_thread *t);
     uint32_t thread_addresses(const struct janus_thread *t, struct ip_addr *addresses, uint32_t count);
     bool thread_attached(const struct janus_thread *t, struct janus_error *error);
+    void thread_leave(struct janus_thread *t);
+    bool thread_has_left(const struct janus_thread *t);
     const char *tcp_drop_name(int drop);
     int face_install(void);
     int face_end_with_parent(void);

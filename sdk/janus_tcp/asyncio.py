@@ -6,7 +6,9 @@ uvicorn --loop janus_tcp.asyncio:new_event_loop app:app
 python -m janus_tcp.asyncio aiohttp.web app:main                        whatever asks asyncio for a loop
 """
 
+import argparse
 import asyncio
+import logging
 import runpy
 import sys
 from importlib.util import find_spec
@@ -14,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from janus_tcp.asyncio_loop import JanusEventLoop
+from janus_tcp.asyncio_workers import Membership
+from janus_tcp.run import DRAIN_S, RETIRE_S
+from janus_tcp.workers import Report, supervise
 
 SHORTCUTS = (  # functions of aiofastnet that make transports beside the loop
     "create_connection",
@@ -63,22 +68,57 @@ class _Policy(asyncio.DefaultEventLoopPolicy):
         return new_event_loop()
 
 
-def main(words: list[str] | None = None) -> None:
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m janus_tcp.asyncio", description="Run an asyncio program with its TCP on Janus."
+    )
+    made.add_argument("--workers", type=int, default=0, help="so many processes, which SIGHUP replaces")
+    made.add_argument("--drain", type=float, default=DRAIN_S, metavar="SECONDS", help="to end after SIGTERM")
+    made.add_argument(
+        "--retire",
+        type=float,
+        default=RETIRE_S,
+        metavar="SECONDS",
+        help="that former workers have after SIGHUP to end with their last connection",
+    )
+    made.add_argument("program", help="a module, or a file that ends in .py")
+    made.add_argument("arguments", nargs=argparse.REMAINDER)
+    return made
+
+
+def run_program(words: list[str]) -> None:
     """Run a module or a script with its arguments; every event loop that it asks asyncio for is on Janus."""
-    given = sys.argv[1:] if words is None else words
-    if not given:
-        raise SystemExit("usage: python -m janus_tcp.asyncio MODULE|SCRIPT.py [ARGUMENT ...]")
     if find_spec("aiofastnet") is not None:
-        import aiofastnet  # type: ignore[import-not-found, unused-ignore]
+        import aiofastnet  # type: ignore[import-not-found, unused-ignore]  # pyright: ignore[reportMissingImports]
 
         steer_back(aiofastnet)
     asyncio.set_event_loop_policy(_Policy())
-    sys.argv = list(given)
-    if given[0].endswith(".py"):
-        sys.path[0] = str(Path(given[0]).resolve().parent)
-        runpy.run_path(given[0], run_name="__main__")
+    sys.argv = list(words)
+    if words[0].endswith(".py"):
+        sys.path[0] = str(Path(words[0]).resolve().parent)
+        runpy.run_path(words[0], run_name="__main__")
     else:
-        runpy.run_module(given[0], run_name="__main__", alter_sys=True)
+        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+
+
+def main(words: list[str] | None = None) -> None:
+    """The command line: a program in this process, or with --workers in children that are reloaded."""
+    given = parser().parse_args(words)
+    program = [given.program, *given.arguments]
+    if not given.workers:
+        run_program(program)
+        return
+
+    def worker(report: Report) -> None:
+        JanusEventLoop.membership = Membership(report, given.retire)
+        run_program(program)
+
+    logging.basicConfig(level="INFO", format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
+    try:
+        supervise(given.workers, worker, given.drain, retire_s=given.retire + given.drain)
+    except OSError as error:
+        raise SystemExit(f"janus: {error.strerror or error}") from None
 
 
 __all__ = ["JanusEventLoop", "main", "new_event_loop", "steer_back"]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from socket import SOCK_STREAM, AddressFamily
 from socket import socket as kernel_socket
-from typing import Any
+from typing import Any, ClassVar
 
 from janus_tcp.addresses import pack
 from janus_tcp.asyncio_routes import hosts_of, is_any, is_loopback, networks, numeric, reached
@@ -20,6 +20,7 @@ from janus_tcp.asyncio_selector import JanusSelector
 from janus_tcp.asyncio_sendfile import send_file, send_stream
 from janus_tcp.asyncio_sockets import ConnectionSocket, ListeningSocket
 from janus_tcp.asyncio_types import Opened, Poller, Ready, Transport, make_poller
+from janus_tcp.asyncio_workers import Membership
 from janus_tcp.scheduler import local_addresses, open_thread, stats
 
 LINGER_S = 1.0
@@ -47,6 +48,7 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
     _clock_resolution: float
     _stopping: bool
     _closed = True  # until it is made
+    membership: ClassVar[Membership | None] = None  # of a worker's process
 
     def __init__(
         self,
@@ -354,6 +356,8 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
             )
             return
         if not self._online:
+            if self.membership is not None:
+                self.membership.starting(self, sock.stack)
             sock.stack.online()
             self._online = True
         if sslcontext is None:

@@ -248,20 +248,6 @@ static PyObject *poller_disarm(PyObject *self, PyObject *unused)
 
 /* --- services --- */
 
-/* 16 bytes, or None for all zero.  False with an error set. */
-static bool parse_address(PyObject *o, struct ip_addr *addr)
-{
-    memset(addr, 0, sizeof *addr);
-    if (o == Py_None)
-        return true;
-    if (!PyBytes_Check(o) || PyBytes_GET_SIZE(o) != sizeof addr->b) {
-        PyErr_SetString(PyExc_TypeError, "an address is 16 bytes or None");
-        return false;
-    }
-    memcpy(addr->b, PyBytes_AS_STRING(o), sizeof addr->b);
-    return true;
-}
-
 static struct asyncio_listener *find_listener(struct poller *p, const struct ip_addr *addr, uint16_t port)
 {
     for (uint32_t i = 0; i < TCP_LISTENERS_MAX; i++) {
@@ -292,7 +278,7 @@ static PyObject *poller_listen(PyObject *self, PyObject *args)
     int raw;
 
     if (!PyArg_ParseTuple(args, "OHOOp:listen", &address, &port, &factory, &server, &raw) ||
-        !parse_address(address, &addr) || poller_is_here(p) < 0)
+        !loop_parse_address(address, &addr) || poller_is_here(p) < 0)
         return NULL;
     l = find_listener(p, NULL, 0);
     if (!l)
@@ -317,7 +303,7 @@ static PyObject *poller_unlisten(PyObject *self, PyObject *args)
     PyObject *address;
     unsigned short port;
 
-    if (!PyArg_ParseTuple(args, "OH:unlisten", &address, &port) || !parse_address(address, &addr) ||
+    if (!PyArg_ParseTuple(args, "OH:unlisten", &address, &port) || !loop_parse_address(address, &addr) ||
         poller_is_here(p) < 0)
         return NULL;
     l = find_listener(p, &addr, port);
@@ -353,7 +339,7 @@ static PyObject *poller_connect(PyObject *self, PyObject *args)
     uint32_t conn;
 
     if (!PyArg_ParseTuple(args, "OHOHO:connect", &local, &lport, &remote, &rport, &future) ||
-        !parse_address(local, &laddr) || !parse_address(remote, &raddr) || poller_is_here(p) < 0)
+        !loop_parse_address(local, &laddr) || !loop_parse_address(remote, &raddr) || poller_is_here(p) < 0)
         return NULL;
     context = PyContext_CopyCurrent();
     if (!context)

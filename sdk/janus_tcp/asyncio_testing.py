@@ -6,13 +6,14 @@ reader, writer = await asyncio.open_connection(loop.host, 7)
 """
 
 import itertools
+from typing import Unpack
 
-from janus_tcp._native import ffi, lib, raise_error
 from janus_tcp.addresses import pack
 from janus_tcp.asyncio_loop import JanusEventLoop
 from janus_tcp.asyncio_routes import numeric
 from janus_tcp.asyncio_selector import Events, JanusSelector
 from janus_tcp.asyncio_types import Poller
+from janus_tcp.memory import CLIENT_HOST, HOST, Bounds, Wire
 
 FOREVER_S = 1e6
 FIRST_PORT = 20000
@@ -31,7 +32,7 @@ class VirtualSelector(JanusSelector):
             return events
         if seconds >= FOREVER_S:
             return super()._sleep(seconds)
-        lib.janus_loop_advance(self._loop._wire, max(int(seconds * 1e6 + 0.999999), 1))
+        self._loop._wire.advance(max(int(seconds * 1e6 + 0.999999), 1))
         return []
 
 
@@ -45,40 +46,22 @@ class PairEventLoop(JanusEventLoop):
     def __init__(
         self,
         *,
-        host: str = "192.0.2.1",
-        client_host: str = "192.0.2.2",
+        host: str = HOST,
+        client_host: str = CLIENT_HOST,
         virtual_time: bool = True,
-        connections: int = 1024,
-        rx_slots: int = 4096,
-        tx_slots: int = 4096,
-        latency_us: int = 0,
-        mtu: int = 1500,
-        seed: int = 1,
-        recv_buffer: int = 0,
-        send_buffer: int = 0,
+        **bounds: Unpack[Bounds],
     ) -> None:
         self.host: str = host
         self.client_host: str = client_host
         self._virtual = virtual_time
-        options = ffi.new("struct janus_loop_options *")
-        options.rows, options.rx_slots, options.tx_slots = connections, rx_slots, tx_slots
-        options.latency_us, options.mtu, options.seed = latency_us, mtu, seed
-        options.rcv_buf_bytes, options.snd_buf_bytes = recv_buffer, send_buffer
-        options.virtual_time = virtual_time
-        ends = [pack(host) or b"", pack(client_host) or b""]
-        for i, packed in enumerate(ends):
-            options.addresses[i].b = packed
-        error = ffi.new("struct janus_error *")
-        self._wire = lib.janus_loop_open(options, error)
-        if self._wire == ffi.NULL:
-            raise_error(error)
+        self._wire = Wire((host, client_host), virtual_time=virtual_time, **bounds)
         super().__init__(connect="")
         self._ports = itertools.count(FIRST_PORT)
         self.stacks: dict[bytes, Poller] = {
-            packed: self._adopt(int(ffi.cast("uintptr_t", lib.janus_loop_thread(self._wire, i))), owns=False)
-            for i, packed in enumerate(ends)
+            packed: self._adopt(self._wire.thread(i), owns=False)
+            for i, packed in enumerate(self._wire.addresses)
         }
-        self._ends = ends
+        self._ends = self._wire.addresses
 
     def _make_selector(self) -> JanusSelector:
         return VirtualSelector(self) if self._virtual else JanusSelector()
@@ -92,9 +75,7 @@ class PairEventLoop(JanusEventLoop):
     def close(self) -> None:
         """End everything on both sides."""
         super().close()
-        if self._wire != ffi.NULL:
-            lib.janus_loop_close(self._wire)
-            self._wire = ffi.NULL
+        self._wire.close()
 
     def _linger(self, stack: Poller) -> None:
         """What is in memory is gone with the loop."""

@@ -23,7 +23,22 @@ T = TypeVar("T")
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
-class Connection:
+class _Closing:
+    """Leaving it as a context manager closes it."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Connection(_Closing):
     """An open connection; leaving it as a context manager closes it.
 
     timeout_s holds for each call that waits: TimeoutError when it takes longer, None is no limit.  Errors are those of
@@ -163,21 +178,13 @@ class Connection:
         """
         self._conn.abort()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 async def sleep_briefly() -> None:
     """One turn of the loop, which sends what is owed."""
     await sleep(0)
 
 
-class Session:
+class Session(_Closing):
     """A stack that runs while one of its calls waits; made by attach(), or in a test of testing.Pair.run.
 
     >>> async def answer():
@@ -240,14 +247,6 @@ class Session:
         ...     Session(pair.run).close()
         """
         self._end()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def attach(app: str | None = None, *, socket: str | None = None) -> Session:

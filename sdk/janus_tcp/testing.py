@@ -12,20 +12,17 @@ with Pair() as pair:
 
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from janus_tcp._native import (
     Connection,
     Loop,
     Task,
-    ffi,
-    lib,
-    raise_error,
     set_error_handler,
     set_slow_handler,
 )
-from janus_tcp.addresses import pack
 from janus_tcp.c_handlers import CHandler
+from janus_tcp.memory import CLIENT_HOST, HOST, Bounds, Wire
 from janus_tcp.scheduler import (
     Handler,
     Listener,
@@ -45,8 +42,9 @@ NEVER = 2**64 - 1
 class Pair:
     """A server's and a client's stack on one wire; time stands still while there is work, then jumps.
 
-    connections, rx_slots and tx_slots are per side; recv_buffer and send_buffer are bytes of a connection, 0: the
-    stack's default; mtu is bytes of a packet; the same seed gives the same run.
+    connections (1024), rx_slots and tx_slots (4096) are per side; recv_buffer and send_buffer are bytes of a
+    connection, 0: the stack's default; latency_us is one way; mtu is bytes of a packet; the same seed gives the same
+    run.
 
     >>> async def client(host):
     ...     conn = await janus_tcp.connect(host, 7)
@@ -59,41 +57,13 @@ class Pair:
     True
     """
 
-    def __init__(
-        self,
-        *,
-        connections: int = 1024,
-        rx_slots: int = 4096,
-        tx_slots: int = 4096,
-        latency_us: int = 0,
-        mtu: int = 1500,
-        seed: int = 1,
-        recv_buffer: int = 0,
-        send_buffer: int = 0,
-        host: str = "192.0.2.1",
-        client_host: str = "192.0.2.2",
-    ) -> None:
+    def __init__(self, *, host: str = HOST, client_host: str = CLIENT_HOST, **bounds: Unpack[Bounds]) -> None:
         set_error_handler(report)
         set_slow_handler(report_slow)
         self.host = host
-        options = ffi.new("struct janus_loop_options *")
-        options.rows, options.rx_slots, options.tx_slots = connections, rx_slots, tx_slots
-        options.latency_us, options.mtu, options.seed = latency_us, mtu, seed
-        options.rcv_buf_bytes, options.snd_buf_bytes = recv_buffer, send_buffer
-        options.virtual_time = True
-        for i, name in enumerate((host, client_host)):
-            packed = pack(name)
-            assert packed is not None, f"{name} is not one address"
-            options.addresses[i].b = packed
-        error = ffi.new("struct janus_error *")
-        self._wire = lib.janus_loop_open(options, error)
-        if self._wire == ffi.NULL:
-            raise_error(error)
-        self.server: Loop = self._end(0)
-        self.client: Loop = self._end(1)
-
-    def _end(self, number: int) -> Loop:
-        return Loop(int(ffi.cast("uintptr_t", lib.janus_loop_thread(self._wire, number))), owns=False)
+        self._wire = Wire((host, client_host), virtual_time=True, **bounds)
+        self.server: Loop = Loop(self._wire.thread(0), owns=False)
+        self.client: Loop = Loop(self._wire.thread(1), owns=False)
 
     def __enter__(self) -> Self:
         return self
@@ -107,9 +77,7 @@ class Pair:
         """End everything on both sides: handlers see GeneratorExit."""
         self.server.close()
         self.client.close()
-        if self._wire != ffi.NULL:
-            lib.janus_loop_close(self._wire)
-            self._wire = ffi.NULL
+        self._wire.close()
 
     @property
     def now_s(self) -> float:
@@ -127,7 +95,7 @@ class Pair:
         next_us = min(self.server.next_deadline_us(), self.client.next_deadline_us())
         if next_us == NEVER:
             return False
-        lib.janus_loop_advance(self._wire, max(next_us - self.server.clock_us, TICK_US))
+        self._wire.advance(max(next_us - self.server.clock_us, TICK_US))
         return True
 
     def run_until(self, condition: Callable[[], bool], limit_s: float = 600.0) -> None:

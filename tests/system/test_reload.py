@@ -48,6 +48,46 @@ def test_a_reload_serves_new_code_and_loses_no_connection(rig: Janusd, workdir: 
     logs_are_clean(rig.process, app)
 
 
+ASYNCIO = """
+import asyncio
+
+async def handle(reader, writer):
+    while data := await reader.read(100):
+        writer.write(b"{version}:" + data)
+    writer.close()
+
+async def main():
+    async with await asyncio.start_server(handle, None, 8000) as server:
+        await server.serve_forever()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.timeout(120)
+def test_an_asyncio_program_is_reloaded_and_loses_no_connection(rig: Janusd, workdir: Path) -> None:
+    source = workdir / "program.py"
+    source.write_text(ASYNCIO.format(version="old"))
+    source.chmod(0o644)
+    app = rig.app("-m", "janus_tcp.asyncio", "--workers", "2", str(source))
+    rig.await_threads(app, "web", 2)
+    wait_until(lambda: rig.network.answers(8000), 20, f"the program answers:\n{app.tail()}")
+    former = [rig.network.connect(8000, timeout=30) for _ in range(20)]
+    for sock in former:
+        assert ask(sock, b"1") == b"old:1"
+    source.write_text(ASYNCIO.format(version="new"))
+    os.kill(app.pid, signal.SIGHUP)
+    wait_until(lambda: "the former ones retire" in app.text(), 20, f"the reload:\n{app.tail()}")
+    wait_until(lambda: is_new(rig), 20, "new connections go to the new workers")
+    for sock in former:
+        assert ask(sock, b"2") == b"old:2"
+        sock.close()
+    wait_until(lambda: app.text().count("of before the reload has ended") == 2, 20, f"the end:\n{app.tail()}")
+    assert is_new(rig)
+    app.child.terminate()
+    assert app.wait(15) == 0, app.tail()
+
+
 def is_new(rig: Janusd) -> bool:
     """Whether ten connections in a row meet the new code."""
     answers = []
