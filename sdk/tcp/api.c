@@ -162,7 +162,10 @@ uint32_t tcp_send_room(struct tcp_stack *s, uint32_t conn)
 
     if (why_not_send(t) != 0)
         return 0;
-    room = e != NULL && rtxq_is_full(s, t, e) ? 0 : rtxq_room(s, t, e);
+    if (e != NULL)
+        room = rtxq_is_full(s, t, e) ? 0 : rtxq_room(s, t, e);
+    else
+        room = slab_available(&s->ext) == 0 ? 0 : rtxq_room(s, t, NULL);
     if (room == 0) {
         t->flags |= TCB_WANT_WRITABLE;
         if (e == NULL || !rtxq_is_full(s, t, e))

@@ -21,18 +21,19 @@ uint32_t rtxq_room(const struct tcp_stack *s, const struct tcb *t, const struct 
     uint32_t queued = e != NULL ? e->tx_end - t->snd_una : 0;
     uint32_t held = e != NULL ? e->tx_slots : 0;
     uint32_t limit = slots_max(s, t);
-    uint32_t bytes, slots;
+    uint32_t bytes, slots, fair;
 
-    /* Who holds more than what is left waits: the pool is shared fairly without a fixed quota (dynamic threshold). */
+    /* Who holds more than what is left waits: the pool is shared fairly without a fixed quota (dynamic threshold).  Each slot
+     * taken makes one more held and one less left. */
     available = available > s->tx_reserve ? available - s->tx_reserve : 0;
-    if (held > available && held >= 2)
-        available = 0;
+    fair = held <= available ? (available - held) / 2 + 1 : 0;
+    if (fair + held < 2)
+        fair = 2 - held;
     slots = limit > held ? limit - held : 0;
     slots = slots < available ? slots : available;
+    slots = slots < fair ? slots : fair;
     bytes = s->config.snd_buf_bytes > queued ? s->config.snd_buf_bytes - queued : 0;
-    if ((uint64_t)(slots + 1) * t->smss <= bytes)
-        return slots * t->smss;
-    return slots != 0 ? bytes : 0;
+    return (uint64_t)slots * t->smss < bytes ? slots * t->smss : bytes;
 }
 
 bool rtxq_is_full(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e)

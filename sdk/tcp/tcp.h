@@ -225,13 +225,13 @@ bool tcp_recv_eof(const struct tcp_stack *s, uint32_t conn);
 /* Copies up to len bytes into segments; returns how many were taken (0: no room, WRITABLE will tell).  -EPIPE after
  * tcp_shutdown(), -ENOTCONN before the connection is established, or the connection's error. */
 int64_t tcp_send(struct tcp_stack *s, uint32_t conn, const void *data, size_t len);
-/* Bytes that tcp_send() would take now, or fewer by less than a segment; 0: not a segment, and WRITABLE will tell. */
+/* Bytes that tcp_send() would take now, or fewer by less than a segment, never more; 0: not a segment, and WRITABLE will tell. */
 uint32_t tcp_send_room(struct tcp_stack *s, uint32_t conn);
 /* Bytes given to tcp_send() and not yet acknowledged. */
 uint32_t tcp_unacked(const struct tcp_stack *s, uint32_t conn);
 void tcp_want_sent_all(struct tcp_stack *s, uint32_t conn);
 
-/* FIN after what was sent; the connection can still receive (half-close). */
+/* FIN after what was sent; the connection can still receive (half-close).  Before it is established: nothing. */
 void tcp_shutdown(struct tcp_stack *s, uint32_t conn, uint64_t now_us);
 /* Gives the connection back: sent data and FIN still go out.  With unread received data it resets (RFC 2525 2.17, RFC 9293 3.6.1).
  * conn is no longer the caller's. */

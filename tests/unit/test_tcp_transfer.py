@@ -110,6 +110,17 @@ def test_the_room_to_send_is_what_a_send_takes() -> None:
     assert lib.tcp_send_room(stack.tcp, peer.conn) == 0
 
 
+@pytest.mark.parametrize("config", [{"tx_slots": 16}, {"extension_max": 1}, {"snd_buf_bytes": 4096}])
+def test_a_send_takes_all_that_there_is_room_for(config: dict[str, int]) -> None:
+    stack, hog = established(**config)
+    peer = Peer(stack, 5001)
+    peer.open()
+    assert stack.send(hog.conn, b"x") == 1  # has the only extension
+    room = lib.tcp_send_room(stack.tcp, peer.conn)
+    assert room == 0 or "extension_max" not in config
+    assert room <= stack.send(peer.conn, bytes(60_000)) < room + 1460
+
+
 @pytest.mark.parametrize(("mss", "ts"), [(1460, None), (536, (1, 0))])
 def test_a_long_send_goes_in_full_segments(mss: int, ts: tuple[int, int] | None) -> None:
     stack, peer = established(options=Options(mss=mss, ts=ts))
