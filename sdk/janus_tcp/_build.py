@@ -69,7 +69,12 @@ ffi.set_source(
     sources=[f"sdk/janus_tcp/{name}.c" for name in SOURCES],
     include_dirs=["sdk", "."],
     # Whole: a handler in a shared object calls what nothing here does.
-    extra_link_args=["-Wl,--whole-archive,build/release/libjanus.a,--no-whole-archive"],
+    # Bound here at link time: calls into the stack are plain calls.
+    extra_link_args=[
+        "-flto=auto",
+        "-Wl,-Bsymbolic-functions",
+        "-Wl,--whole-archive,build/release/libjanus.a,--no-whole-archive",
+    ],
     depends=[
         "build/release/libjanus.a",
         "sdk/janus_tcp/asyncio.h",
@@ -83,6 +88,8 @@ ffi.set_source(
     extra_compile_args=[
         "-std=gnu11",
         "-O2",
+        "-flto=auto",
+        "-fno-semantic-interposition",
         "-Wall",
         "-Wextra",
         "-Wno-cast-function-type",

@@ -12,9 +12,13 @@
 
 #include <time.h>
 
-enum { READY_MAX = 4096 };
+enum {
+    READY_MAX = 4096,
+    CORO_LINES = 4, /* of a coroutine and its frame */
+};
 
-static _Thread_local struct loop *running_loop;
+/* Asked for in every call on a connection: without the model each access is a call too. */
+static _Thread_local struct loop *running_loop __attribute__((tls_model("initial-exec")));
 
 struct loop *loop_current(void)
 {
@@ -23,6 +27,8 @@ struct loop *loop_current(void)
 
 bool loop_is_here(struct loop *loop)
 {
+    if (loop == running_loop && loop->thread && loop->fork_count == face_fork_count())
+        return true;
     if (!loop->thread)
         PyErr_SetString(PyExc_RuntimeError, "the loop is closed");
     else if (loop->system_thread && loop->system_thread != PyThread_get_thread_ident())
@@ -122,7 +128,8 @@ static void run_events(struct loop *loop, uint32_t n)
 
         if (!(loop->events[i].user & 1)) {
             Py_INCREF(c);
-            __builtin_prefetch(c->task.coro, 1);
+            for (int line = 0; c->task.coro && line < CORO_LINES; line++)
+                __builtin_prefetch((char *)c->task.coro + 64 * line, 1);
         }
     }
     for (uint32_t i = 0; i < n; i++) {

@@ -96,11 +96,19 @@ PyObject *sending_start(struct connection *c, PyObject *data)
 {
     struct sending *s;
     Py_buffer view;
-    Py_ssize_t n;
+    Py_ssize_t n = 0;
 
-    if (may_start(c) < 0 || PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
+    if (may_start(c) < 0)
         return NULL;
-    n = view.len > 0 ? push(c, view.buf, view.len) : 0;
+    if (PyBytes_CheckExact(data)) { /* the usual case, without a buffer's ceremony */
+        n = PyBytes_GET_SIZE(data) > 0 ? push(c, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)) : 0;
+        if (n < 0 || n == PyBytes_GET_SIZE(data))
+            return n < 0 ? NULL : Py_NewRef(&done_object);
+    }
+    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
+        return NULL;
+    if (n == 0 && view.len > 0)
+        n = push(c, view.buf, view.len);
     s = n >= 0 && n < view.len ? sending_new(c, step_buffer) : NULL;
     if (!s) {
         bool done = n == view.len;

@@ -181,7 +181,8 @@ static PySendResult throw_into(PyObject *coro, PyObject *type, const char *text,
 static PySendResult step(struct task *task, PyObject **result)
 {
     if (!task->cancelled)
-        return PyIter_Send(task->coro, Py_None, result);
+        return Py_TYPE(task->coro)
+            ->tp_as_async->am_send(task->coro, Py_None, result); /* PyIter_Send() of a coroutine */
     task->cancelled = 0;
     return throw_into(task->coro, face_cancelled_error, NULL, result);
 }
