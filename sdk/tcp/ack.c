@@ -131,7 +131,7 @@ void ack_new(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct
                   acked.sample ? (uint32_t)in->now_us - acked.sent_us : 0);
     if (ack == t->snd_nxt) {
         e->rtx_deadline = e->rack_deadline = 0;
-        if (e->undo) /* a D-SACK may still come */
+        if (e->undo | e->rcv_round) /* a D-SACK may still come; the round goes on */
             e->rack_deadline = stack_deadline(in->now_us, rtt_rto_us(&t->rtt, 0));
     } else {
         timers_start_rtx(t, e, in->now_us);

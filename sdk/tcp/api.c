@@ -299,7 +299,7 @@ void tcp_get_info(const struct tcp_stack *s, uint32_t conn, struct tcp_info *inf
     *info = (struct tcp_info){
         .state = t->state,
         .wscale_snd = t->snd_wind_shift,
-        .wscale_rcv = t->rcv_wind_shift,
+        .wscale_rcv = window_rcv_shift(s, t),
         .sack = (t->flags & TCB_SACK) != 0,
         .timestamps = (t->flags & TCB_TIMESTAMPS) != 0,
         .ecn = (t->flags & TCB_ECN) != 0,
@@ -317,6 +317,8 @@ void tcp_get_info(const struct tcp_stack *s, uint32_t conn, struct tcp_info *inf
         .flight_bytes = t->snd_nxt - t->snd_una,
         .unread_bytes = e != NULL ? e->rx_bytes : 0,
         .timeouts = t->backoff,
+        .rcv_buf_bytes = window_buffer(s, t),
+        .snd_buf_bytes = rtxq_buffer(s, t),
     };
     if (e != NULL && e->tx_unsent != TCP_NO_SLOT)
         info->unsent_bytes = e->tx_end - s->tx[e->tx_unsent].seq;

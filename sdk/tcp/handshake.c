@@ -78,7 +78,6 @@ void handshake_apply(struct tcp_stack *s, struct tcb *t, const struct handshake 
     if (h->wscale != HANDSHAKE_NO_WSCALE) {
         t->flags |= TCB_WINDOW_SCALE;
         t->snd_wind_shift = h->wscale & 0xf;
-        t->rcv_wind_shift = window_shift(s) & 0xf;
     }
     t->rcv_nxt = irs + 1;
     t->rcv_adv = t->rcv_nxt + window_initial(s);
@@ -102,6 +101,6 @@ void handshake_options(const struct tcp_stack *s, const struct flow *flow, const
     }
     if (h->wscale != HANDSHAKE_NO_WSCALE) {
         options->present |= TCP_OPTION_WINDOW_SCALE;
-        options->window_scale = window_shift(s);
+        options->window_scale = s->rcv_shifts[TCB_WINDOW_SCALE];
     }
 }

@@ -19,6 +19,7 @@
 #include "tcp/state.h"
 #include "tcp/timers.h"
 #include "tcp/timewait.h"
+#include "tcp/window.h"
 #include "wire/ip.h"
 
 #include <errno.h>
@@ -129,10 +130,13 @@ void input_owe_ack(struct tcp_stack *s, struct tcb *t, const struct input *in, b
         t->validated_s = 0;
         tcb_owe(s, t, OWE_ACK);
     }
-    if (e == NULL || !in_order || !reasm_is_empty(&e->reasm) || (t->flags & TCB_QUICK_ACK) ||
-        t->rcv_nxt - t->last_ack_sent >= 2u * e->rmss)
+    if (e == NULL || !in_order || !reasm_is_empty(&e->reasm) || (t->flags & TCB_QUICK_ACK)) {
         tcb_owe(s, t, OWE_ACK);
-    else if (e->ack_deadline == 0)
+    } else if (t->rcv_nxt - t->last_ack_sent >= 2u * e->rmss) {
+        tcb_owe(s, t, OWE_ACK);
+        if (!e->rcv_round || seq_geq(t->rcv_nxt, e->rcv_mark))
+            window_round(s, t, e, in->now_us);
+    } else if (e->ack_deadline == 0)
         e->ack_deadline = stack_deadline(in->now_us, DELAYED_ACK_US);
 }
 

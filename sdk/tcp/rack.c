@@ -147,8 +147,8 @@ void rack_fire(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t n
         return;
     }
     if (t->snd_una == t->snd_nxt)
-        e->undo = false; /* waited for D-SACKs long enough */
-    if (t->snd_una == t->snd_nxt || (t->flags & TCB_PROBED))
+        e->undo = e->rcv_round = false; /* waited long enough for D-SACKs and for more to receive */
+    if (t->snd_una == t->snd_nxt || (t->flags & TCB_PROBED) || !(t->flags & TCB_SACK))
         return;
     tcb_owe(s, t, OWE_TAIL_PROBE);
     timers_start_rtx(t, e, now_us);

@@ -88,7 +88,8 @@ enum reasm_result reasm_add(struct reasm *r, struct reasm_slot *slots, uint32_t 
         bool joins = (before != NONE && slots[before].end - r->position == begin) ||
                      (after != NONE && slots[after].begin - r->position == end);
 
-        if (r->segments >= REASM_SEGMENTS_MAX || (r->ranges >= REASM_RANGES_MAX && !joins))
+        if ((r->segments >= REASM_SEGMENTS_MAX && r->bytes / r->segments < REASM_SMALL_BYTES) ||
+            (r->ranges >= REASM_RANGES_MAX && !joins))
             return REASM_FULL;
     }
     slots[slot].begin = r->position + begin;

@@ -16,7 +16,8 @@
 
 enum {
     REASM_RANGES_MAX = 32,
-    REASM_SEGMENTS_MAX = 100,
+    REASM_SEGMENTS_MAX = 100, /* and more while they hold REASM_SMALL_BYTES each on the average */
+    REASM_SMALL_BYTES = 512,
 };
 #define REASM_NO_SLOT UINT32_MAX /* = TCP_NO_SLOT */
 

@@ -8,19 +8,19 @@
 
 /* Slots that one connection may hold: twice what full segments of the whole buffer need, so that small sends do not pin
  * the pool and no walk over the queue is long. */
-static uint32_t slots_max(const struct tcp_stack *s, const struct tcb *t)
+static uint32_t slots_max(const struct tcb *t, uint32_t buffer)
 {
-    uint32_t max = s->config.snd_buf_bytes / (t->smss / 2u) + 16;
+    uint32_t max = buffer / (t->smss / 2u) + 16;
 
     return max < UINT16_MAX ? max : UINT16_MAX;
 }
 
-uint32_t rtxq_room(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e)
+static uint32_t room_of(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e, uint32_t buffer)
 {
     uint32_t available = s->env.tx_available(s->env.context);
     uint32_t queued = e != NULL ? e->tx_end - t->snd_una : 0;
     uint32_t held = e != NULL ? e->tx_slots : 0;
-    uint32_t limit = slots_max(s, t);
+    uint32_t limit = slots_max(t, buffer);
     uint32_t bytes, slots, fair;
 
     /* Who holds more than what is left waits: the pool is shared fairly without a fixed quota (dynamic threshold).  Each slot
@@ -32,13 +32,20 @@ uint32_t rtxq_room(const struct tcp_stack *s, const struct tcb *t, const struct 
     slots = limit > held ? limit - held : 0;
     slots = slots < available ? slots : available;
     slots = slots < fair ? slots : fair;
-    bytes = s->config.snd_buf_bytes > queued ? s->config.snd_buf_bytes - queued : 0;
+    bytes = buffer > queued ? buffer - queued : 0;
     return (uint64_t)slots * t->smss < bytes ? slots * t->smss : bytes;
+}
+
+uint32_t rtxq_room(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e)
+{
+    return room_of(s, t, e, rtxq_buffer(s, t));
 }
 
 bool rtxq_is_full(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e)
 {
-    return e->tx_slots >= slots_max(s, t) || e->tx_end - t->snd_una + t->smss > s->config.snd_buf_bytes;
+    uint32_t buffer = rtxq_buffer(s, t);
+
+    return e->tx_slots >= slots_max(t, buffer) || e->tx_end - t->snd_una + t->smss > buffer;
 }
 
 static uint32_t append_slot(struct tcp_stack *s, struct tcb_ext *e)
@@ -62,7 +69,7 @@ static uint32_t append_slot(struct tcp_stack *s, struct tcb_ext *e)
 
 uint32_t rtxq_append(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const uint8_t *data, uint32_t len)
 {
-    uint32_t limit = s->config.snd_buf_bytes - (e->tx_end - t->snd_una);
+    uint32_t buffer = rtxq_buffer(s, t), limit = buffer - (e->tx_end - t->snd_una);
     uint32_t done = 0;
 
     if ((int32_t)limit <= 0)
@@ -74,8 +81,8 @@ uint32_t rtxq_append(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, cons
         uint32_t room;
 
         if (slot == TCP_NO_SLOT || s->tx[slot].offset + s->tx[slot].len >= TCP_SLOT_HEADROOM + t->smss) {
-            if (rtxq_room(s, t, e) == 0 || (slot = append_slot(s, e)) == TCP_NO_SLOT) {
-                s->counters.slots_dry += e->tx_slots < slots_max(s, t);
+            if (room_of(s, t, e, buffer) == 0 || (slot = append_slot(s, e)) == TCP_NO_SLOT) {
+                s->counters.slots_dry += e->tx_slots < slots_max(t, buffer);
                 break;
             }
         }

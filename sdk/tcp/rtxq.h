@@ -19,6 +19,16 @@ struct rtxq_acked {
     bool sample;           /* none of them was sent twice (Karn) */
 };
 
+/* Bytes that t may have unacknowledged and unsent: what the path takes in two round trips, so that it never runs dry. */
+static inline uint32_t rtxq_buffer(const struct tcp_stack *s, const struct tcb *t)
+{
+    uint32_t wanted = t->cc.cwnd;
+
+    if (wanted <= s->config.snd_buf_bytes / 2)
+        return s->config.snd_buf_bytes;
+    return wanted < s->config.snd_buf_max_bytes / 2 ? 2 * wanted : s->config.snd_buf_max_bytes;
+}
+
 /* Copies up to len bytes behind the queue, filling its unsent tail first; returns how many were taken. */
 uint32_t rtxq_append(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const uint8_t *data, uint32_t len);
 

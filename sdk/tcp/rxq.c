@@ -17,12 +17,12 @@ uint32_t rxq_conn_max(uint32_t rcv_buf_bytes)
     return max < SLOTS_MAX ? max : SLOTS_MAX;
 }
 
-uint32_t rxq_slots_left(const struct tcp_stack *s, const struct tcb_ext *e)
+uint32_t rxq_slots_left(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e)
 {
     uint32_t held = e != NULL ? (uint32_t)e->rx_slots + e->reasm.segments : 0;
     uint32_t left = s->rx_budget > s->rx_held ? s->rx_budget - s->rx_held : 0;
 
-    left = left < s->rx_conn_max ? left : s->rx_conn_max;
+    left = left < s->rcv_sizes[t->rcv_level].slots ? left : s->rcv_sizes[t->rcv_level].slots;
     if (left > held)
         return left - held;
     return held == 0;
@@ -53,15 +53,15 @@ static enum tcp_drop add_in_order(struct tcp_stack *s, struct tcb *t, struct tcb
 
 /* Is there a slot for a segment at offset from RCV.NXT?  One that fills the hole must not be kept out by what waits behind the
  * hole, else both wait for ever: then the latter is given up (RFC 2018 8), and only unread data counts. */
-static bool has_room(struct tcp_stack *s, struct tcb_ext *e, uint32_t offset)
+static bool has_room(struct tcp_stack *s, const struct tcb *t, struct tcb_ext *e, uint32_t offset)
 {
     uint32_t held = (uint32_t)e->rx_slots + e->reasm.segments;
 
-    if (held < s->rx_conn_max && s->rx_held + held < s->rx_budget)
+    if (held < s->rcv_sizes[t->rcv_level].slots && s->rx_held + held < s->rx_budget)
         return true;
     if (offset != 0)
-        return rxq_slots_left(s, e) != 0 && s->rx_held < s->rx_budget;
-    if (rxq_slots_left(s, e) != 0)
+        return rxq_slots_left(s, t, e) != 0 && s->rx_held < s->rx_budget;
+    if (rxq_slots_left(s, t, e) != 0)
         return true;
     if (reasm_is_empty(&e->reasm))
         return false;
@@ -78,7 +78,7 @@ enum tcp_drop rxq_add(struct tcp_stack *s, struct tcb *t, struct input *in)
     struct reasm_chain chain;
     enum reasm_result result;
 
-    if (e == NULL || !has_room(s, e, offset))
+    if (e == NULL || !has_room(s, t, e, offset))
         return TCP_DROP_NO_ROOM;
     if (len > e->rmss)
         e->rmss = (uint16_t)len;

@@ -17,7 +17,7 @@ enum tcp_drop rxq_add(struct tcp_stack *s, struct tcb *t, struct input *in);
 uint32_t rxq_conn_max(uint32_t rcv_buf_bytes);
 
 /* RX slots that the connection may still take. */
-uint32_t rxq_slots_left(const struct tcp_stack *s, const struct tcb_ext *e);
+uint32_t rxq_slots_left(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e);
 
 /* Takes the first slot out of what is in order; it stays held, and rx_bytes is the caller's to correct. */
 void rxq_unlink_first(struct tcp_stack *s, struct tcb_ext *e);

@@ -81,7 +81,7 @@ uint32_t sack_next_lost(const struct tcp_stack *s, struct tcb_ext *e)
 
 void sack_note_duplicate(struct tcp_stack *s, struct tcb *t, uint32_t begin, uint32_t end)
 {
-    bool never_held = seq_lt(begin, t->rcv_nxt) && t->rcv_nxt - begin > s->config.rcv_buf_bytes;
+    bool never_held = seq_lt(begin, t->rcv_nxt) && t->rcv_nxt - begin > s->config.rcv_buf_max_bytes;
     struct tcb_ext *e = (t->flags & TCB_SACK) && !never_held ? tcb_borrow_ext(s, t) : NULL;
 
     if (e == NULL)

@@ -7,9 +7,11 @@
 #include "tcp/rxq.h"
 #include "tcp/settings.h"
 #include "tcp/timewait.h"
+#include "tcp/window.h"
 
 enum {
     DEFAULT_BUF_BYTES = 256 * 1024,
+    DEFAULT_BUF_MAX_BYTES = 4 * 1024 * 1024,
     DEFAULT_MSL_MS = 30000,
     DEFAULT_FIN_WAIT_2_MS = 60000,
     MTU_MIN = 576,
@@ -34,6 +36,12 @@ static size_t place(size_t *end, size_t count, size_t size)
     return begin;
 }
 
+static bool is_buffer(uint32_t bytes, uint32_t max)
+{
+    return (bytes == 0 || (bytes >= BUF_BYTES_MIN && bytes <= BUF_BYTES_MAX)) &&
+           (max == 0 || (max >= BUF_BYTES_MIN && max >= bytes && max <= BUF_BYTES_MAX));
+}
+
 static bool layout(const struct tcp_config *c, struct parts *p)
 {
     uint64_t handles = (uint64_t)c->conn_max + c->half_open_max + c->time_wait_max;
@@ -46,8 +54,7 @@ static bool layout(const struct tcp_config *c, struct parts *p)
         cc_ops(c->congestion_control) == NULL || c->ecn > TCP_ECN_OFF || c->msl_ms > 3600 * 1000u ||
         c->fin_wait_2_ms > 24 * 3600 * 1000u || c->window_scale > WSCALE_MAX || (c->options_off & TCP_OPTION_MSS))
         return false;
-    if ((c->rcv_buf_bytes != 0 && (c->rcv_buf_bytes < BUF_BYTES_MIN || c->rcv_buf_bytes > BUF_BYTES_MAX)) ||
-        (c->snd_buf_bytes != 0 && (c->snd_buf_bytes < BUF_BYTES_MIN || c->snd_buf_bytes > BUF_BYTES_MAX)))
+    if (!is_buffer(c->rcv_buf_bytes, c->rcv_buf_max_bytes) || !is_buffer(c->snd_buf_bytes, c->snd_buf_max_bytes))
         return false;
     p->ext = place(&end, c->extension_max, sizeof(struct tcb_ext));
     p->half_open = place(&end, c->half_open_max, sizeof(struct half_open));
@@ -83,10 +90,19 @@ size_t tcp_rows_used_bytes(const struct tcp_stack *s)
     return (size_t)s->rows.fresh * sizeof(struct tcb);
 }
 
+/* One that is given without its limit is fixed. */
+static void default_buffer(uint32_t *bytes, uint32_t *max)
+{
+    if (*max == 0)
+        *max = *bytes != 0 ? *bytes : DEFAULT_BUF_MAX_BYTES;
+    if (*bytes == 0)
+        *bytes = DEFAULT_BUF_BYTES < *max ? DEFAULT_BUF_BYTES : *max;
+}
+
 static void set_defaults(struct tcp_config *c)
 {
-    c->rcv_buf_bytes = c->rcv_buf_bytes != 0 ? c->rcv_buf_bytes : DEFAULT_BUF_BYTES;
-    c->snd_buf_bytes = c->snd_buf_bytes != 0 ? c->snd_buf_bytes : DEFAULT_BUF_BYTES;
+    default_buffer(&c->rcv_buf_bytes, &c->rcv_buf_max_bytes);
+    default_buffer(&c->snd_buf_bytes, &c->snd_buf_max_bytes);
     c->msl_ms = c->msl_ms != 0 ? c->msl_ms : DEFAULT_MSL_MS;
     c->fin_wait_2_ms = c->fin_wait_2_ms != 0 ? c->fin_wait_2_ms : DEFAULT_FIN_WAIT_2_MS;
 }
@@ -132,7 +148,7 @@ struct tcp_stack *tcp_init(const struct tcp_config *config, const struct tcp_env
     table_init(&s->table, base + p.table, config->conn_max + config->half_open_max + config->time_wait_max);
     wheel_init(&s->wheel, rows, sizeof(struct tcb), offsetof(struct tcb, timer), stack_now_ms(now_us));
     s->rx_budget = config->rx_slots - config->rx_slots / 4;
-    s->rx_conn_max = rxq_conn_max(s->config.rcv_buf_bytes);
+    window_init(s);
     s->tx_reserve = config->tx_slots / 8 < RESERVE_MAX ? config->tx_slots / 8 : RESERVE_MAX;
     lists_init(s);
     return s;

@@ -28,6 +28,7 @@ enum {
     DELAYED_ACK_US = 40000, /* RFC 9293 3.8.6.3: less than 500 ms */
     SMSS_MIN = 64,
     WSCALE_MAX = 14,     /* RFC 7323 2.3 */
+    RCV_LEVELS_MAX = 16, /* sizes of a receive buffer, each twice the one before */
     BACKOFF_MAX = 12,    /* R2 of RFC 9293 3.8.3: over 100 s even from the smallest RTO */
     BACKOFF_KEPT = 4,    /* at most, from one segment to the next */
     BACKOFF_MAX_SYN = 7, /* over 3 minutes */
@@ -87,6 +88,11 @@ struct tcb_list {
     uint32_t first, last; /* TCP_NO_CONN: empty */
 };
 
+/* A connection's receive buffer, and the RX slots that it may hold. */
+struct rcv_size {
+    uint32_t bytes, slots;
+};
+
 struct tcp_stack {
     struct tcp_config config;
     struct tcp_env env;
@@ -106,7 +112,9 @@ struct tcp_stack {
     uint32_t rx_held, tx_held;
     uint32_t rx_lent;     /* of rx_held, by tcp_recv_lend() */
     uint32_t rx_budget;   /* RX slots that the core may hold */
-    uint32_t rx_conn_max; /* and one connection of them */
+    struct rcv_size rcv_sizes[RCV_LEVELS_MAX];
+    uint8_t rcv_level_max;
+    uint8_t rcv_shifts[TCB_WINDOW_SCALE + 1]; /* 0, and the one that is offered (RFC 7323 2.3) */
     uint32_t tx_reserve;  /* TX slots that data leaves to control packets */
 
     struct tcb_list output, blocked, events;

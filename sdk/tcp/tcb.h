@@ -99,7 +99,7 @@ struct tcb {
     uint8_t owe;              /* enum tcb_owe */
     uint8_t backoff : 4;      /* timeouts in a row */
     uint8_t unanswered : 4;   /* timeouts and probes since the peer was last heard */
-    uint8_t snd_wind_shift : 4, rcv_wind_shift : 4;
+    uint8_t snd_wind_shift : 4, rcv_level : 4; /* the receive buffer has doubled so often (window.h) */
     uint8_t error; /* errno that ended the connection */
 };
 static_assert(sizeof(struct tcb) <= 128, "two cache lines per idle connection");
@@ -128,6 +128,8 @@ struct tcb_ext {
     uint32_t rtx_deadline;           /* retransmission, or persist when nothing is in flight */
     uint32_t ack_deadline;           /* delayed ACK */
     uint32_t pace_us, pace_deadline; /* low bits of the time when the next segment is due; when TCB_PACED */
+    uint32_t rcv_mark, rcv_mark_us;  /* right edge at the beginning of a round of receiving, and when that was */
+    uint32_t rcv_round_us;           /* the shortest round; 0: none yet */
     uint16_t rmss;                   /* largest payload received */
     uint16_t tx_slots, rx_slots;     /* rx_slots without those in reasm */
     uint16_t dupacks;
@@ -136,7 +138,7 @@ struct tcb_ext {
     uint32_t rack_min_rtt_us;        /* UINT32_MAX: not measured */
     uint32_t rack_fack;              /* highest sequence number delivered */
     uint32_t rack_fack_before;       /* the ACK that is now looked at */
-    uint32_t rack_deadline;          /* reordering timer or tail loss probe */
+    uint32_t rack_deadline;          /* reordering timer or tail loss probe; nothing in flight: how long this is kept */
     uint32_t rack_dsack_round;       /* until SND.UNA is here, another D-SACK does not widen the window again */
     uint8_t rack_mult, rack_persist; /* of the reordering window, 0 stands for 1; recoveries that it stays so for */
     uint32_t probe_end;
@@ -146,6 +148,7 @@ struct tcb_ext {
     uint8_t frto;                       /* enum frto */
     uint8_t frto_credit;                /* new segments that may go whatever cwnd says */
     bool undo;                          /* the reduction may turn out to be a mistake */
+    bool rcv_round;                     /* one is on (window.h) */
     bool rack_started, rack_reordering; /* one was delivered; reordering was seen */
     uint32_t round_end, round_bytes;    /* SND.NXT at its beginning; acknowledged since */
     uint32_t pipe_ack, pipe_ack_ms;     /* RFC 7661 4.2, and when it was measured; 0: not yet */

@@ -77,8 +77,10 @@ struct tcp_config {
     uint8_t congestion_control;                   /* enum tcp_cc */
     uint8_t ecn;                                  /* enum tcp_ecn */
     bool pacing;                                  /* data goes out over a round trip, not at once */
-    uint32_t rcv_buf_bytes;                       /* largest receive window of a connection, default 256 KiB when 0 */
-    uint32_t snd_buf_bytes;        /* most unacknowledged and unsent bytes of a connection, default 256 KiB when 0 */
+    uint32_t rcv_buf_bytes; /* largest receive window of a new connection, default 256 KiB when 0 */
+    uint32_t snd_buf_bytes; /* most unacknowledged and unsent bytes of a new connection, default 256 KiB when 0 */
+    uint32_t rcv_buf_max_bytes, snd_buf_max_bytes; /* what they grow to while path and user ask for more (window.h,
+                                                      rtxq.h); 0: to 4 MiB, or not at all when the former is given */
     uint32_t msl_ms;               /* maximum segment lifetime; TIME-WAIT lasts twice as long; default 30,000 when 0 */
     uint32_t fin_wait_2_ms;        /* a closed connection's longest FIN-WAIT-2, default 60,000 when 0 */
     struct csb_secret flow_secret; /* for the connection table; the hash in tcp_packet must be made with it */
@@ -272,7 +274,8 @@ struct tcp_info {
     uint32_t cwnd_bytes, ssthresh_bytes;
     uint32_t snd_una, snd_nxt, snd_wnd, rcv_nxt, rcv_wnd;
     uint32_t smss, flight_bytes, unsent_bytes, unread_bytes;
-    uint8_t timeouts; /* retransmission timeouts in a row */
+    uint8_t timeouts;                      /* retransmission timeouts in a row */
+    uint32_t rcv_buf_bytes, snd_buf_bytes; /* as they have grown */
 };
 void tcp_get_info(const struct tcp_stack *s, uint32_t conn, struct tcp_info *info);
 

@@ -8,6 +8,7 @@
 #include "tcp/listen.h"
 #include "tcp/reply.h"
 #include "tcp/seq.h"
+#include "tcp/window.h"
 
 static struct time_wait *at(const struct tcp_stack *s, uint32_t index)
 {
@@ -93,7 +94,7 @@ void time_wait_enter(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
         .snd_nxt = t->snd_nxt,
         .rcv_nxt = t->rcv_nxt,
         .ts_recent = t->ts_recent,
-        .wnd = (uint16_t)((t->rcv_adv - t->rcv_nxt) >> t->rcv_wind_shift),
+        .wnd = (uint16_t)((t->rcv_adv - t->rcv_nxt) >> window_rcv_shift(s, t)),
         .laddr_index = t->laddr_index,
         .timestamps = (t->flags & TCB_TIMESTAMPS) != 0,
     };

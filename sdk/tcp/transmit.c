@@ -76,7 +76,7 @@ enum sent transmit_syn(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint
         options.present |= TCP_OPTION_SACK_PERMITTED;
     if (t->flags & TCB_WINDOW_SCALE) {
         options.present |= TCP_OPTION_WINDOW_SCALE;
-        options.window_scale = window_shift(s);
+        options.window_scale = s->rcv_shifts[TCB_WINDOW_SCALE];
     }
     settings_advertise(settings_of(s, t), &options);
     result = output_control(s, &b);

@@ -99,7 +99,9 @@ def apply_sysctl(name: str, value: str, machine: Machine) -> None:
     if name == "tcp_congestion_control" and value in ("reno", "cubic"):
         machine.set("congestion_control", int(lib.TCP_CC_NEWRENO if value == "reno" else lib.TCP_CC_CUBIC))
     elif name in ("tcp_rmem", "tcp_wmem"):
-        machine.set("rcv_buf_bytes" if name == "tcp_rmem" else "snd_buf_bytes", int(value.split()[1]))
+        buffer = "rcv_buf" if name == "tcp_rmem" else "snd_buf"
+        machine.set(f"{buffer}_bytes", int(value.split()[1]))
+        machine.set(f"{buffer}_max_bytes", int(value.split()[2]))
     elif name == "tcp_ecn" and value in ECN:
         machine.set("ecn", ECN[value])
     elif name == "tcp_max_syn_backlog":

@@ -22,6 +22,8 @@ SETTINGS: dict[str, int] = {
     "mtu": 1500,
     "rcv_buf_bytes": 0,
     "snd_buf_bytes": 0,
+    "rcv_buf_max_bytes": 0,
+    "snd_buf_max_bytes": 0,
     "msl_ms": 0,
     "fin_wait_2_ms": 0,
     "source_port_first": 40000,
@@ -67,6 +69,8 @@ class Machine:
     def start(self) -> None:
         if self.tcp is not None:
             return
+        for name in ("rcv_buf", "snd_buf"):  # of a fixed size unless the script asks for more
+            self.settings[f"{name}_bytes"] = self.settings[f"{name}_bytes"] or 256 * 1024
         config = ffi.new("struct tcp_config *", {**self.settings, "flow_secret": {"k0": 1, "k1": 2}})
         native = lib.native_new(config, START_US + self.now_us)
         if native == ffi.NULL:

@@ -42,7 +42,8 @@ class Twin:
             end += 1
         if result == lib.REASM_FULL:
             assert new[0] != 0
-            full = self.r.segments >= lib.REASM_SEGMENTS_MAX
+            segments = self.r.segments
+            full = segments >= lib.REASM_SEGMENTS_MAX and self.r.bytes // segments < lib.REASM_SMALL_BYTES
             joins = new[0] - 1 in self.held or end in self.held
             assert full or (not joins and self.r.ranges >= lib.REASM_RANGES_MAX)
             return "full"

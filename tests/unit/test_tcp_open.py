@@ -36,7 +36,7 @@ def test_passive_open(v6: bool) -> None:
     syn_ack = peer.expect("SA", seq=0)
     assert syn_ack.options.mss == (1440 if v6 else 1460)
     assert syn_ack.options.sack_ok
-    assert syn_ack.options.wscale == 3
+    assert syn_ack.options.wscale == 7
     assert syn_ack.options.ts is not None
     assert syn_ack.options.ts[1] == 50
     assert stack.usage["half_open"] == 1
@@ -47,7 +47,7 @@ def test_passive_open(v6: bool) -> None:
     assert kinds == {"accepted"}
     assert lib.tcp_user(stack.tcp, conn) == 7
     info = stack.info(conn)
-    assert (info.snd_wnd, info.smss, info.wscale_snd, info.wscale_rcv) == (1000 << 7, 1388, 7, 3)
+    assert (info.snd_wnd, info.smss, info.wscale_snd, info.wscale_rcv) == (1000 << 7, 1388, 7, 7)
     assert info.sack
     assert info.timestamps
     assert stack.usage == {
@@ -221,7 +221,7 @@ def test_active_open(v6: bool) -> None:
     conn = connect(stack, peer)
     syn = peer.queue[0]
     assert 40000 <= syn.sport <= 40999
-    assert syn.options.wscale == 3
+    assert syn.options.wscale == 7
     assert syn.options.sack_ok
     assert syn.options.ts is not None
     peer.expect("S", seq=0)

@@ -27,6 +27,7 @@ def test_data_is_acknowledged_late_alone_and_at_once_in_twos() -> None:
     peer.expect("A", ack=3001)
     peer.silent()
     assert peer.read() == pattern(3000)
+    stack.advance(1100 * MS)
     assert stack.usage["extensions"] == 0  # nothing is in flight, unread or out of order
 
 
