@@ -40,6 +40,8 @@ NAMES = (
     "pmtu_reductions",
     "pmtu_probes",
     "pmtu_raises",
+    "stalls",
+    "urgent_segments",
 )
 DROPS = (
     "none",

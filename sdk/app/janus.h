@@ -42,14 +42,14 @@ struct janus_worker; /* one TCP thread with its handlers */
 
 /* cffi:begin */
 struct janus_options {
-    const char *app;            /* name in janusd's policy; null: $JANUS_APP, else "default" */
-    const char *socket_path;    /* of janusd; null: $JANUS_SOCKET, else /run/janus/attach.sock */
-    uint32_t rows;              /* connections at most of one thread; 0: the policy's */
-    uint32_t rx_slots;          /* per I/O thread, 2 KiB each; 0: the policy's */
-    uint32_t tx_slots;          /* 0: the policy's */
-    uint32_t rcv_buf_bytes;     /* most unread bytes of a connection, 0: 256 KiB, and up to 4 MiB as the path asks for it */
-    uint32_t snd_buf_bytes;     /* most unacknowledged bytes of a connection, 0: the same */
-    uint32_t msl_ms;            /* TIME-WAIT lasts twice as long; 0: 30 s */
+    const char *app;         /* name in janusd's policy; null: $JANUS_APP, else "default" */
+    const char *socket_path; /* of janusd; null: $JANUS_SOCKET, else /run/janus/attach.sock */
+    uint32_t rows;           /* connections at most of one thread; 0: the policy's */
+    uint32_t rx_slots;       /* per I/O thread, 2 KiB each; 0: the policy's */
+    uint32_t tx_slots;       /* 0: the policy's */
+    uint32_t rcv_buf_bytes; /* most unread bytes of a connection, 0: 256 KiB, and up to 4 MiB as the path asks for it */
+    uint32_t snd_buf_bytes; /* most unacknowledged bytes of a connection, 0: the same */
+    uint32_t msl_ms;        /* TIME-WAIT lasts twice as long; 0: 30 s */
     uint8_t congestion_control; /* 0: CUBIC, 1: NewReno */
     uint8_t ecn;                /* 0: when the peer asks for it; 1: as an active opener too; 2: never */
     uint8_t stacks;             /* enum janus_stacks */

@@ -15,6 +15,22 @@
 #include "tcp/timers.h"
 #include "tcp/validation.h"
 
+bool ack_may_challenge(struct tcp_stack *s, uint64_t now_us)
+{
+    uint32_t limit = s->config.challenge_acks, drawn;
+
+    if (now_us >= s->challenges_until_us) {
+        s->env.random(s->env.context, &drawn, sizeof drawn);
+        s->challenges_until_us = now_us + CHALLENGES_PERIOD_US;
+        s->challenge_acks_left = limit - limit / 2 + drawn % (limit + 1);
+    }
+    if (s->challenge_acks_left == 0)
+        return false;
+    s->challenge_acks_left--;
+    s->counters.challenge_acks++;
+    return true;
+}
+
 void ack_challenge(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
 {
     uint8_t now_128ms = (uint8_t)(now_us / 128000);
@@ -22,8 +38,8 @@ void ack_challenge(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
     if (t->challenged_128ms != 0 && (uint8_t)(now_128ms - t->challenged_128ms) * 128u < CHALLENGE_MS)
         return;
     t->challenged_128ms = now_128ms != 0 ? now_128ms : 1;
-    s->counters.challenge_acks++;
-    tcb_owe(s, t, OWE_ACK);
+    if (ack_may_challenge(s, now_us))
+        tcb_owe(s, t, OWE_ACK);
 }
 
 void ack_update_window(struct tcp_stack *s, struct tcb *t, const struct tcp_segment *seg)

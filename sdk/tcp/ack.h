@@ -11,7 +11,12 @@ enum tcp_drop ack_process(struct tcp_stack *s, struct tcb *t, const struct input
 /* SEG.ACK is above SND.UNA and not above SND.NXT.  sacked: bytes that this segment has SACKed for the first time. */
 void ack_new(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct input *in, uint32_t sacked);
 
-/* Marks an ACK in answer to a segment that may be forged or looped: at most one in CHALLENGE_MS per connection (RFC 5961 7). */
+/* May another challenge ACK go out?  The stack's budget for a second is drawn at random, so that counting what is left of it says nothing
+ * of other connections (RFC 5961 7, CVE-2016-5696). */
+bool ack_may_challenge(struct tcp_stack *s, uint64_t now_us);
+
+/* Marks an ACK in answer to a segment that may be forged or looped: at most one in CHALLENGE_MS per connection, and within the stack's
+ * budget. */
 void ack_challenge(struct tcp_stack *s, struct tcb *t, uint64_t now_us);
 
 /* Takes SND.WND from a segment whose window is newer. */

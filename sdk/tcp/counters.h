@@ -25,10 +25,12 @@ struct tcp_counters {
     uint64_t resets_sent, resets_received, challenge_acks;
     uint64_t syn_received, syn_cookies_sent, syn_cookies_accepted;
     uint64_t slots_dry, output_blocked; /* tx_alloc() gave none; tx_send() refused */
-    uint64_t persist_resets;            /* peers whose window stayed closed while slots were short */
+    uint64_t persist_resets;            /* peers that took next to nothing while slots were short */
     uint64_t misdirected_segments;      /* of another thread's connection: must stay 0 */
     uint64_t icmp_errors;               /* about connections that exist */
     uint64_t pmtu_reductions, pmtu_probes, pmtu_raises;
+    uint64_t stalls;                  /* R1 of RFC 9293 3.8.3: three retransmissions in a row of one connection */
+    uint64_t urgent_segments;         /* with URG; their data is in line */
     uint64_t dropped[TCP_DROP_COUNT]; /* by enum tcp_drop */
 };
 

@@ -7,6 +7,7 @@
 #include "tcp/icmp.h"
 
 #include "tcp/input.h"
+#include "tcp/listen.h"
 #include "tcp/pmtu.h"
 #include "wire/icmp.h"
 #include "wire/ip.h"
@@ -72,8 +73,10 @@ enum tcp_drop icmp_input(struct tcp_stack *s, const struct tcp_packet *packet, u
     in.flow = quote.flow;
     in.hash = packet->has_hash ? packet->hash : csb_table_hash(csb_hash(&s->config.flow_secret, &in.flow));
     handle = input_find(s, &in);
-    if (handle == TABLE_NONE || handle_kind(handle) != HANDLE_TCB)
+    if (handle == TABLE_NONE || handle_kind(handle) == HANDLE_TIME_WAIT)
         return TCP_DROP_NO_CONNECTION;
     s->counters.icmp_errors++;
+    if (handle_kind(handle) == HANDLE_HALF_OPEN) /* a soft one: SYN-ACK goes again as long as it would */
+        return is_hard(ip.version, &message) ? half_open_refused(s, handle_index(handle), quote.seq) : TCP_DROP_NONE;
     return apply(s, stack_tcb(s, handle_index(handle)), ip.version, &message, quote.seq);
 }

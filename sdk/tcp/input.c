@@ -257,6 +257,7 @@ enum tcp_drop input_synchronized(struct tcp_stack *s, struct tcb *t, struct inpu
 {
     enum tcp_drop drop = check_sequence(s, t, in);
 
+    s->counters.urgent_segments += (in->seg.flags & TCP_URG) != 0;
     if (drop == TCP_DROP_NONE) {
         drop = check_rst(s, t, in);
         if (!state_is_open(t->state))

@@ -5,6 +5,7 @@
  */
 #include "tcp/listen.h"
 
+#include "tcp/ack.h"
 #include "tcp/flows.h"
 #include "tcp/handshake.h"
 #include "tcp/input.h"
@@ -194,12 +195,12 @@ static void repeat_syn_ack(struct tcp_stack *s, uint32_t index, uint64_t now_us)
 static void reply_ack(struct tcp_stack *s, uint32_t index, const struct input *in)
 {
     const struct half_open *h = half_open_at(s, index);
-    struct reply *r = reply_add(s, &in->flow, in->laddr_index, TCP_ACK, h->iss + 1, h->irs + 1);
+    struct reply *r;
 
-    if (r == NULL)
+    if (!ack_may_challenge(s, in->now_us) ||
+        (r = reply_add(s, &in->flow, in->laddr_index, TCP_ACK, h->iss + 1, h->irs + 1)) == NULL)
         return;
     r->wnd = window_initial(s);
-    s->counters.challenge_acks++;
     if (h->timestamps) {
         struct isn_offsets offsets = offsets_of(s, index);
 
@@ -435,6 +436,15 @@ static enum tcp_drop check_half_open(struct tcp_stack *s, uint32_t index, const 
         reply_reset(s, in);
         return TCP_DROP_BAD_ACK;
     }
+    return TCP_DROP_NONE;
+}
+
+enum tcp_drop half_open_refused(struct tcp_stack *s, uint32_t index, uint32_t seq)
+{
+    if (seq != half_open_at(s, index)->iss)
+        return TCP_DROP_ICMP;
+    s->counters.connections_failed++;
+    half_open_free(s, index);
     return TCP_DROP_NONE;
 }
 

@@ -15,6 +15,9 @@ enum tcp_drop listen_syn(struct tcp_stack *s, struct input *in, bool has_min, ui
 /* A segment of a half-open connection. */
 enum tcp_drop half_open_input(struct tcp_stack *s, uint32_t index, struct input *in);
 
+/* An ICMP error that will not go away is about sequence number seq of it: nobody is there (RFC 1122 4.2.3.9, RFC 5927 5.2). */
+enum tcp_drop half_open_refused(struct tcp_stack *s, uint32_t index, uint32_t seq);
+
 /* Sends SYN-ACKs again, and forgets who does not answer. */
 void half_open_advance(struct tcp_stack *s, uint64_t now_us);
 

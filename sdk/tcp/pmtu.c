@@ -52,6 +52,17 @@ static void shrink(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint32
     tcb_owe(s, t, OWE_DATA);
 }
 
+/* A router has told: nothing to search for now. */
+static void wait(const struct tcp_stack *s, struct tcb_ext *e, uint32_t high)
+{
+    uint32_t until_ms = stack_now_ms(s->now_us) + PMTU_WAIT_MS;
+
+    e->pmtu_high = (uint16_t)high;
+    e->pmtu_halve = false;
+    e->pmtu_tries = 0;
+    e->pmtu_wait_ms = until_ms != 0 ? until_ms : 1;
+}
+
 enum tcp_drop pmtu_too_big(struct tcp_stack *s, struct tcb *t, uint32_t seq, uint32_t mtu)
 {
     struct tcb_ext *e = stack_ext(s, t);
@@ -67,7 +78,10 @@ enum tcp_drop pmtu_too_big(struct tcp_stack *s, struct tcb *t, uint32_t seq, uin
     if (m->len <= smss || (m->flags & TX_SACKED))
         return TCP_DROP_ICMP;
     if (e->pmtu_probe != 0 && m->seq == e->pmtu_probe_seq && smss >= t->smss) { /* the answer to the search */
-        e->pmtu_high = (uint16_t)smss;
+        if (smss >= (uint32_t)t->smss + PMTU_GRAIN_BYTES)
+            e->pmtu_high = (uint16_t)smss;
+        else
+            wait(s, e, e->pmtu_high);
         return TCP_DROP_NONE;
     }
     if (smss >= t->smss)
@@ -76,7 +90,7 @@ enum tcp_drop pmtu_too_big(struct tcp_stack *s, struct tcb *t, uint32_t seq, uin
         e->pmtu_claim = (uint16_t)smss;
         e->pmtu_claim_seq = m->seq;
     } else {
-        e->pmtu_high = 0; /* a router has told: nothing to search for */
+        wait(s, e, t->smss);
         shrink(s, t, e, smss);
     }
     return TCP_DROP_NONE;
@@ -106,7 +120,7 @@ bool pmtu_on_rto(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e)
 
         e->pmtu_claim = 0;
         if (seq_leq(first->seq, e->pmtu_claim_seq)) { /* it has not come through since */
-            e->pmtu_high = 0;
+            wait(s, e, t->smss);
             shrink(s, t, e, claim);
             return true;
         }
@@ -121,6 +135,7 @@ bool pmtu_on_rto(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e)
     e->pmtu_high = e->pmtu_high > t->smss ? e->pmtu_high : t->smss;
     e->pmtu_halve = false;
     e->pmtu_tries = 0;
+    e->pmtu_wait_ms = 0;
     shrink(s, t, e, base);
     return true;
 }
@@ -172,6 +187,9 @@ void pmtu_probe(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e)
      * that has room for more. */
     uint32_t end = size + (e->pmtu_halve ? BEHIND_PROBE * (uint32_t)t->smss : 0);
 
+    if (e->pmtu_wait_ms != 0 && !stack_is_due(e->pmtu_wait_ms, s->now_us))
+        return;
+    e->pmtu_wait_ms = 0;
     if (e->pmtu_high < t->smss + PMTU_GRAIN_BYTES) {
         e->pmtu_high = e->pmtu_probe != 0 ? e->pmtu_high : 0;
         return;

@@ -7,7 +7,8 @@
  *
  * A claim is about a segment in flight that is really larger than the claimed MTU; anything else was not caused by us.  What is in
  * flight and too large goes out again in pieces, without congestion's consequences.  Probing upward lasts while the extension is
- * held; a connection that falls idle before the end keeps what it has.
+ * held; a connection that falls idle before the end keeps what it has.  The size from before a router's word is tried again ten
+ * minutes later (RFC 1191 6.3, RFC 8201 4): routes change.
  */
 #ifndef TCP_PMTU_H
 #define TCP_PMTU_H
@@ -18,7 +19,8 @@ enum {
     PMTU_FLOOR_IPV4 = 576, /* no claim below it is believed (RFC 5927 7.3 asks for a floor, RFC 791's 68 is none) */
     PMTU_FLOOR_IPV6 = 1280,
     PMTU_BASE_BYTES = 1024, /* payload, RFC 4821 7.2 */
-    PMTU_GRAIN_BYTES = 32,  /* a search ends when this little is left */
+    PMTU_WAIT_MS = 600000,
+    PMTU_GRAIN_BYTES = 32, /* a search ends when this little is left */
 };
 
 /* An ICMP error that quotes seq of t says that a packet must be at most mtu bytes (0: not said) on its path. */

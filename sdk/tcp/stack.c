@@ -13,6 +13,8 @@ enum {
     DEFAULT_BUF_BYTES = 256 * 1024,
     DEFAULT_BUF_MAX_BYTES = 4 * 1024 * 1024,
     DEFAULT_MSL_MS = 30000,
+    DEFAULT_CHALLENGE_ACKS = 1000,
+    CHALLENGE_ACKS_MAX = 1 << 30,
     DEFAULT_FIN_WAIT_2_MS = 60000,
     MTU_MIN = 576,
     MTU_MAX = 1920,
@@ -52,7 +54,8 @@ static bool layout(const struct tcp_config *c, struct parts *p)
         c->rx_slots > SLOTS_MAX || c->tx_slots > SLOTS_MAX || c->mtu < MTU_MIN || c->mtu > MTU_MAX ||
         c->source_port_first > c->source_port_last || (c->source_port_first == 0 && c->source_port_last != 0) ||
         cc_ops(c->congestion_control) == NULL || c->ecn > TCP_ECN_OFF || c->msl_ms > 3600 * 1000u ||
-        c->fin_wait_2_ms > 24 * 3600 * 1000u || c->window_scale > WSCALE_MAX || (c->options_off & TCP_OPTION_MSS))
+        c->fin_wait_2_ms > 24 * 3600 * 1000u || c->window_scale > WSCALE_MAX ||
+        c->challenge_acks > CHALLENGE_ACKS_MAX || (c->options_off & TCP_OPTION_MSS))
         return false;
     if (!is_buffer(c->rcv_buf_bytes, c->rcv_buf_max_bytes) || !is_buffer(c->snd_buf_bytes, c->snd_buf_max_bytes))
         return false;
@@ -103,6 +106,7 @@ static void set_defaults(struct tcp_config *c)
 {
     default_buffer(&c->rcv_buf_bytes, &c->rcv_buf_max_bytes);
     default_buffer(&c->snd_buf_bytes, &c->snd_buf_max_bytes);
+    c->challenge_acks = c->challenge_acks != 0 ? c->challenge_acks : DEFAULT_CHALLENGE_ACKS;
     c->msl_ms = c->msl_ms != 0 ? c->msl_ms : DEFAULT_MSL_MS;
     c->fin_wait_2_ms = c->fin_wait_2_ms != 0 ? c->fin_wait_2_ms : DEFAULT_FIN_WAIT_2_MS;
 }

@@ -23,17 +23,21 @@ enum {
     HALF_OPEN_FIRST_MS = 1000,
     REPLIES_MAX = 512,
     LISTENER_BUCKETS = 256,
-    OUTPUT_BURST = 16, /* segments of one connection before the next one has its turn */
-    CHALLENGE_MS = 500,
+    OUTPUT_BURST = 16,  /* segments of one connection before the next one has its turn */
+    CHALLENGE_MS = 500, /* between challenge ACKs of one connection */
+    CHALLENGES_PERIOD_US = 1000000,
     DELAYED_ACK_US = 40000, /* RFC 9293 3.8.6.3: less than 500 ms */
     SMSS_MIN = 64,
     WSCALE_MAX = 14,     /* RFC 7323 2.3 */
     RCV_LEVELS_MAX = 16, /* sizes of a receive buffer, each twice the one before */
+    BACKOFF_R1 = 3,      /* R1 of RFC 9293 3.8.3 */
     BACKOFF_MAX = 12,    /* R2 of RFC 9293 3.8.3: over 100 s even from the smallest RTO */
     BACKOFF_KEPT = 4,    /* at most, from one segment to the next */
     BACKOFF_MAX_SYN = 7, /* over 3 minutes */
     BACKOFF_MAX_ORPHAN = 8,
-    PERSIST_PATIENCE = 3, /* probes of a closed window before the pool's need counts: 3 s at the smallest RTO */
+    PERSIST_PATIENCE = 3,   /* probes of a closed window before the pool's need counts: 3 s at the smallest RTO */
+    SLOW_MS = 10000,        /* what a peer with a tiny window takes in this time is measured */
+    SLOW_BYTES_MIN = 10240, /* and may be less only while nobody needs its slots */
     SETTINGS_MAX = 256,
 };
 
@@ -97,9 +101,11 @@ struct tcp_stack {
     struct tcp_config config;
     struct tcp_env env;
     struct tcp_counters counters;
-    struct csb_secret secret;  /* of ISNs and cookies */
-    uint64_t now_us;           /* the latest time given */
-    uint64_t advanced_us;      /* where the wheel stands */
+    struct csb_secret secret;     /* of ISNs and cookies */
+    uint64_t now_us;              /* the latest time given */
+    uint64_t advanced_us;         /* where the wheel stands */
+    uint64_t challenges_until_us; /* the second that challenge_acks_left is of */
+    uint32_t challenge_acks_left;
     uint64_t cookies_until_us; /* an unknown ACK may be the answer to a cookie */
 
     struct slab rows, ext, half_open, time_wait;
@@ -110,12 +116,12 @@ struct tcp_stack {
     struct tx_slot *tx, *tx_other;
     struct reasm_slot *rx, *rx_other;
     uint32_t rx_held, tx_held;
-    uint32_t rx_lent;     /* of rx_held, by tcp_recv_lend() */
-    uint32_t rx_budget;   /* RX slots that the core may hold */
+    uint32_t rx_lent;   /* of rx_held, by tcp_recv_lend() */
+    uint32_t rx_budget; /* RX slots that the core may hold */
     struct rcv_size rcv_sizes[RCV_LEVELS_MAX];
     uint8_t rcv_level_max;
     uint8_t rcv_shifts[TCB_WINDOW_SCALE + 1]; /* 0, and the one that is offered (RFC 7323 2.3) */
-    uint32_t tx_reserve;  /* TX slots that data leaves to control packets */
+    uint32_t tx_reserve;                      /* TX slots that data leaves to control packets */
 
     struct tcb_list output, blocked, events;
     struct block_queue half_open_queue[HALF_OPEN_RETRIES + 1]; /* by retries */

@@ -93,14 +93,14 @@ struct tcb {
     uint32_t output_next, event_next;
     uint32_t idle_deadline; /* keepalive or FIN-WAIT-2, as all deadlines in ms, 0: none */
     struct wheel_node timer;
-    uint8_t challenged_128ms; /* last limited ACK, 0: none yet */
-    uint8_t cc_memory;        /* of the congestion control, between two loans of the extension */
-    uint16_t validated_s;     /* when cwnd was last used (RFC 7661), when not TCB_QUICK_ACK */
-    uint8_t owe;              /* enum tcb_owe */
-    uint8_t backoff : 4;      /* timeouts in a row */
-    uint8_t unanswered : 4;   /* timeouts and probes since the peer was last heard */
+    uint8_t challenged_128ms;                  /* last limited ACK, 0: none yet */
+    uint8_t cc_memory;                         /* of the congestion control, between two loans of the extension */
+    uint16_t validated_s;                      /* when cwnd was last used (RFC 7661), when not TCB_QUICK_ACK */
+    uint8_t owe;                               /* enum tcb_owe */
+    uint8_t backoff : 4;                       /* timeouts in a row */
+    uint8_t unanswered : 4;                    /* timeouts and probes since the peer was last heard */
     uint8_t snd_wind_shift : 4, rcv_level : 4; /* the receive buffer has doubled so often (window.h) */
-    uint8_t error; /* errno that ended the connection */
+    uint8_t error;                             /* errno that ended the connection */
 };
 static_assert(sizeof(struct tcb) <= 128, "two cache lines per idle connection");
 #define TCB_NO_EXT UINT32_MAX
@@ -122,16 +122,17 @@ struct tcb_ext {
     uint32_t rx_bytes;
     uint32_t sacked_bytes, lost_bytes; /* sent and SACKed; sent, lost and not sent again */
     uint32_t recovery_point;
-    uint32_t max_snd_wnd;            /* SND.WND's maximum, RFC 9293 3.8.6.2.1 */
-    uint32_t ts_base;                /* added to the clock to give TSval */
-    uint32_t stalled_since_ms;       /* at timeouts: since when nothing got through */
-    uint32_t rtx_deadline;           /* retransmission, or persist when nothing is in flight */
-    uint32_t ack_deadline;           /* delayed ACK */
-    uint32_t pace_us, pace_deadline; /* low bits of the time when the next segment is due; when TCB_PACED */
-    uint32_t rcv_mark, rcv_mark_us;  /* right edge at the beginning of a round of receiving, and when that was */
-    uint32_t rcv_round_us;           /* the shortest round; 0: none yet */
-    uint16_t rmss;                   /* largest payload received */
-    uint16_t tx_slots, rx_slots;     /* rx_slots without those in reasm */
+    uint32_t max_snd_wnd;             /* SND.WND's maximum, RFC 9293 3.8.6.2.1 */
+    uint32_t ts_base;                 /* added to the clock to give TSval */
+    uint32_t stalled_since_ms;        /* at timeouts: since when nothing got through */
+    uint32_t slow_since_ms, slow_una; /* SND.UNA then; while the window is closed or cuts segments short (timers.c) */
+    uint32_t rtx_deadline;            /* retransmission, or persist when nothing is in flight */
+    uint32_t ack_deadline;            /* delayed ACK */
+    uint32_t pace_us, pace_deadline;  /* low bits of the time when the next segment is due; when TCB_PACED */
+    uint32_t rcv_mark, rcv_mark_us;   /* right edge at the beginning of a round of receiving, and when that was */
+    uint32_t rcv_round_us;            /* the shortest round; 0: none yet */
+    uint16_t rmss;                    /* largest payload received */
+    uint16_t tx_slots, rx_slots;      /* rx_slots without those in reasm */
     uint16_t dupacks;
     uint32_t rack_sent_us, rack_end; /* of the latest sent segment that was delivered (RFC 8985 5.2) */
     uint32_t rack_rtt_us;            /* its round trip */
@@ -157,6 +158,7 @@ struct tcb_ext {
     uint32_t cwr_point;      /* an ECE that acknowledges more than this asks for another reduction */
     uint16_t pmtu_claim;     /* full segment by a router's word that is not yet believed, 0: none */
     uint16_t pmtu_high;      /* search of RFC 4821 goes up to here, 0: none */
+    uint32_t pmtu_wait_ms;   /* but not before, 0: at once */
     uint16_t pmtu_probe;     /* payload of the probe that is out, 0: none */
     uint8_t pmtu_tries;      /* lost probes of this size */
     bool pmtu_halve;         /* the whole way did not work */

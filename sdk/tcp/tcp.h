@@ -93,6 +93,7 @@ struct tcp_config {
     uint8_t quick_acks;   /* data segments that are acknowledged at once while a connection has sent no data itself */
     bool
         handshake_rtt; /* the time from SYN-ACK to ACK is the first measurement of a passive open, not that of its first data */
+    uint32_t challenge_acks; /* in each second of the whole stack, by half more or less; default 1,000 when 0 */
 };
 
 enum tcp_cc { TCP_CC_CUBIC = 0, TCP_CC_NEWRENO = 1, TCP_CC_DCTCP = 2 };
@@ -174,6 +175,7 @@ enum tcp_event_kind {
     TCP_EVENT_WRITABLE = 0x08,  /* tcp_send() took less than was asked, and has room for at least a segment now */
     TCP_EVENT_ERROR = 0x10, /* reset, timed out or refused: tcp_error() says; only tcp_close() or tcp_abort() remain */
     TCP_EVENT_SENT_ALL = 0x20, /* everything given to tcp_send() is acknowledged, asked for by tcp_want_sent_all() */
+    TCP_EVENT_STALLED = 0x40,  /* R1: three transmissions of SYN or data in a row got no answer; more will follow */
 };
 
 struct tcp_event {

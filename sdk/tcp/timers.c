@@ -86,6 +86,35 @@ static bool holds_others_up(const struct tcp_stack *s, const struct tcb_ext *e)
     return s->rx_held >= s->rx_budget - s->rx_budget / 8 && (e->rx_slots + e->reasm.segments) * others >= s->rx_budget;
 }
 
+/* Progress by time, not by segments: a reader may be slow, as long as it reads. */
+static bool is_slow(const struct tcb *t, struct tcb_ext *e, uint64_t now_us)
+{
+    uint32_t now_ms = stack_now_ms(now_us), passed_ms = now_ms - e->slow_since_ms;
+
+    if (e->slow_since_ms != 0 && passed_ms < SLOW_MS)
+        return false;
+    if (e->slow_since_ms != 0 && passed_ms < 4 * SLOW_MS &&
+        (uint64_t)(t->snd_una - e->slow_una) * SLOW_MS < (uint64_t)passed_ms * SLOW_BYTES_MIN)
+        return true;
+    e->slow_since_ms = now_ms != 0 ? now_ms : 1;
+    e->slow_una = t->snd_una;
+    return false;
+}
+
+static bool end_if_holding(struct tcp_stack *s, struct tcb *t, const struct tcb_ext *e)
+{
+    if (!holds_others_up(s, e))
+        return false;
+    s->counters.persist_resets++;
+    tcb_reset(s, t, ENOBUFS);
+    return true;
+}
+
+bool timers_end_slow(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
+{
+    return is_slow(t, e, now_us) && end_if_holding(s, t, e);
+}
+
 /* The timer fires when the user timeout ends. */
 static void heed_user_timeout(const struct tcp_stack *s, const struct tcb *t, struct tcb_ext *e)
 {
@@ -112,6 +141,10 @@ static void fire_rtx(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint
         t->backoff++;
     if (t->unanswered < BACKOFF_MAX)
         t->unanswered++;
+    if (t->backoff == BACKOFF_R1 && t->snd_una != t->snd_nxt) {
+        s->counters.stalls++;
+        tcb_event(s, t, TCP_EVENT_STALLED);
+    }
     if (!state_is_synchronized(t->state)) {
         s->counters.retransmission_timeouts++;
         t->flags |= TCB_SYN_LOST;
@@ -120,10 +153,8 @@ static void fire_rtx(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint
         s->counters.retransmission_timeouts++;
         recovery_on_rto(s, t, e, now_us);
         tcb_owe(s, t, OWE_DATA);
-    } else if (t->backoff > PERSIST_PATIENCE && holds_others_up(s, e)) {
-        s->counters.persist_resets++; /* a closed window may last as long as it likes, but not at others' cost */
-        tcb_reset(s, t, ENOBUFS);
-        return;
+    } else if ((t->backoff > PERSIST_PATIENCE && end_if_holding(s, t, e)) || timers_end_slow(s, t, e, now_us)) {
+        return; /* a closed window may last as long as it likes, but not at others' cost */
     } else {
         tcb_owe(s, t, OWE_PROBE);
     }

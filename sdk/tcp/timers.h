@@ -19,6 +19,10 @@ void timers_start_rtx(const struct tcb *t, struct tcb_ext *e, uint64_t now_us);
 /* The peer was heard: its silence is over. */
 void timers_heard(const struct tcp_stack *s, struct tcb *t, uint64_t now_us);
 
+/* The window is closed or cuts a segment short.  True: t was reset, since for long it has taken next to nothing, and others need the
+ * slots that it holds. */
+bool timers_end_slow(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us);
+
 /* The earliest deadline of t, 0: none. */
 uint32_t timers_earliest(const struct tcp_stack *s, const struct tcb *t);
 

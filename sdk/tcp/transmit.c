@@ -287,8 +287,14 @@ static enum sent transmit_one(struct tcp_stack *s, struct tcb *t, struct tcb_ext
             return SENT;
         }
         slot = e->tx_unsent;
-        if (len < s->tx[slot].len && !rtxq_split(s, e, slot, len))
-            return SENT_NOT_NOW;
+        if (len < s->tx[slot].len) {
+            if (timers_end_slow(s, t, e, now_us)) {
+                *more = false;
+                return SENT;
+            }
+            if (!rtxq_split(s, e, slot, len))
+                return SENT_NOT_NOW;
+        }
         return send_slot(s, t, e, slot, now_us);
     }
     if ((t->flags & (TCB_FIN_QUEUED | TCB_FIN_SENT)) == TCB_FIN_QUEUED)

@@ -20,6 +20,7 @@ EVENTS = {
     "writable": lib.TCP_EVENT_WRITABLE,
     "error": lib.TCP_EVENT_ERROR,
     "sent_all": lib.TCP_EVENT_SENT_ALL,
+    "stalled": lib.TCP_EVENT_STALLED,
 }
 DROPS = {ffi.string(lib.tcp_drop_name(i)).decode(): i for i in range(lib.TCP_DROP_COUNT)}
 START_US = 1_000_000_000

@@ -136,7 +136,7 @@ def test_out_of_order_segments_are_held_as_far_as_the_window_goes() -> None:
 
 
 def test_tiny_segments_out_of_order_stay_few() -> None:
-    stack, peer = established(options=Options(mss=MSS, wscale=7, sack_ok=True), rx_slots=1024)
+    _, peer = established(options=Options(mss=MSS, wscale=7, sack_ok=True), rx_slots=1024)
     results = [peer.send("A", b"x", seq=2 + i) for i in range(300)]
     assert results.count("none") == 100
     assert results.count("reassembly_full") == 200
