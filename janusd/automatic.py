@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from janusd.autoweights import Decision, History, Samples, Situation, decide
 from janusd.balancer import JOIN_WEIGHT, Balancer, BalancerError, UpdateRecord
 from janusd.log_format import fields
+from janusd.wishes import Wishes
 
 log = logging.getLogger("janusd.automatic")
 
@@ -35,10 +36,9 @@ class Load:
 
 @dataclass
 class _App:
-    on: bool = False
+    wish: Wishes
     held: bool = False
     moving: bool = False
-    base: dict[int, float] = field(default_factory=dict)
     history: History = field(default_factory=History)
     recent: tuple[tuple[float, Samples], ...] = ()  # what the loads are seen in; no change forgets it
     loads: dict[int, Load] = field(default_factory=dict)
@@ -53,31 +53,31 @@ class Automatic:
         self,
         balancer: Balancer,
         sample: Callable[[str], Samples],
-        apps: Mapping[str, bool],
+        apps: Mapping[str, Wishes],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """apps: whether each begins in the automatic mode."""
+        """apps: whether the mode is on for each, and the base."""
         self._balancer = balancer
         self._sample = sample
         self._clock = clock
-        self._apps = {app: _App(on=on) for app, on in apps.items()}
+        self._apps = {app: _App(wish) for app, wish in apps.items()}
 
     def is_on(self, app: str) -> bool:
         """Whether it moves weight for the app."""
-        return self._apps[app].on
+        return self._apps[app].wish.on
 
     def switch(self, app: str, *, on: bool) -> None:
         """On: the weights of now become the base. Off: the weights stay as they are."""
         a = self._apps[app]
-        if on and not a.on:
-            a.base = dict(self._balancer.state(app).weights)
-        a.on = on
+        if on and not a.wish.on:
+            a.wish.base = dict(self._balancer.state(app).weights)
+        a.wish.on = on
         a.reason = "" if on else "off"
 
     def rebase(self, app: str, weights: Mapping[int, float]) -> None:
         """The operator has given threads other weights."""
         a = self._apps[app]
-        a.base.update(weights)
+        a.wish.base.update(weights)
         a.history = a.history.change(self._clock(), {})
 
     def hold(self, app: str, *, held: bool) -> None:
@@ -91,7 +91,7 @@ class Automatic:
     def says(self, app: str) -> tuple[bool, str, int]:
         """Whether it is on, its last word, and how often it has moved weight."""
         a = self._apps[app]
-        return a.on, a.reason, a.moves
+        return a.wish.on, a.reason, a.moves
 
     def tick(self) -> None:
         """Look at all apps; called every EVERY_S."""
@@ -103,15 +103,15 @@ class Automatic:
                 a.history.taken[-1],
             )
             a.loads = _loads(a.recent)
-            if a.on and not a.held and not a.moving:
+            if a.wish.on and not a.held and not a.moving:
                 self._consider(app, a, now_s)
 
     def _consider(self, app: str, a: _App, now_s: float) -> None:
         state = self._balancer.state(app)
         if state.phase or state.pending or state.rebuilding:
             return
-        a.base = {tid: a.base.get(tid, JOIN_WEIGHT) for tid in state.weights}
-        situation = Situation(base=a.base, weights=state.weights, exceptions=state.exceptions)
+        a.wish.base = {tid: a.wish.base.get(tid, JOIN_WEIGHT) for tid in state.weights}
+        situation = Situation(base=a.wish.base, weights=state.weights, exceptions=state.exceptions)
         decision = decide(a.history, situation)
         a.reason = decision.reason
         if decision.weights is not None:

@@ -19,10 +19,12 @@ from janusd.api_schema import BadRequest
 from janusd.automatic import Automatic
 from janusd.balancer import JOIN_WEIGHT, Balancer, BalancerError, Preview, UpdateRecord
 from janusd.log_format import fields
+from janusd.wishes import Wishes
 
 log = logging.getLogger("janusd.control")
 
 PENDING_MAX = 64
+UNDO_AGAIN_S = 1.0
 
 Reply = Callable[[schema.Result | schema.Error], None]
 
@@ -39,21 +41,30 @@ class Peer:
 
 @dataclass
 class Unconfirmed:
-    """A change that is undone unless it is confirmed. before: the weights that it replaced."""
+    """A change that is undone unless it is confirmed. until_s: of its time, when it is in force."""
 
-    before: dict[int, float]
-    changed: dict[int, float]
     until_s: float
-    timer: asyncio.TimerHandle | None = None
+    timer: asyncio.TimerHandle | None = None  # None: not in force yet
+    is_undone: bool = False  # it is too late to confirm it
 
 
 class Control:
     """Carries out changes. All of it belongs to the control thread."""
 
-    def __init__(self, balancer: Balancer, automatic: Automatic, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        balancer: Balancer,
+        automatic: Automatic,
+        loop: asyncio.AbstractEventLoop,
+        wishes: Mapping[str, Wishes],
+        save: Callable[[], None],
+    ) -> None:
+        """save: keeps the wishes for the next janusd."""
         self._balancer = balancer
         self._automatic = automatic
         self._loop = loop
+        self._wishes = wishes
+        self._save = save
         self._unconfirmed: dict[str, Unconfirmed] = {}
         self._pending = 0
 
@@ -61,6 +72,13 @@ class Control:
         """How long a change still waits to be confirmed; None: there is none."""
         waiting = self._unconfirmed.get(app)
         return None if waiting is None else round(max(0.0, waiting.until_s - self._loop.time()), 3)
+
+    def start(self) -> None:
+        """What a former janusd has left unconfirmed is undone."""
+        for app, wish in self._wishes.items():
+            if wish.undo:
+                self._hold(app, wish.undo, 0)
+                self._revert(app)
 
     def stop(self) -> None:
         """No more timers."""
@@ -93,6 +111,7 @@ class Control:
             raise BadRequest("epoch_mismatch", text, "expected_epoch")
         if isinstance(request, schema.CsbAuto):
             self._automatic.switch(request.app, on=request.on)
+            self._save()
             self._audit(request, peer, "done", on=request.on)
             reply(schema.AutoResult(app=request.app, epoch=state.epoch, auto=request.on))
         elif isinstance(request, schema.CsbConfirm):
@@ -118,6 +137,8 @@ class Control:
             raise BadRequest("busy", f"{PENDING_MAX} changes wait to be in force already", "app")
         before = dict(self._balancer.state(app).weights)
         began_s = time.monotonic()
+        if request.confirm_s is not None:  # before it can be in force: a janusd that dies must leave word
+            self._hold(app, {tid: before.get(tid, JOIN_WEIGHT) for tid in weights}, request.confirm_s)
         ticket = self._balancer.set_weights(app, weights, request.expected_epoch, _reason(request))
         self._audit(request, peer, "asked", weights=_text(weights), moved_slots=preview.moved_slots)
         self._pending += 1
@@ -127,12 +148,17 @@ class Control:
             took_ms = round((time.monotonic() - began_s) * 1e3, 3)
             self._audit(request, peer, record.outcome, epoch=record.epoch, took_ms=took_ms, kept=record.kept)
             if not record.published:
+                if request.confirm_s is not None:
+                    self._release(app)
                 text = f"the update was given up, nothing has changed: {record.outcome}"
                 reply(schema.Error(code="aborted", text=text))
                 return
             self._automatic.rebase(app, weights)
+            self._save()
             if request.confirm_s is not None:
-                self._await_confirmation(app, before, weights, request.confirm_s)
+                waiting = self._unconfirmed[app]
+                waiting.until_s = self._loop.time() + request.confirm_s
+                waiting.timer = self._loop.call_later(request.confirm_s, self._revert, app)
             reply(self._changed(app, record, preview, took_ms))
 
         ticket.then(ended)
@@ -169,36 +195,54 @@ class Control:
 
     # --- confirmation ---
 
-    def _await_confirmation(
-        self, app: str, before: Mapping[int, float], changed: Mapping[int, float], seconds: float
-    ) -> None:
-        former = {tid: before.get(tid, JOIN_WEIGHT) for tid in changed}
-        waiting = Unconfirmed(former, dict(changed), self._loop.time() + seconds)
-        waiting.timer = self._loop.call_later(seconds, self._revert, app)
-        self._unconfirmed[app] = waiting
+    def _hold(self, app: str, undo: Mapping[int, float], seconds: float) -> None:
+        """Until it is released nothing else is changed."""
+        self._unconfirmed[app] = Unconfirmed(self._loop.time() + seconds)
+        self._wishes[app].undo = dict(undo)
         self._automatic.hold(app, held=True)
 
-    def _confirm(self, request: schema.CsbConfirm) -> None:
-        waiting = self._unconfirmed.pop(request.app, None)
-        if waiting is None:
-            raise BadRequest("not_found", f'no change of app "{request.app}" waits to be confirmed', "app")
+    def _release(self, app: str) -> None:
+        waiting = self._unconfirmed.pop(app)
         if waiting.timer is not None:
             waiting.timer.cancel()
-        self._automatic.hold(request.app, held=False)
+        self._wishes[app].undo = {}
+        self._save()
+        self._automatic.hold(app, held=False)
+
+    def _confirm(self, request: schema.CsbConfirm) -> None:
+        waiting = self._unconfirmed.get(request.app)
+        if waiting is None or waiting.timer is None or waiting.is_undone:
+            raise BadRequest("not_found", f'no change of app "{request.app}" waits to be confirmed', "app")
+        self._release(request.app)
 
     def _revert(self, app: str) -> None:
-        waiting = self._unconfirmed.pop(app)
-        self._automatic.hold(app, held=False)
-        now = self._balancer.state(app).weights
-        weights = {tid: weight for tid, weight in waiting.before.items() if tid in now}
+        """Undo it, as often as it takes."""
+        waiting, state = self._unconfirmed[app], self._balancer.state(app)
+        waiting.is_undone = True
+        weights = {tid: weight for tid, weight in self._wishes[app].undo.items() if tid in state.weights}
         about = fields(app=app, weights=_text(weights))
+
+        def ended(record: UpdateRecord) -> None:
+            if not record.published:
+                self._revert_later(app)
+                return
+            self._automatic.rebase(app, weights)
+            self._release(app)
+            log.warning("a change was not confirmed and is undone", extra=about)
+
+        if state.rebuilding:
+            self._revert_later(app)
+            return
         try:
             if weights:
-                self._balancer.set_weights(app, weights, reason="not confirmed")
-                self._automatic.rebase(app, weights)
-            log.warning("a change was not confirmed and is undone", extra=about)
+                self._balancer.set_weights(app, weights, reason="not confirmed").then(ended)
+                return
         except BalancerError as error:
             log.error("a change was not confirmed and cannot be undone: %s", error, extra=about)
+        self._release(app)
+
+    def _revert_later(self, app: str) -> None:
+        self._unconfirmed[app].timer = self._loop.call_later(UNDO_AGAIN_S, self._revert, app)
 
     def _audit(self, request: schema.Change, peer: Peer, outcome: str, **more: object) -> None:
         who = fields(

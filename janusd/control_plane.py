@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable, Mapping
 
 from janusd import api_schema as schema
 from janusd import thread_counters
@@ -25,6 +26,7 @@ from janusd.runtime_sockets import group_for
 from janusd.sessions import Attached, Sessions
 from janusd.stats_page import StatsPage, StatsPageError
 from janusd.views import Views
+from janusd.wishes import Wishes
 
 log = logging.getLogger("janusd.control_plane")
 
@@ -40,19 +42,22 @@ class ControlPlane:
         sessions: Sessions,
         page: StatsPage,
         loop: asyncio.AbstractEventLoop,
+        wishes: Mapping[str, Wishes],
+        save: Callable[[], None],
     ) -> None:
+        """wishes: by app. save: keeps them for the next janusd."""
         self._views = views
         self._sessions = sessions
         self._page = page
         self._loop = loop
         self._drops: dict[tuple[str, int], int] = {}
         self._timer: asyncio.TimerHandle | None = None
-        apps = {app.name: app.automatic for app in config.apps}
-        self.automatic = Automatic(balancer, self.samples, apps)
-        self.control = Control(balancer, self.automatic, loop)
-        self.refresher = Refresher(balancer, self.automatic, self.control, tuple(apps))
-        self.csb_counts = CsbCounts(balancer, self.automatic, tuple(apps))
-        self.csb_views = CsbViews(balancer, self.automatic, self.control, tuple(apps))
+        apps = tuple(app.name for app in config.apps)
+        self.automatic = Automatic(balancer, self.samples, wishes)
+        self.control = Control(balancer, self.automatic, loop, wishes, save)
+        self.refresher = Refresher(balancer, self.automatic, self.control, apps)
+        self.csb_counts = CsbCounts(balancer, self.automatic, apps)
+        self.csb_views = CsbViews(balancer, self.automatic, self.control, apps)
         self._explainer = Explainer(views.registry, sessions.app_ids, views.plane.balance)
         directory, admins, readers = (
             config.daemon.runtime_dir,
@@ -69,6 +74,7 @@ class ControlPlane:
         """Serve from now on."""
         for server in self._servers:
             server.start()
+        self.control.start()
         self._tick()
 
     def stop(self) -> None:

@@ -15,7 +15,7 @@ from rich.live import Live
 
 from janusd import api_schema as schema
 from janusd import ctl_tables as tables
-from janusd.ctl_client import DEFAULT_SOCKET, Client, CtlError
+from janusd.ctl_client import DEFAULT_SOCKET, Client, CtlError, RemoteClient
 
 CONNS_SHOWN = 1000
 COMPLETE_VAR = "_JANUSCTL_COMPLETE"
@@ -27,8 +27,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 class Options:
     """The options in front of the verb."""
 
-    def __init__(self, socket: str, json_: bool, watch: float | None) -> None:
-        self.socket = socket
+    def __init__(self, where: Mapping[str, Any], json_: bool, watch: float | None) -> None:
+        self.where = where
         self.json = json_
         self.watch = watch
 
@@ -47,7 +47,7 @@ class Options:
         self.run(ask, show)
 
     def _run(self, ask: Callable[[Client], Json], show: Callable[[Json], RenderableType]) -> None:
-        client = Client(self.socket)
+        client = connect(self.where)
         if self.json:
             print(json.dumps(ask(client)), flush=True)
             while self.watch is not None:
@@ -63,6 +63,13 @@ class Options:
             while True:
                 time.sleep(self.watch)
                 live.update(show(ask(client)), refresh=True)
+
+
+def connect(where: Mapping[str, Any]) -> Client:
+    """The janusd that the options in front of the verb name."""
+    if where.get("remote"):
+        return RemoteClient(where["remote"], where.get("key"), where.get("server_key"))
+    return Client(where.get("socket") or DEFAULT_SOCKET)
 
 
 def fail(error: CtlError) -> NoReturn:
@@ -87,8 +94,8 @@ def json_option(command: Command) -> Command:
 def app_names(context: click.Context, _: click.Parameter, typed: str) -> list[str]:
     """What the shell may complete: the configured apps, when janusd answers."""
     try:
-        socket = context.find_root().params.get("socket") or DEFAULT_SOCKET
-        return [app["name"] for app in Client(socket).ask("apps") if app["name"].startswith(typed)]
+        client = connect(context.find_root().params)
+        return [app["name"] for app in client.ask("apps") if app["name"].startswith(typed)]
     except CtlError:
         return []
 
@@ -96,6 +103,16 @@ def app_names(context: click.Context, _: click.Parameter, typed: str) -> list[st
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--socket", default=DEFAULT_SOCKET, envvar="JANUS_CTL", show_default=True, help="janusd's control socket."
+)
+@click.option(
+    "--remote",
+    envvar="JANUS_REMOTE",
+    metavar="tcp://HOST:PORT",
+    help="A janus-gateway instead: janusd of another machine.",
+)
+@click.option("--key", envvar="JANUS_KEY", metavar="FILE", help="With --remote: this side's NAME.key_secret.")
+@click.option(
+    "--server-key", envvar="JANUS_SERVER_KEY", metavar="FILE", help="With --remote: the gateway's NAME.key."
 )
 @click.option("--json", "json_", is_flag=True, help="One JSON value instead of tables.")
 @click.option("--watch", is_flag=True, help="Repeat until interrupted.")
@@ -107,13 +124,14 @@ def app_names(context: click.Context, _: click.Parameter, typed: str) -> list[st
     help="Seconds between, with --watch.",
 )
 @click.pass_context
-def main(context: click.Context, socket: str, json_: bool, watch: bool, interval: float) -> None:
+def main(context: click.Context, /, json_: bool, watch: bool, interval: float, **where: str | None) -> None:
     """Look at a running janusd, and move load between TCP threads.
 
     Exit codes: 0 done, 1 the update was given up and nothing has changed, 2 usage, 65 no such app, thread or weight,
-    69 no janusd, 75 not now (changed meanwhile, unconfirmed, not yet drained), 76 protocol, 77 no permission.
+    69 no janusd, 75 not now (changed meanwhile, unconfirmed, not yet drained), 76 protocol, 77 no permission, or a
+    secret key that others may read, 78 no key.
     """
-    context.obj = Options(socket, json_, interval if watch else None)
+    context.obj = Options(where, json_, interval if watch else None)
 
 
 def _simple(verb: str, show: Callable[[Json], RenderableType], text: str) -> None:

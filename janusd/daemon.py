@@ -38,6 +38,7 @@ from janusd.runtime_sockets import group_for
 from janusd.sessions import Sessions
 from janusd.slow_path import SlowPath
 from janusd.views import Views, release
+from janusd.wishes import Wishes
 
 log = logging.getLogger("janusd.daemon")
 
@@ -70,6 +71,7 @@ class Daemon:
     port_infos: dict[str, PortInfo]
     registry: Registry
     balancer: Balancer
+    wishes: dict[str, Wishes]
     sessions: Sessions
     slow_path: SlowPath
     attach: AttachServer
@@ -228,21 +230,22 @@ class Daemon:
     def _load_state(self) -> None:
         self.registry = Registry(self.config, secrets.token_bytes)
         self.balancer = Balancer(secrets.token_bytes)
-        apps = [app.name for app in self.config.apps]
+        self.wishes = {app.name: Wishes() for app in self.config.apps}
+        waiting = 0
         try:
-            waiting = state.load(self.config.daemon.runtime_dir, self.registry, self.balancer, apps)
+            waiting = state.load(self.config.daemon.runtime_dir, self.registry, self.balancer, self.wishes)
         except state.StateError as error:
             log.warning("the saved state is not used", extra=fields(error=error))
-            return
+        for app in self.config.apps:
+            self.wishes[app.name].configure(app.automatic)
         if waiting:
             log.info(
                 "apps may resume", extra=fields(sessions=waiting, within_s=self.config.daemon.recovery_s)
             )
 
     def _save(self) -> None:
-        apps = [app.name for app in self.config.apps]
         try:
-            state.save(self.config.daemon.runtime_dir, self.registry, self.balancer, apps)
+            state.save(self.config.daemon.runtime_dir, self.registry, self.balancer, self.wishes)
         except OSError as error:
             log.error("the state cannot be saved", extra=fields(error=error))
 
@@ -314,7 +317,16 @@ class Daemon:
             self.huge_pages,
             lambda: time.monotonic() - self.started_at,
         )
-        self.control = ControlPlane(self.config, views, self.balancer, self.sessions, self.page, self.loop)
+        self.control = ControlPlane(
+            self.config,
+            views,
+            self.balancer,
+            self.sessions,
+            self.page,
+            self.loop,
+            self.wishes,
+            self._save,
+        )
         self.control.start()
 
     def _stop_api(self) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
-import stat
 import sys
 import time
 from dataclasses import dataclass
@@ -22,13 +21,13 @@ from typing import Any
 import click
 import msgspec
 import zmq
-from zmq.auth import create_certificates, load_certificate
 from zmq.auth.thread import ThreadAuthenticator
 
 from janusd import api_schema as schema
 from janusd import config, log_format
 from janusd.checks import EX_CONFIG, EX_UNAVAILABLE
 from janusd.config_reader import Table, parse_toml
+from janusd.curve_keys import KeyFileError, load_keys, write_keys
 from janusd.log_format import fields
 
 log = logging.getLogger("janusd.gateway")
@@ -94,22 +93,6 @@ def parse(text: str, path: str) -> GatewayConfig:
     if errors.texts:
         raise config.ConfigError(errors.texts)
     return GatewayConfig(host.strip("[]"), int(port), Path(secret), socket, tuple(clients))
-
-
-def load_keys(path: Path) -> tuple[bytes, bytes]:
-    """The public and the secret key; ConfigError: they cannot be had, or others may read them."""
-    try:
-        mode = path.stat().st_mode
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise config.ConfigError(
-                [f"{path}: others may read it (mode {stat.S_IMODE(mode):04o}): chmod 600"]
-            )
-        public, secret = load_certificate(path)
-    except (OSError, ValueError) as error:
-        raise config.ConfigError([f"{path}: no key: {error}: janus-gateway --make-key makes one"]) from None
-    if secret is None:
-        raise config.ConfigError([f"{path}: has no secret key in it"])
-    return public, secret
 
 
 class Allowed:
@@ -240,15 +223,6 @@ class Gateway:
             self._send(pending.envelope, schema.encode_error(pending.id, error))
 
 
-def write_keys(name: str, directory: str) -> None:
-    """NAME.key and NAME.key_secret, this for its owner alone."""
-    mask = os.umask(0o077)
-    try:
-        create_certificates(directory, name)
-    finally:
-        os.umask(mask)
-
-
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", "path", default=DEFAULT_CONFIG, show_default=True, help="The configuration.")
 @click.option("--check", is_flag=True, help="Print ok or what is wrong, and start nothing.")
@@ -261,8 +235,8 @@ def main(path: str, check: bool, make_key: tuple[str, str] | None) -> None:
     try:
         wanted = parse(config.read(path), path)
         load_keys(wanted.secret_key)
-    except config.ConfigError as error:
-        for text in error.texts:
+    except (config.ConfigError, KeyFileError) as error:
+        for text in getattr(error, "texts", (str(error),)):
             click.echo(text, err=True)
         sys.exit(EX_CONFIG)
     if check:

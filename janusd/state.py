@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import zlib
+from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
 
@@ -20,8 +21,10 @@ from janusd.config import TIDS_MAX
 from janusd.messages import TOKEN_BYTES
 from janusd.registry import Registry, Session
 from janusd.weights import NOBODY, SLOT_COUNT, WEIGHT_MAX
+from janusd.wishes import Wishes
 
-VERSION = 2
+VERSION = 3
+READABLE = (2, 3)  # 2 has no wishes
 FILE_NAME = "state.json"
 
 
@@ -36,6 +39,16 @@ class SavedCircle(msgspec.Struct, forbid_unknown_fields=True):
     homes: list[tuple[int, int]]
     flagged: str
     drained: dict[int, float]
+
+
+class SavedWishes(msgspec.Struct, forbid_unknown_fields=True):
+    """A Wishes."""
+
+    app: str
+    configured: bool
+    on: bool
+    base: dict[int, float]
+    undo: dict[int, float]
 
 
 class SavedSession(msgspec.Struct, forbid_unknown_fields=True):
@@ -58,19 +71,21 @@ class SavedState(msgspec.Struct, forbid_unknown_fields=True):
     next_generation: int
     circles: list[SavedCircle]
     sessions: list[SavedSession]
+    wishes: list[SavedWishes] = []
 
 
 class StateError(Exception):
     """There is a state, and it cannot be used."""
 
 
-def save(directory: Path, registry: Registry, balancer: Balancer, apps: list[str]) -> None:
+def save(directory: Path, registry: Registry, balancer: Balancer, wishes: Mapping[str, Wishes]) -> None:
     """Replace the saved state. OSError: it could not be written; the old one is still there."""
     saved = SavedState(
         VERSION,
         registry.next_generation,
-        [_save_circle(app, balancer.to_save(app)) for app in apps],
+        [_save_circle(app, balancer.to_save(app)) for app in wishes],
         [_save_session(session) for session in registry.sessions()],
+        [SavedWishes(app, w.configured, w.on, w.base, w.undo) for app, w in wishes.items()],
     )
     body = msgspec.json.encode(saved)
     path = directory / FILE_NAME
@@ -82,7 +97,7 @@ def save(directory: Path, registry: Registry, balancer: Balancer, apps: list[str
     os.replace(fresh, path)
 
 
-def load(directory: Path, registry: Registry, balancer: Balancer, apps: list[str]) -> int:
+def load(directory: Path, registry: Registry, balancer: Balancer, wishes: dict[str, Wishes]) -> int:
     """Restore the saved state of these apps. Returns how many sessions wait to be resumed."""
     path = directory / FILE_NAME
     try:
@@ -96,12 +111,14 @@ def load(directory: Path, registry: Registry, balancer: Balancer, apps: list[str
         raise StateError(f"{path}: checksum does not fit")
     try:
         saved = msgspec.json.decode(body, type=SavedState)
-        if saved.version != VERSION:
+        if saved.version not in READABLE:
             raise StateError(f"{path}: version {saved.version}, this janusd reads {VERSION}")
-        circles = {c.app: _load_circle(c) for c in saved.circles if c.app in apps}
+        circles = {c.app: _load_circle(c) for c in saved.circles if c.app in wishes}
+        wished = {w.app: _load_wishes(w) for w in saved.wishes if w.app in wishes}
         sessions = [_load_session(s) for s in saved.sessions]
     except (msgspec.MsgspecError, ValueError) as error:
         raise StateError(f"{path}: {error}") from error
+    wishes.update(wished)
     registry.restore(sessions, saved.next_generation)
     for app, circle in circles.items():
         balancer.restore(app, circle)
@@ -135,12 +152,21 @@ def _save_circle(app: str, circle: Circle) -> SavedCircle:
     )
 
 
+def _check_weights(app: str, *maps: dict[int, float]) -> None:
+    for weights in maps:
+        if not all(0 <= tid < TIDS_MAX and 0 <= weight <= WEIGHT_MAX for tid, weight in weights.items()):
+            raise ValueError(f"circle of {app}: a weight is out of range")
+
+
+def _load_wishes(saved: SavedWishes) -> Wishes:
+    _check_weights(saved.app, saved.base, saved.undo)
+    return Wishes(saved.configured, saved.on, saved.base, saved.undo)
+
+
 def _load_circle(saved: SavedCircle) -> Circle:
     if len(saved.secret) != SECRET_BYTES or saved.epoch < 0:
         raise ValueError(f"circle of {saved.app}: secret or epoch is out of range")
-    for weights in (saved.weights, saved.drained):
-        if not all(0 <= tid < TIDS_MAX and 0 <= weight <= WEIGHT_MAX for tid, weight in weights.items()):
-            raise ValueError(f"circle of {saved.app}: a weight is out of range")
+    _check_weights(saved.app, saved.weights, saved.drained)
     owners, homes, flagged = _slots(saved.owners), _slots(saved.homes), int(saved.flagged, 16)
     if any(tid != NOBODY and tid not in saved.weights for tid in owners):
         raise ValueError(f"circle of {saved.app}: an owner without weight")

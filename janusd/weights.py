@@ -8,8 +8,8 @@ Pure. A change of weights moves as few slots as can be: only a connection whose 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 
 SLOT_COUNT = 4096  # CSB_SLOT_COUNT
 SLOT_SHIFT = 20  # CSB_SLOT_SHIFT
@@ -59,8 +59,7 @@ def divide(
     wanted = {tid: quota[tid] - min(quota[tid], len(slots)) for tid, slots in held.items()}
     result = [NOBODY] * SLOT_COUNT
     for tid, slots in held.items():
-        slots.sort(key=partial(_giving_order, tid, homes, wanted))
-        for slot in slots[: quota[tid]]:
+        for slot in _kept_first(tid, slots, homes, wanted)[: quota[tid]]:
             result[slot] = tid
     for slot, tid in enumerate(result):
         if tid == NOBODY and wanted.get(homes[slot], 0) > 0:
@@ -87,9 +86,15 @@ def moved_slots(before: Iterable[int], after: Iterable[int]) -> int:
     return sum(1 << slot for slot, (was, now) in pairs if was not in (now, NOBODY))
 
 
-def _giving_order(tid: int, homes: Sequence[int], wanted: Mapping[int, int], slot: int) -> int:
+def _kept_first(tid: int, slots: list[int], homes: Sequence[int], wanted: Mapping[int, int]) -> list[int]:
     """What a tid keeps first: its own slots, then others', last those whose home needs them."""
-    return 0 if homes[slot] == tid else 1 + (wanted.get(homes[slot], 0) > 0)
+    foreign = [slot for slot in slots if homes[slot] != tid]
+    if not foreign:
+        return slots
+    needy = {tid for tid, count in wanted.items() if count > 0}
+    own = [slot for slot in slots if homes[slot] == tid]
+    kept = [slot for slot in foreign if homes[slot] not in needy]
+    return own + kept + [slot for slot in foreign if homes[slot] in needy]
 
 
 def points(owners: Sequence[int]) -> list[tuple[int, int]]:
@@ -102,8 +107,5 @@ def points(owners: Sequence[int]) -> list[tuple[int, int]]:
 
 def shares(owners: Sequence[int]) -> dict[int, float]:
     """What part of all keys each tid owns."""
-    counts: dict[int, int] = {}
-    for tid in owners:
-        if tid != NOBODY:
-            counts[tid] = counts.get(tid, 0) + 1
-    return {tid: count / SLOT_COUNT for tid, count in sorted(counts.items())}
+    counts = Counter(owners)
+    return {tid: counts[tid] / SLOT_COUNT for tid in sorted(counts) if tid != NOBODY}

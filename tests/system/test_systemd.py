@@ -87,8 +87,8 @@ class Container:
         assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}\n{self.journal()}"
         return done
 
-    def journal(self) -> str:
-        return self.run("journalctl", "-u", "janusd", "-n", "40", "--no-pager", check=False).stdout
+    def journal(self, unit: str = "janusd") -> str:
+        return self.run("journalctl", "-u", unit, "-n", "40", "--no-pager", check=False).stdout
 
     def end(self) -> None:
         if self._nspawn is not None and self._nspawn.poll() is None:
@@ -126,6 +126,7 @@ def install(made: Container) -> None:
     for name, target in (
         ("janusd.service", "etc/systemd/system"),
         ("janus-attach.socket", "etc/systemd/system"),
+        ("janus-gateway.service", "etc/systemd/system"),
         ("janus.sysusers.conf", "etc/sysusers.d"),
     ):
         (made.root / target).mkdir(parents=True, exist_ok=True)
@@ -217,6 +218,50 @@ def test_start_look_scrape_kill_stop(container: Container) -> None:
     assert show(container, "janusd", "ActiveState") == "inactive"
     assert show(container, "janusd", "Result") == "success"
     assert "stopping" in container.journal()
+
+
+def test_remote_control(container: Container) -> None:
+    """As docs/operating.md says: keys, a client in the list, the unit, janusctl --remote; with nothing of root's."""
+    container.run("systemctl", "start", "janusd")
+    wait_until("janusd is ready", lambda: show(container, "janusd", "ActiveState") == "active")
+    assert container.run("systemctl", "is-enabled", "janus-gateway", check=False).stdout.strip() == "disabled"
+    python = "/opt/janus/.venv/bin/python"
+    for name, directory in (("gateway", "/etc/janus"), ("boss", "/root"), ("guest", "/root")):
+        command = f"cd /opt/janus && {python} -m janusd.gateway --make-key {name} {directory}"
+        container.run("sh", "-c", command)
+    container.run("chown", "janus-gateway", "/etc/janus/gateway.key_secret")
+    text = '[gateway]\nlisten = "10.77.0.9:9465"\n'
+    for name, change in (("boss", "true"), ("guest", "false")):
+        match = re.search(r'public-key = "(.+)"', (container.root / f"root/{name}.key").read_text())
+        assert match is not None
+        text += f'[[client]]\nname = "{name}"\npublic_key = "{match[1]}"\nchange = {change}\n'
+    (container.root / "etc/janus/gateway.toml").write_text(text)
+    container.run("ip", "address", "add", "10.77.0.9/24", "dev", "lo")
+    container.run("systemctl", "start", "janus-gateway")
+    pid = show(container, "janus-gateway", "MainPID")
+    status = container.run("cat", f"/proc/{pid}/status").stdout
+    assert "Uid:\t0" not in status
+    assert "CapEff:\t0000000000000000" in status
+    assert "Seccomp:\t2" in status
+
+    def janusctl(name: str, *words: str) -> subprocess.CompletedProcess[str]:
+        where = "--remote tcp://10.77.0.9:9465 --server-key /etc/janus/gateway.key"
+        command = f"cd /opt/janus && {python} -m janusd.ctl {where} --key /root/{name}.key_secret "
+        return container.run("sh", "-c", command + " ".join(words), check=False)
+
+    try:
+        wait_until("the gateway listens", lambda: janusctl("guest", "status").returncode == 0)
+    except AssertionError as error:
+        raise AssertionError(
+            container.journal("janus-gateway") + janusctl("guest", "status").stderr
+        ) from error
+    assert "serving" in janusctl("guest", "status").stdout
+    assert janusctl("guest", "csb", "auto", "on", "web").returncode == 77
+    assert janusctl("boss", "csb", "auto", "on", "web").returncode == 0
+    assert "via=boss" in container.journal()
+    for unit in ("janus-gateway", "janusd"):
+        container.run("systemctl", "stop", unit)
+        assert show(container, unit, "Result") == "success"
 
 
 def test_a_bad_configuration_does_not_start_and_says_why(container: Container) -> None:

@@ -13,6 +13,7 @@ from janusd.autoweights import Sample
 from janusd.balancer import PUBLISHED, Balancer, Result, Target
 from janusd.control import Control, Peer, Reply
 from janusd.csb_views import CsbViews
+from janusd.wishes import Wishes
 from tests.unit.test_janusd_balancer import ByHand
 
 ADMIN = Peer(1000, 100, 4711, may_change=True)
@@ -84,14 +85,19 @@ class Panel:
             self.balancer.join("web", tid)
             if isinstance(self.runner, ByHand):
                 self.runner.end()
+        self.wishes = {app: Wishes() for app in ("web", "api")}
+        self.saves = 0
         self.automatic = Automatic(
             self.balancer,
             lambda app: self.told if app == "web" else {},
-            {"web": False, "api": False},
+            self.wishes,
             self.clock.time,
         )
-        self.control = control(self.balancer, self.automatic, self.clock)  # type: ignore[arg-type]
+        self.control = control(self.balancer, self.automatic, self.clock, self.wishes, self._save)  # type: ignore[arg-type]
         self.views = CsbViews(self.balancer, self.automatic, self.control, ("web", "api"))
+
+    def _save(self) -> None:
+        self.saves += 1
 
     def answer(self, request: schema.AnyRequest, peer: Peer, reply: Reply) -> None:
         if isinstance(request, schema.Change):

@@ -13,6 +13,7 @@ from janusd.balancer import Balancer
 from janusd.policy import Credentials
 from janusd.registry import Registry, Session
 from janusd.weights import NOBODY, SLOT_COUNT, divide, inherit, points, quotas, shares
+from janusd.wishes import Wishes
 from tests.unit.janusd_fakes import parse_config
 
 WEIGHTS = st.dictionaries(st.integers(0, 255), st.floats(0, weights.WEIGHT_MAX), max_size=40)
@@ -107,12 +108,30 @@ def a_house() -> tuple[Registry, Balancer, list[Session]]:
     return registry, balancer, found
 
 
+def wishes(*apps: str) -> dict[str, Wishes]:
+    return {app: Wishes() for app in apps}
+
+
+def test_what_operators_want_outlives_janusd(tmp_path: Path) -> None:
+    registry, balancer, _ = a_house()
+    before = {"web": Wishes(False, True, {0: 2.0, 1: 0.0}, {1: 3.0}), "gone": Wishes()}
+    state.save(tmp_path, registry, balancer, before)
+    after = wishes("web", "api")
+    state.load(tmp_path, Registry(parse_config(), secrets.token_bytes), Balancer(secrets.token_bytes), after)
+    assert after == {"web": before["web"], "api": Wishes()}
+    after["web"].configure(False)
+    assert after["web"].on, "janusd.toml says what it said before"
+    after["web"].configure(True)
+    after["web"].configure(False)
+    assert not after["web"].on, "the file has been changed since"
+
+
 def test_state_is_the_same_after_a_restart(tmp_path: Path) -> None:
     registry, balancer, sessions = a_house()
-    state.save(tmp_path, registry, balancer, ["web", "api"])
+    state.save(tmp_path, registry, balancer, wishes("web", "api"))
     assert (tmp_path / "state.json").stat().st_mode & 0o777 == 0o600
     fresh, circles = Registry(parse_config(), secrets.token_bytes), Balancer(secrets.token_bytes)
-    assert state.load(tmp_path, fresh, circles, ["web", "api"]) == 2
+    assert state.load(tmp_path, fresh, circles, wishes("web", "api")) == 2
     assert circles.circle("web") == balancer.circle("web")
     assert circles.is_held("web")
     assert circles.circle("api").secret == balancer.circle("api").secret
@@ -131,22 +150,22 @@ def test_state_is_the_same_after_a_restart(tmp_path: Path) -> None:
 def test_a_thread_that_was_not_online_is_not_on_the_circle(tmp_path: Path) -> None:
     registry, balancer, sessions = a_house()
     registry.detach(sessions[0])
-    state.save(tmp_path, registry, balancer, ["web"])
+    state.save(tmp_path, registry, balancer, wishes("web"))
     fresh, circles = Registry(parse_config(), secrets.token_bytes), Balancer(secrets.token_bytes)
-    assert state.load(tmp_path, fresh, circles, ["web"]) == 1
+    assert state.load(tmp_path, fresh, circles, wishes("web")) == 1
     assert circles.circle("web").shares() == {1: 1.0}
 
 
 def test_no_state_is_no_error(tmp_path: Path) -> None:
     _, balancer, _ = a_house()
-    assert state.load(tmp_path, Registry(parse_config(), secrets.token_bytes), balancer, ["web"]) == 0
+    assert state.load(tmp_path, Registry(parse_config(), secrets.token_bytes), balancer, wishes("web")) == 0
 
 
 @given(st.integers(0, 10_000), st.integers(0, 255))
 def test_a_damaged_state_is_refused(tmp_path_factory: pytest.TempPathFactory, at: int, value: int) -> None:
     directory = tmp_path_factory.mktemp("s")
     registry, balancer, _ = a_house()
-    state.save(directory, registry, balancer, ["web"])
+    state.save(directory, registry, balancer, wishes("web"))
     path = directory / "state.json"
     data = bytearray(path.read_bytes())
     at %= len(data)
@@ -156,7 +175,10 @@ def test_a_damaged_state_is_refused(tmp_path_factory: pytest.TempPathFactory, at
     path.write_bytes(data)
     with pytest.raises(state.StateError):
         state.load(
-            directory, Registry(parse_config(), secrets.token_bytes), Balancer(secrets.token_bytes), ["web"]
+            directory,
+            Registry(parse_config(), secrets.token_bytes),
+            Balancer(secrets.token_bytes),
+            wishes("web"),
         )
 
 
@@ -171,11 +193,21 @@ def test_a_damaged_state_is_refused(tmp_path_factory: pytest.TempPathFactory, at
         b'"homes":[],"flagged":"0","drained":{}}],"sessions":[]}',
         b'{"version":2,"next_generation":1,"circles":[],"sessions":[{"app":"web","tid":0,"uid":0,"pid":0,'
         b'"generation":1,"token":"","online":true,"listens":[]}]}',
+        b'{"version":3,"next_generation":1,"circles":[],"sessions":[],"wishes":[{"app":"web","configured":true,'
+        b'"on":true,"base":{},"undo":{"0":-1}}]}',
     ],
-    ids=["empty", "no fields", "a list", "another version", "circle without slots", "session without token"],
+    ids=[
+        "empty",
+        "no fields",
+        "a list",
+        "another version",
+        "circle without slots",
+        "session without token",
+        "a weight below 0",
+    ],
 )
 def test_a_state_that_does_not_fit_is_refused(tmp_path: Path, body: bytes) -> None:
     (tmp_path / "state.json").write_bytes(b"%08x\n" % zlib.crc32(body) + body)
     registry, balancer, _ = a_house()
     with pytest.raises(state.StateError):
-        state.load(tmp_path, registry, balancer, ["web"])
+        state.load(tmp_path, registry, balancer, wishes("web"))

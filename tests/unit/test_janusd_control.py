@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from janusd import api, ctl, ctl_client
 from janusd.api import ApiServer
 from janusd.autoweights import Sample
+from janusd.control import Control
 from janusd.csb_metrics import CsbCounts, csb_families
 from janusd.ctl_tables import strip
 from tests.unit.control_panel import READER, AtOnce, Panel
@@ -167,6 +168,45 @@ def test_an_unconfirmed_change_of_a_thread_that_has_gone_is_undone_for_the_other
     panel.balancer.leave("web", 1)
     panel.clock.advance(5)
     assert panel.weights() == {0: 1.0, 2: 1.0}
+
+
+def test_undoing_is_tried_until_it_is_done() -> None:
+    panel = Panel(AtOnce())
+    panel.ask("csb_set", app="web", weights={"0": 3}, confirm_s=5)
+    panel.runner.outcome = "thread 2 does not answer"
+    panel.clock.advance(5)
+    assert panel.weights()[0] == 3.0
+    assert panel.ask("csb_confirm", app="web")["error"]["code"] == "not_found", "too late"
+    assert panel.ask("csb_set", app="web", weights={"1": 2})["error"]["code"] == "unconfirmed"
+    panel.runner.outcome = "published"
+    panel.clock.advance(1)
+    assert panel.weights() == EVEN
+    assert panel.control.confirm_within_s("web") is None
+
+
+def test_a_change_that_came_to_nothing_need_not_be_confirmed() -> None:
+    panel = Panel(AtOnce())
+    panel.runner.outcome = "thread 2 does not answer"
+    assert panel.ask("csb_set", app="web", weights={"0": 3}, confirm_s=5)["error"]["code"] == "aborted"
+    assert panel.wishes["web"].undo == {}
+    panel.runner.outcome = "published"
+    assert "result" in panel.ask("csb_set", app="web", weights={"0": 3})
+
+
+def test_a_restart_undoes_what_was_not_confirmed() -> None:
+    """What outlives janusd is there before the change can be in force, and gone when it is confirmed or undone."""
+    panel = Panel(ByHand())
+    panel.send(b'{"version":1,"verb":"csb_set","app":"web","weights":{"0":3},"confirm_s":600}')
+    assert panel.wishes["web"].undo == {0: 1.0}
+    panel.runner.end()
+    assert panel.weights()[0] == 3.0
+    panel.control.stop()
+
+    again = Control(panel.balancer, panel.automatic, panel.clock, panel.wishes, lambda: None)  # type: ignore[arg-type]
+    again.start()
+    panel.runner.end()
+    assert panel.weights() == EVEN
+    assert panel.wishes["web"].undo == {}
 
 
 # --- the automatic mode ---

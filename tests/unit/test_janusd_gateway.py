@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import zmq
+from click.testing import CliRunner
 from zmq.auth import load_certificate
 
-from janusd import gateway
+from janusd import ctl, ctl_client, gateway
 from janusd.config import ConfigError
-from janusd.gateway import Gateway, write_keys
+from janusd.curve_keys import KeyFileError, load_keys, write_keys
+from janusd.gateway import Gateway
 from tests.unit.control_panel import Panel
 from tests.unit.test_janusd_control import served
 
@@ -112,6 +114,49 @@ def test_janusd_hears_whom_it_is_for_and_nothing_malformed(
     assert (bad["id"], bad["error"]["code"]) == ("x", "bad_field")
 
 
+def janusctl(remote: Remote, *words: str, key: str = "boss", server: str = "gateway") -> tuple[int, str, str]:
+    """What janusctl says from another machine."""
+    where = ["--remote", f"tcp://127.0.0.1:{remote.port}", "--key", f"{remote.directory}/{key}.key_secret"]
+    where += ["--server-key", f"{remote.directory}/{server}.key"]
+    result = CliRunner().invoke(ctl.main, [*where, *words])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_janusctl_from_another_machine(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, err = janusctl(remote, "csb", "set", "web", "0=2", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["weights"]["0"] == 2.0
+    assert "web" in janusctl(remote, "csb", "show", key="guest")[1]
+    assert janusctl(remote, "csb", "drain", "web", "1", key="guest")[0] == 77
+    assert remote.panel.weights() == {0: 2.0, 1: 1.0, 2: 1.0}
+
+    monkeypatch.setattr(ctl_client, "TIMEOUT_S", 0.3)
+    for key, server in (("stranger", "gateway"), ("boss", "guest")):
+        code, _, err = janusctl(remote, "csb", "show", key=key, server=server)
+        assert (code, "with this key in its list?" in err) == (69, True)
+
+
+def test_janusctl_wants_its_keys_and_keeps_its_secret(tmp_path: Path) -> None:
+    write_keys("me", str(tmp_path))
+    secret, public = tmp_path / "me.key_secret", tmp_path / "me.key"
+    far = ("--remote", "tcp://192.0.2.1:9465")
+
+    def run(*words: str) -> tuple[int, str]:
+        result = CliRunner().invoke(ctl.main, [*words, "csb", "show"])
+        return result.exit_code, result.stderr
+
+    assert run(*far)[0] == 2
+    assert run(*far, "--key", str(secret))[0] == 2
+    assert run("--remote", "ipc:///x", "--key", str(secret), "--server-key", str(public))[0] == 2
+    code, err = run(*far, "--key", f"{tmp_path}/none", "--server-key", str(public))
+    assert (code, "no key" in err) == (78, True)
+    code, err = run(*far, "--key", str(secret), "--server-key", f"{tmp_path}/none")
+    assert (code, "no public key" in err) == (78, True)
+    secret.chmod(0o644)
+    code, err = run(*far, "--key", str(secret), "--server-key", str(public))
+    assert (code, "others may read it (mode 0644)" in err) == (77, True)
+
+
 def changed(old: str, new: str) -> Callable[[str], str]:
     return lambda good: good.replace(old, new)
 
@@ -144,15 +189,15 @@ def test_a_secret_key_is_for_its_owner_alone(tmp_path: Path) -> None:
     write_keys("gateway", str(tmp_path))
     path = tmp_path / "gateway.key_secret"
     assert path.stat().st_mode & 0o077 == 0
-    gateway.load_keys(path)
+    load_keys(path)
     path.chmod(0o640)
-    with pytest.raises(ConfigError, match="others may read"):
-        gateway.load_keys(path)
-    with pytest.raises(ConfigError, match="no key"):
-        gateway.load_keys(tmp_path / "none")
+    with pytest.raises(KeyFileError, match="others may read"):
+        load_keys(path)
+    with pytest.raises(KeyFileError, match="no key"):
+        load_keys(tmp_path / "none")
     (tmp_path / "gateway.key").chmod(0o600)
-    with pytest.raises(ConfigError, match="no secret key"):
-        gateway.load_keys(tmp_path / "gateway.key")
+    with pytest.raises(KeyFileError, match="no secret key"):
+        load_keys(tmp_path / "gateway.key")
 
 
 def test_the_shipped_configuration_is_right_but_for_its_key() -> None:
