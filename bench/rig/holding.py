@@ -31,6 +31,7 @@ SPARE_BYTES = 3 << 29  # for janusd, DPDK and the rest of the machine
 BYTES = {
     "c": 190,
     "python": 460,
+    "python huge arenas": 500,
     "asyncio protocol": 1000,
     "uvicorn": 9000,
 }  # about what a connection takes, to know what fits
@@ -108,6 +109,11 @@ class Holding:
     def _start(self) -> Process:
         if self.language == "python":
             return self.janusd.serve("bench.hold_handler:handle", port=PORT)
+        if self.language == "python huge arenas":
+            words = "-m janus_tcp run bench.hold_handler:handle --app web --huge-arenas"
+            app = self.janusd.app(*words.split(), "--port", str(PORT))
+            self.janusd.await_threads(app, "web", 1)
+            return app
         if self.language in ASYNCIO:
             app = self.janusd.app(*ASYNCIO[self.language].split())
             self.janusd.await_threads(app, "web", 1)

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import runpy
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,17 @@ SHORTCUTS = (  # functions of aiofastnet that make transports beside the loop
 
 def new_event_loop() -> JanusEventLoop:
     """A new event loop on Janus; $JANUS_APP, $JANUS_SOCKET and $JANUS_CONNECT say the rest."""
-    if "aiofastnet" in sys.modules:
-        steer_back(sys.modules["aiofastnet"])
+    steer_installed()
     return JanusEventLoop()
+
+
+def steer_installed() -> None:
+    """steer_back() aiofastnet where it is installed, whether or not something has imported it yet."""
+    module = sys.modules.get("aiofastnet")
+    if module is None and find_spec("aiofastnet") is not None:
+        module = import_module("aiofastnet")
+    if module is not None:
+        steer_back(module)
 
 
 def steer_back(module: Any) -> None:
@@ -89,10 +98,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run_program(words: list[str]) -> None:
     """Run a module or a script with its arguments; every event loop that it asks asyncio for is on Janus."""
-    if find_spec("aiofastnet") is not None:
-        import aiofastnet  # type: ignore[import-not-found, unused-ignore]  # pyright: ignore[reportMissingImports]
-
-        steer_back(aiofastnet)
+    steer_installed()
     asyncio.set_event_loop_policy(_Policy())
     sys.argv = list(words)
     if words[0].endswith(".py"):

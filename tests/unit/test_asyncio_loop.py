@@ -7,6 +7,7 @@ import io
 import re
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -236,6 +237,19 @@ def test_what_goes_past_the_loop_is_steered_back(loop: PairEventLoop) -> None:
         assert await module.create_server(asyncio.SelectorEventLoop, asyncio.Protocol) == "kernel"
 
     loop.run_until_complete(run())
+
+
+def test_what_goes_past_the_loop_is_noticed_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "aiofastnet.py").write_text("async def create_server(loop, *args):\n    return 'kernel'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "aiofastnet", raising=False)
+    try:
+        new_event_loop().close()
+        assert hasattr(sys.modules["aiofastnet"].create_server, "on_janus")
+    finally:
+        sys.modules.pop("aiofastnet", None)
 
 
 def test_the_launcher_gives_a_script_a_janus_loop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -116,3 +116,25 @@ def test_two_native_loops_in_two_threads() -> None:
         one.join()
     assert not errors
     assert served == [600_000, 600_000]
+
+
+def test_a_port_that_is_taken_and_a_table_that_is_full() -> None:
+    async def client(pair: Pair) -> list[str]:
+        opened, refused = [], []
+        for _ in range(20):
+            try:
+                opened.append(await janus_tcp.connect(pair.host, PORT))
+            except OSError as error:
+                refused.append(error.strerror or "")
+        for conn in opened:
+            await conn.send(b"x")
+            assert await conn.recv() == b"x", "who is connected is served"
+            conn.abort()
+        return refused
+
+    with Pair(connections=16) as pair:
+        pair.serve(echo, PORT)
+        with pytest.raises(OSError, match=r"\[Errno 98\].*listen"):
+            pair.serve(echo, PORT)
+        refused = pair.run(client(pair))
+        assert refused == [f"connect to port {PORT}: the connection table is full"] * 4
