@@ -138,3 +138,19 @@ def test_a_port_that_is_taken_and_a_table_that_is_full() -> None:
             pair.serve(echo, PORT)
         refused = pair.run(client(pair))
         assert refused == [f"connect to port {PORT}: the connection table is full"] * 4
+
+
+def test_a_handler_that_never_awaits_has_answered_and_closed() -> None:
+    async def handle(conn: janus_tcp.Connection) -> None:
+        conn.try_send(b"at once")
+
+    async def client(host: str) -> list[bytes]:
+        conn = await janus_tcp.connect(host, PORT)
+        answers = [await conn.recv(), await conn.recv()]
+        conn.close()
+        return answers
+
+    with Pair() as pair:
+        pair.serve(handle, PORT)
+        assert [pair.run(client(pair.host)) for _ in range(3)] == [[b"at once", b""]] * 3
+        pair.settle()
