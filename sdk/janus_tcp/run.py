@@ -93,8 +93,8 @@ def drop_privileges(user: str | int | None, group: str | int | None) -> None:
 
 
 def tune_gc() -> None:
-    """What exists now is never collected; young objects are walked twice, in steps that keep the loop for 50 ms at most,
-    and all of them after 200 million more.
+    """What exists now is never collected; young objects are walked twice, in steps of some 30 ms at most, and all of
+    them after 200 million more.
 
     With CPython's thresholds a full collection walks all coroutines over and over while connections open.
     """
