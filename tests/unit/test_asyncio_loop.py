@@ -4,6 +4,7 @@ import ast
 import asyncio
 import contextlib
 import io
+import os
 import re
 import ssl
 import subprocess
@@ -269,6 +270,22 @@ def test_the_launcher_gives_a_script_a_janus_loop(tmp_path: Path, capsys: pytest
     with pytest.raises(SystemExit):
         main([])
     assert "usage" in capsys.readouterr().err
+
+
+def test_workers_that_cannot_attach_end_the_parent_with_the_reason(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import asyncio\n"
+        "async def main():\n"
+        "    async with await asyncio.start_server(print, None, 8000) as server:\n"
+        "        await server.serve_forever()\n"
+        "asyncio.run(main())\n"
+    )
+    words = [sys.executable, "-m", "janus_tcp.asyncio", "--workers", "2", str(script)]
+    env = dict(os.environ, JANUS_SOCKET=str(tmp_path / "nowhere"))
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("janus: no janusd")
 
 
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S))
