@@ -7,16 +7,13 @@
  * Packets come with hash and verified, as from janusd, 64 at a time; the user echoes and closes as bench/echo_janus.c does.  Prints a
  * JSON object: connections, and the median over batches of the cycles that the stack and its user take for one, the load's excluded.
  */
+#include "bench/core_env.h"
 #include "bench/load/load.h"
-#include "tcp/tcp.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 #include <x86intrin.h>
 
-enum { SLOTS = 8192, BATCH = 64, ETHER = 14, ROWS = 65536, PORT = 7, WINDOW = 512, SAMPLES = 1 << 20 };
+enum { SLOTS = CORE_SLOTS, BATCH = 64, ETHER = 14, ROWS = 65536, PORT = 7, WINDOW = 512, SAMPLES = 1 << 20 };
 
 struct frame {
     uint32_t slot, len;
@@ -25,8 +22,6 @@ struct frame {
 static struct tcp_stack *stack;
 static struct load load;
 static struct csb_secret secret = {1, 2};
-static uint8_t (*rx)[TCP_SLOT_BYTES], (*tx)[TCP_SLOT_BYTES];
-static uint32_t rx_free[SLOTS], rx_count, tx_free[SLOTS], tx_count;
 static struct frame to_stack[SLOTS], to_load[SLOTS];
 static uint8_t busy[SLOTS], held[SLOTS];
 static uint32_t to_stack_first, to_stack_end, to_load_first, to_load_end, next_slot = TCP_NO_SLOT;
@@ -51,12 +46,6 @@ static void env_free(void *context, uint32_t slot)
         tx_free[tx_count++] = slot;
 }
 
-static uint8_t *env_data(void *context, uint32_t slot)
-{
-    (void)context;
-    return tx[slot];
-}
-
 static bool env_send(void *context, uint32_t slot, uint32_t offset, uint32_t len, bool last)
 {
     (void)context;
@@ -72,30 +61,6 @@ static bool env_busy(void *context, uint32_t slot)
 {
     (void)context;
     return busy[slot];
-}
-
-static uint32_t env_available(void *context)
-{
-    (void)context;
-    return tx_count;
-}
-
-static const uint8_t *env_rx_data(void *context, uint32_t slot)
-{
-    (void)context;
-    return rx[slot];
-}
-
-static void env_rx_release(void *context, uint32_t slot)
-{
-    (void)context;
-    rx_free[rx_count++] = slot;
-}
-
-static void env_random(void *context, void *data, size_t len)
-{
-    (void)context;
-    memset(data, 7, len);
 }
 
 /* --- the load's wire --- */
@@ -190,47 +155,16 @@ static uint64_t turn(uint64_t now_us)
     return __rdtsc() - begin;
 }
 
-static void *memory(size_t bytes)
-{
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-
-    if (p == MAP_FAILED)
-        exit(1);
-    return p;
-}
-
 static void start(void)
 {
-    const struct tcp_config config = {.conn_max = ROWS,
-                                      .half_open_max = ROWS / 4,
-                                      .time_wait_max = ROWS,
-                                      .extension_max = ROWS,
-                                      .rx_slots = SLOTS,
-                                      .tx_slots = SLOTS,
-                                      .mtu = 1500,
-                                      .flow_secret = secret};
-    const struct tcp_env env = {.tx_alloc = env_alloc,
-                                .tx_free = env_free,
-                                .tx_data = env_data,
-                                .tx_send = env_send,
-                                .tx_busy = env_busy,
-                                .tx_available = env_available,
-                                .rx_data = env_rx_data,
-                                .rx_release = env_rx_release,
-                                .random = env_random};
+    const struct tcp_env env = {.tx_alloc = env_alloc, .tx_free = env_free, .tx_send = env_send, .tx_busy = env_busy};
     const struct load_ends ends = {.server = 0x0a4d0001, .gateway = 0x0a4d0002, .clients = 0x64400000, .port = PORT};
     const struct load_wire wire = {NULL, room, send_frame};
     const struct load_job job = {.phase = LOAD_OPENING, .window = WINDOW, .bytes = 64, .requests = 1, .fin = true};
     static const uint8_t here[4] = {10, 77, 0, 1};
     struct ip_addr address = ip_addr_from_ipv4(here);
 
-    rx = memory(sizeof *rx * SLOTS);
-    tx = memory(sizeof *tx * SLOTS);
-    for (uint32_t i = SLOTS; i-- > 0;)
-        rx_free[rx_count++] = tx_free[tx_count++] = i;
-    stack = tcp_init(&config, &env, memory(tcp_memory_bytes(&config)), memory(tcp_rows_bytes(&config)), 1);
-    if (stack == NULL || !tcp_add_address(stack, &address) || tcp_listen(stack, &(struct ip_addr){{0}}, PORT, 0) != 0)
-        exit(1);
+    stack = core_start(&env, ROWS, &secret, &address, PORT, 1);
     load_init(&load, &ends, &wire);
     load_time(&load, 1);
     load_begin(&load, &job);

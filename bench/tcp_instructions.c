@@ -6,18 +6,15 @@
  * The counter (callgrind) collects inside the functions of tcp.h alone, or inside baseline(), which takes the very same packets
  * apart and sums them.  A packet comes with its hash and verified, as from janusd.
  */
-#include "tcp/tcp.h"
+#include "bench/core_env.h"
 #include "wire/bytes.h"
 #include "wire/checksum.h"
 #include "wire/ip.h"
 #include "wire/tcp_header.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 enum {
-    SLOTS = 1024,
     BATCH = 32, /* connections of the case short, packets of the others */
     MSS = 1448, /* with timestamps, over Ethernet */
     SMALL = 64,
@@ -36,8 +33,6 @@ struct client {
 static struct tcp_stack *stack;
 static struct csb_secret secret = {1, 2};
 static struct client clients[BATCH];
-static uint8_t rx[SLOTS][TCP_SLOT_BYTES], tx[SLOTS][TCP_SLOT_BYTES];
-static uint32_t rx_free[SLOTS], rx_count, tx_free_list[SLOTS], tx_count;
 static uint64_t now_us = 1000000, packets;
 static struct ip_addr here, there;
 static bool with_baseline;
@@ -58,19 +53,13 @@ __attribute__((noinline)) static void baseline(const uint8_t *data, uint32_t len
 static uint32_t env_alloc(void *context)
 {
     (void)context;
-    return tx_count != 0 ? tx_free_list[--tx_count] : TCP_NO_SLOT;
+    return tx_count != 0 ? tx_free[--tx_count] : TCP_NO_SLOT;
 }
 
 static void env_free(void *context, uint32_t slot)
 {
     (void)context;
-    tx_free_list[tx_count++] = slot;
-}
-
-static uint8_t *env_data(void *context, uint32_t slot)
-{
-    (void)context;
-    return tx[slot];
+    tx_free[tx_count++] = slot;
 }
 
 /* A sent packet tells its client what to acknowledge and to echo. */
@@ -86,7 +75,7 @@ static bool env_send(void *context, uint32_t slot, uint32_t offset, uint32_t len
     c->ack = get_be32(tcp + 4) + (len - IPV4_HEADER_LEN - (tcp[12] >> 4) * 4u) + !!(tcp[13] & (TCP_SYN | TCP_FIN));
     packets++;
     if (last)
-        tx_free_list[tx_count++] = slot;
+        tx_free[tx_count++] = slot;
     return true;
 }
 
@@ -95,30 +84,6 @@ static bool env_busy(void *context, uint32_t slot)
     (void)context;
     (void)slot;
     return false;
-}
-
-static uint32_t env_available(void *context)
-{
-    (void)context;
-    return tx_count;
-}
-
-static const uint8_t *env_rx_data(void *context, uint32_t slot)
-{
-    (void)context;
-    return rx[slot];
-}
-
-static void env_rx_release(void *context, uint32_t slot)
-{
-    (void)context;
-    rx_free[rx_count++] = slot;
-}
-
-static void env_random(void *context, void *data, size_t len)
-{
-    (void)context;
-    memset(data, 7, len);
 }
 
 /* --- the peer --- */
@@ -280,40 +245,11 @@ static void short_batch(void)
 static void start(void)
 {
     static const uint8_t addresses[2][4] = {{10, 0, 0, 1}, {10, 0, 0, 2}};
-    const struct tcp_config config = {
-        .conn_max = 4096,
-        .half_open_max = 1024,
-        .time_wait_max = 1024,
-        .extension_max = 4096,
-        .rx_slots = SLOTS,
-        .tx_slots = SLOTS,
-        .mtu = 1500,
-        .flow_secret = secret,
-    };
-    const struct tcp_env env = {.tx_alloc = env_alloc,
-                                .tx_free = env_free,
-                                .tx_data = env_data,
-                                .tx_send = env_send,
-                                .tx_busy = env_busy,
-                                .tx_available = env_available,
-                                .rx_data = env_rx_data,
-                                .rx_release = env_rx_release,
-                                .random = env_random};
-    size_t memory = (tcp_memory_bytes(&config) + 63) / 64 * 64, rows = tcp_rows_bytes(&config);
-    void *blocks[2] = {aligned_alloc(64, memory), aligned_alloc(128, rows)};
+    const struct tcp_env env = {.tx_alloc = env_alloc, .tx_free = env_free, .tx_send = env_send, .tx_busy = env_busy};
 
-    if (blocks[0] == NULL || blocks[1] == NULL)
-        abort();
-    memset(blocks[0], 0, memory);
-    memset(blocks[1], 0, rows);
     here = ip_addr_from_ipv4(addresses[0]);
     there = ip_addr_from_ipv4(addresses[1]);
-    for (uint32_t i = 0; i < SLOTS; i++)
-        rx_free[rx_count++] = tx_free_list[tx_count++] = i;
-    stack = tcp_init(&config, &env, blocks[0], blocks[1], now_us);
-    if (stack == NULL || !tcp_add_address(stack, &here) ||
-        tcp_listen(stack, &(struct ip_addr){{0}}, SERVER_PORT, 0) != 0)
-        abort();
+    stack = core_start(&env, 4096, &secret, &here, SERVER_PORT, now_us);
 }
 
 int main(int argc, char **argv)

@@ -170,9 +170,13 @@ enum route_verdict routes_lookup(const struct routes *r, const struct ip_addr *d
         const struct route *route = &r->routes[i];
         if (!matches(route, dst))
             continue;
+        const struct ip_addr *next_hop = route->on_link ? dst : &route->next_hop;
+        if (out->known && out->port == route->port && ip_addr_equal(&out->next_hop, next_hop))
+            return ROUTE_OK;
         out->port = route->port;
-        out->next_hop = route->on_link ? *dst : route->next_hop;
+        out->next_hop = *next_hop;
         const struct neighbour *n = routes_neighbour(r, out->port, &out->next_hop);
+        out->known = n != NULL;
         if (n == NULL)
             return ROUTE_NO_NEIGHBOUR;
         out->mac = n->mac;

@@ -42,7 +42,8 @@ enum route_verdict { ROUTE_OK, ROUTE_NO_NEIGHBOUR, ROUTE_NONE };
 struct route_hop {
     uint32_t port;
     struct ip_addr next_hop;
-    struct ether_addr mac; /* when ROUTE_OK */
+    struct ether_addr mac;
+    bool known; /* mac is next_hop's */
 };
 
 /* An empty snapshot. */
@@ -57,7 +58,8 @@ struct routes *routes_without_neighbour(const struct routes *old, uint32_t port,
 
 const struct neighbour *routes_neighbour(const struct routes *r, uint32_t port, const struct ip_addr *address);
 
-/* port and next_hop are filled unless ROUTE_NONE. */
+/* port and next_hop are filled unless ROUTE_NONE, mac when ROUTE_OK.  *out is zero, or what an earlier lookup in the same snapshot left
+ * there: a batch of packets mostly goes to one router, which is searched for once. */
 enum route_verdict routes_lookup(const struct routes *r, const struct ip_addr *dst, struct route_hop *out);
 
 #endif

@@ -272,6 +272,7 @@ static uint32_t rx_queue(struct burst *b, uint16_t queue)
 
     if (received == 0)
         return 0;
+    b->io->port_has_more |= received == BURST;
     process(b, received);
     page_add(stats, STATS_PORT_RX_PACKETS, b->count);
     page_add(stats, STATS_PORT_RX_BYTES, b->bytes);
@@ -307,6 +308,7 @@ uint32_t rx_ports(struct io_thread *io)
     b.delivered.count = 0;
     if (__builtin_expect(io->held.is_due, 0))
         received += rx_held(&b);
+    io->port_has_more = false;
     for (uint32_t i = 0; i < ports; i++) {
         take(&b, i);
         for (uint32_t q = io->index; q < b.port->rx_queues; q += g->io_count)

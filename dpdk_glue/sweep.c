@@ -38,7 +38,7 @@ static enum step reset_row(struct glue *g, struct glue_session *s, uint32_t i)
 {
     uint8_t frame[RESET_FRAME_MAX];
     struct glue_row row;
-    struct route_hop hop;
+    struct route_hop hop = {0};
     struct reset reset = {.flags = TCP_RST | TCP_ACK};
 
     enum rows_verdict verdict = rows_read(&s->rows, i, &row);

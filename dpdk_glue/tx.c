@@ -27,20 +27,28 @@ static bool may_ask(struct glue_session *s, uint32_t io)
     return sio->unknown++ < UNKNOWN_PER_SECOND;
 }
 
+/* What one turn sends by. */
+struct tx_turn {
+    struct io_thread *io;
+    const struct services *services;
+    const struct routes *routes;
+    struct route_hop hop; /* of the last packet */
+};
+
 /* Sends the packet in m, Ethernet header still to come, or tells why not.  Takes m when SHM_DROP_NONE. */
-static enum shm_drop route_and_stage(struct io_thread *io, const struct routes *routes, struct glue_session *s,
-                                     struct rte_mbuf *m, const struct txcheck_packet *packet, bool need_checksum)
+static enum shm_drop route_and_stage(struct tx_turn *turn, struct glue_session *s, struct rte_mbuf *m,
+                                     const struct txcheck_packet *packet, bool need_checksum)
 {
     static const struct ether_addr unknown = {{0}};
-    struct route_hop hop;
-    const struct services *services = atomic_load_explicit(&io->glue->services, memory_order_acquire);
+    struct io_thread *io = turn->io;
+    struct route_hop *hop = &turn->hop;
 
-    if (services_address(services, &packet->dst) != SERVICES_NO_ADDRESS) /* nothing loops back inside janusd */
+    if (services_address(turn->services, &packet->dst) != SERVICES_NO_ADDRESS) /* nothing loops back inside janusd */
         return SHM_DROP_TX_NO_ROUTE;
-    enum route_verdict verdict = routes_lookup(routes, &packet->dst, &hop);
-    if (verdict == ROUTE_NONE || hop.port >= atomic_load_explicit(&io->glue->port_count, memory_order_acquire))
+    enum route_verdict verdict = routes_lookup(turn->routes, &packet->dst, hop);
+    if (verdict == ROUTE_NONE || hop->port >= atomic_load_explicit(&io->glue->port_count, memory_order_acquire))
         return SHM_DROP_TX_NO_ROUTE;
-    struct port *port = &io->glue->ports[hop.port];
+    struct port *port = &io->glue->ports[hop->port];
     if (rte_pktmbuf_pkt_len(m) > port->mtu)
         return SHM_DROP_TX_TOO_LONG;
     if (need_checksum && !(port->offloads & GLUE_OFFLOAD_TX_TCP))
@@ -48,11 +56,11 @@ static enum shm_drop route_and_stage(struct io_thread *io, const struct routes *
 
     uint8_t *ether = (uint8_t *)rte_pktmbuf_prepend(m, ETHER_HEADER_LEN);
     uint16_t type = packet->version == 4 ? ETHER_TYPE_IPV4 : ETHER_TYPE_IPV6;
-    (void)ether_build(ether, verdict == ROUTE_OK ? &hop.mac : &unknown, &port->classify.mac, 0, type);
+    (void)ether_build(ether, verdict == ROUTE_OK ? &hop->mac : &unknown, &port->classify.mac, 0, type);
     if (verdict == ROUTE_NO_NEIGHBOUR) {
         if (!may_ask(s, io->index))
             return SHM_DROP_TX_NEIGHBOURS;
-        if (!slow_push(io, hop.port, GLUE_SLOW_NEIGHBOUR, &hop.next_hop, ether, rte_pktmbuf_pkt_len(m)))
+        if (!slow_push(io, hop->port, GLUE_SLOW_NEIGHBOUR, &hop->next_hop, ether, rte_pktmbuf_pkt_len(m)))
             return SHM_DROP_SLOW_FULL;
         rte_pktmbuf_free(m);
         return SHM_DROP_NONE;
@@ -63,12 +71,11 @@ static enum shm_drop route_and_stage(struct io_thread *io, const struct routes *
         m->l4_len = packet->l4_len;
         m->ol_flags |= RTE_MBUF_F_TX_TCP_CKSUM | (packet->version == 4 ? RTE_MBUF_F_TX_IPV4 : RTE_MBUF_F_TX_IPV6);
     }
-    out_stage(io, hop.port, m);
+    out_stage(io, hop->port, m);
     return SHM_DROP_NONE;
 }
 
-static enum shm_drop send_one(struct io_thread *io, const struct routes *routes, struct glue_session *s,
-                              const struct shm_desc *d)
+static enum shm_drop send_one(struct tx_turn *turn, struct glue_session *s, const struct shm_desc *d)
 {
     struct txcheck_packet packet;
     enum shm_drop drop = txcheck_desc(d, s->sizes.tx_slots);
@@ -76,12 +83,12 @@ static enum shm_drop send_one(struct io_thread *io, const struct routes *routes,
     if (drop != SHM_DROP_NONE)
         return drop;
     struct rte_mbuf *m =
-        out_frame(io->glue, s->a2j + s->offsets.tx_slots + (uint64_t)d->slot * SHM_SLOT_BYTES + d->offset, d->len);
+        out_frame(s->glue, s->a2j + s->offsets.tx_slots + (uint64_t)d->slot * SHM_SLOT_BYTES + d->offset, d->len);
     if (m == NULL)
         return SHM_DROP_TX_NO_MBUF;
     drop = txcheck_packet(&s->lease, rte_pktmbuf_mtod(m, const uint8_t *), d->len, &packet);
     if (drop == SHM_DROP_NONE)
-        drop = route_and_stage(io, routes, s, m, &packet, d->flags & SHM_DESC_NEED_CHECKSUM);
+        drop = route_and_stage(turn, s, m, &packet, d->flags & SHM_DESC_NEED_CHECKSUM);
     if (drop != SHM_DROP_NONE)
         rte_pktmbuf_free(m);
     return drop;
@@ -127,8 +134,9 @@ static bool many_completions(const struct glue_session *s, struct session_io *si
     return ring_producer_refresh(&sio->tx_done) >= 0 && s->sizes.tx_slots - ring_producer_room(&sio->tx_done) >= many;
 }
 
-static uint32_t tx_session(struct io_thread *io, const struct routes *routes, struct glue_session *s)
+static uint32_t tx_session(struct tx_turn *turn, struct glue_session *s)
 {
+    const struct io_thread *io = turn->io;
     struct session_io *sio = &s->io[io->index];
     uint32_t n = ready(s, io->index), sent = 0;
     uint64_t bytes = 0;
@@ -137,7 +145,7 @@ static uint32_t tx_session(struct io_thread *io, const struct routes *routes, st
         return 0;
     for (uint32_t i = 0; i < n; i++) {
         struct shm_desc d = ring_pop(&sio->tx);
-        enum shm_drop drop = send_one(io, routes, s, &d);
+        enum shm_drop drop = send_one(turn, s, &d);
         complete(sio, d, drop);
         if (drop == SHM_DROP_NONE) {
             sent++;
@@ -164,7 +172,9 @@ bool tx_waits(struct glue_session *s, uint32_t io)
 
 uint32_t tx_sessions(struct io_thread *io)
 {
-    const struct routes *routes = atomic_load_explicit(&io->glue->routes, memory_order_acquire);
+    struct tx_turn turn = {.io = io,
+                           .services = atomic_load_explicit(&io->glue->services, memory_order_acquire),
+                           .routes = atomic_load_explicit(&io->glue->routes, memory_order_acquire)};
     const struct session_list *list = atomic_load_explicit(&io->sessions, memory_order_acquire);
     uint32_t taken = 0;
 
@@ -174,7 +184,7 @@ uint32_t tx_sessions(struct io_thread *io)
     for (uint32_t i = 0; i < list->count; i++) {
         struct glue_session *s = list->sessions[(first + i) % list->count];
         if (s->tx_io == io->index && !session_is_closed(s))
-            taken += tx_session(io, routes, s);
+            taken += tx_session(&turn, s);
     }
     return taken;
 }

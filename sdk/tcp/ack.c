@@ -69,7 +69,7 @@ void ack_update_window(struct tcp_stack *s, struct tcb *t, const struct tcp_segm
 static bool sample_rtt(struct tcb *t, const struct tcb_ext *e, const struct input *in, const struct rtxq_acked *acked)
 {
     uint32_t flight = t->snd_nxt - t->snd_una + acked->bytes;
-    uint32_t samples = (flight + 2u * t->smss - 1) / (2u * t->smss);
+    uint32_t two = 2u * t->smss, samples = flight <= two ? 1 : (flight + two - 1) / two;
     uint32_t since_us = (uint32_t)in->now_us - acked->sent_us;
     uint32_t elapsed_ms;
 

@@ -295,7 +295,7 @@ static enum tcp_drop input_tcb(struct tcp_stack *s, struct tcb *t, struct input 
             connect_strip_syn(t, &in->seg);
         drop = input_synchronized(s, t, in);
     }
-    if (state_is_open(t->state) && !(t->flags & TCB_IN_OUTPUT)) { /* who owes something has it done by tcp_output() */
+    if (state_is_open(t->state)) {
         tcb_return_ext(s, t);
         timers_update(s, t);
     }
@@ -319,6 +319,8 @@ uint32_t input_find(const struct tcp_stack *s, const struct input *in)
     if (handle != TABLE_NONE &&
         (handle_kind(handle) == HANDLE_TCB ? is_tcb_of(s, handle, in) : stack_handle_is_flow(s, handle, &in->flow)))
         return handle;
+    if (handle == TABLE_NONE && !table_overflows(&s->table, in->hash))
+        return TABLE_NONE; /* as for a SYN */
     for (handle = table_first(&s->table, in->hash, &cursor); handle != TABLE_NONE;
          handle = table_next(&s->table, &cursor))
         if (is_tcb_of(s, handle, in) ||

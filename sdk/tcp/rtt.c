@@ -18,8 +18,12 @@ void rtt_sample(struct rtt *r, uint32_t rtt_us, uint32_t samples_per_rtt)
     }
     error = (int64_t)rtt_us - (r->srtt_us_x8 >> 3);
     deviation = (error < 0 ? -error : error) - (int64_t)(r->rttvar_us_x4 >> 2);
-    r->rttvar_us_x4 = (uint32_t)((int64_t)r->rttvar_us_x4 + deviation / n);
-    srtt = (int64_t)r->srtt_us_x8 + error / n;
+    if (n > 1) { /* a division costs as much as the rest */
+        deviation /= n;
+        error /= n;
+    }
+    r->rttvar_us_x4 = (uint32_t)((int64_t)r->rttvar_us_x4 + deviation);
+    srtt = (int64_t)r->srtt_us_x8 + error;
     r->srtt_us_x8 = srtt > 0 ? (uint32_t)srtt : 1;
 }
 

@@ -104,6 +104,12 @@ static inline uint32_t table_matches(const struct table_bucket *b, uint32_t hash
 #endif
 }
 
+/* Whether entries under hash may lie behind its home bucket: it is full.  The taken ones come first. */
+static inline bool table_overflows(const struct table *t, uint32_t hash)
+{
+    return t->buckets[table_home(t, hash)].taken[TABLE_BUCKET_ENTRIES - 1] != 0;
+}
+
 /* The first handle under hash in its home bucket, where nearly all are; TABLE_NONE: look on by table_first(). */
 static inline uint32_t table_peek(const struct table *t, uint32_t hash)
 {

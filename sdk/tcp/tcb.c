@@ -154,7 +154,7 @@ void tcb_return_ext(struct tcp_stack *s, struct tcb *t)
 {
     const struct tcb_ext *e = stack_ext(s, t);
 
-    if (e == NULL || t->state == TCP_STATE_SYN_SENT || t->state == TCP_STATE_SYN_RECEIVED || t->snd_una != t->snd_nxt ||
+    if (e == NULL || (t->flags & TCB_IN_OUTPUT) || t->state == TCP_STATE_SYN_SENT || t->state == TCP_STATE_SYN_RECEIVED || t->snd_una != t->snd_nxt ||
         e->tx_first != TCP_NO_SLOT || e->rx_first != TCP_NO_SLOT || !reasm_is_empty(&e->reasm) ||
         e->ack_deadline != 0 || e->rtx_deadline != 0 || e->rack_deadline != 0 || e->dsack_begin != e->dsack_end ||
         (t->flags & TCB_FIN_AHEAD) || (t->flags & (TCB_FIN_QUEUED | TCB_FIN_SENT)) == TCB_FIN_QUEUED)

@@ -234,7 +234,7 @@ void tcb_set_state(struct tcp_stack *s, struct tcb *t, enum tcp_state state);
 /* The extension, borrowed when there is none yet; null when the slab is empty. */
 struct tcb_ext *tcb_borrow_ext(struct tcp_stack *s, struct tcb *t);
 
-/* Gives the extension back if nothing needs it. */
+/* Gives the extension back if nothing needs it.  Who waits for tcp_output() has it done there: he may need it again by then. */
 void tcb_return_ext(struct tcp_stack *s, struct tcb *t);
 
 /* Marks what is owed and puts t on the output list. */

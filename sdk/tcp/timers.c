@@ -32,7 +32,7 @@ uint32_t timers_earliest(const struct tcp_stack *s, const struct tcb *t)
     return deadline;
 }
 
-void timers_update(struct tcp_stack *s, struct tcb *t)
+static void set_node(struct tcp_stack *s, struct tcb *t)
 {
     uint32_t index = stack_index(s, t);
     uint32_t deadline = timers_earliest(s, t);
@@ -41,6 +41,12 @@ void timers_update(struct tcp_stack *s, struct tcb *t)
         wheel_cancel(&s->wheel, index);
     else if (!wheel_is_scheduled(&s->wheel, index) || seq_lt(deadline, t->timer.deadline_tick))
         wheel_schedule(&s->wheel, index, deadline);
+}
+
+void timers_update(struct tcp_stack *s, struct tcb *t)
+{
+    if (!(t->flags & TCB_IN_OUTPUT))
+        set_node(s, t);
 }
 
 void timers_start_rtx(const struct tcb *t, struct tcb_ext *e, uint64_t now_us)
@@ -210,7 +216,7 @@ static void fire(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
         fire_idle(s, t, now_us);
     if (state_is_open(t->state)) {
         tcb_return_ext(s, t);
-        timers_update(s, t);
+        set_node(s, t);
     }
 }
 

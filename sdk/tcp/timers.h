@@ -10,7 +10,8 @@
 
 #include "tcp/stack.h"
 
-/* Puts t's wheel node where its deadlines say; after anything that may have changed them. */
+/* Puts t's wheel node where its deadlines say; after anything that may have changed them.  Of who waits for tcp_output() it is done
+ * there, so that a timer that is stopped and started between an input and its answer does not touch the wheel. */
 void timers_update(struct tcp_stack *s, struct tcb *t);
 
 /* (Re)starts the retransmission timer with the current RTO and backoff (RFC 6298 5). */

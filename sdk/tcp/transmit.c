@@ -303,6 +303,13 @@ static enum sent transmit_one(struct tcp_stack *s, struct tcb *t, struct tcb_ext
     return SENT;
 }
 
+/* Nothing is unsent or lost, so that there is no need to look for it. */
+static bool is_all_sent(const struct tcb *t, const struct tcb_ext *e)
+{
+    return e->tx_unsent == TCP_NO_SLOT && e->lost_bytes == 0 && !(t->flags & TCB_FIN_LOST) &&
+           (t->flags & (TCB_FIN_QUEUED | TCB_FIN_SENT)) != TCB_FIN_QUEUED;
+}
+
 enum sent transmit_data(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint32_t *sent, uint32_t limit)
 {
     struct tcb_ext *e = stack_ext(s, t);
@@ -326,6 +333,9 @@ enum sent transmit_data(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uin
         if (!more)
             break;
         ++*sent;
+        more = !is_all_sent(t, e);
+        if (!more)
+            break;
     }
     if (e == NULL || !more)
         t->owe &= (uint8_t)~OWE_DATA;

@@ -41,10 +41,11 @@ bool validation_on_ack(struct tcb *t, struct tcb_ext *e, uint32_t bytes, uint32_
 void validation_decay(struct tcb *t, uint64_t now_us)
 {
     uint16_t since_s = (uint16_t)(validation_seconds(now_us) - t->validated_s);
-    uint32_t initial = cc_initial_window(t->smss);
+    uint32_t initial;
 
     if (since_s < NON_VALIDATED_S || (t->flags & TCB_QUICK_ACK))
         return;
+    initial = cc_initial_window(t->smss);
     for (; since_s >= NON_VALIDATED_S && t->cc.cwnd > initial; since_s = (uint16_t)(since_s - NON_VALIDATED_S)) {
         uint32_t kept = t->cc.cwnd / 4 * 3;
 

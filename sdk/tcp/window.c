@@ -82,11 +82,6 @@ void window_init(struct tcp_stack *s)
         ++*shift;
 }
 
-uint16_t window_initial(const struct tcp_stack *s)
-{
-    return s->config.rcv_buf_bytes < UINT16_MAX ? (uint16_t)s->config.rcv_buf_bytes : UINT16_MAX;
-}
-
 void window_keep(const struct tcb *t, struct tcb_ext *e, uint64_t now_us)
 {
     if (t->snd_una == t->snd_nxt) /* else it is kept anyway */

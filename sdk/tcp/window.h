@@ -44,6 +44,9 @@ void window_round(const struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, u
 void window_keep(const struct tcb *t, struct tcb_ext *e, uint64_t now_us);
 
 /* The window field of a SYN or SYN-ACK, never scaled (RFC 7323 2.2). */
-uint16_t window_initial(const struct tcp_stack *s);
+static inline uint16_t window_initial(const struct tcp_stack *s)
+{
+    return s->config.rcv_buf_bytes < UINT16_MAX ? (uint16_t)s->config.rcv_buf_bytes : UINT16_MAX;
+}
 
 #endif

@@ -96,6 +96,7 @@ class Routes:
     def _take(self, made) -> None:
         assert made != ffi.NULL, text(self.why)
         self.native = ffi.gc(made, lib.test_free)
+        self.last = ffi.new("struct route_hop *")
 
     def routes(self, listed: list[tuple[str, str | None, int]]) -> None:
         items = ffi.new("struct glue_route[]", max(len(listed), 1))
@@ -117,6 +118,10 @@ class Routes:
     def lookup(self, dst: str) -> tuple[str, int, bytes, bytes]:
         out = ffi.new("struct route_hop *")
         verdict = ("ok", "no neighbour", "none")[lib.routes_lookup(self.native, addr(dst), out)]
+        again = ("ok", "no neighbour", "none")[lib.routes_lookup(self.native, addr(dst), self.last)]
+        assert again == verdict
+        if verdict == "ok":  # what the lookup before has left does not change the answer
+            assert bytes(ffi.buffer(self.last)) == bytes(ffi.buffer(out))
         return verdict, out.port, bytes(out.next_hop.b), bytes(out.mac.b)
 
 
