@@ -112,62 +112,66 @@ enum frto {
     FRTO_NEW_DATA, /* its ACK has come, and new segments went out */
 };
 
-/* Borrowed while it is needed. */
+/* Borrowed while it is needed.  What each packet touches comes first. */
 struct tcb_ext {
-    uint32_t tx_first, tx_last; /* queued and unacknowledged slots in order, TCP_NO_SLOT: none */
+    _Alignas(64) uint32_t tx_first; /* queued and unacknowledged slots in order, TCP_NO_SLOT: none */
+    uint32_t tx_last;
     uint32_t tx_unsent;         /* first of them never sent */
     uint32_t tx_lost;           /* no lost slot comes before this one */
     uint32_t tx_end;            /* sequence number behind the last queued byte */
     uint32_t rx_first, rx_last; /* received in order and unread */
     uint32_t rx_bytes;
     uint32_t sacked_bytes, lost_bytes; /* sent and SACKed; sent, lost and not sent again */
+    uint32_t max_snd_wnd;              /* SND.WND's maximum, RFC 9293 3.8.6.2.1 */
+    uint32_t ts_base;                  /* added to the clock to give TSval */
+    uint32_t rtx_deadline;             /* retransmission, or persist when nothing is in flight */
+    uint32_t ack_deadline;             /* delayed ACK */
+    uint32_t rack_deadline; /* reordering timer or tail loss probe; nothing in flight: how long this is kept */
+    uint32_t more_acks;     /* duplicate ACKs owed beyond the one that OWE_ACK stands for */
+
+    struct reasm reasm;
+    uint16_t rmss;               /* largest payload received */
+    uint16_t tx_slots, rx_slots; /* rx_slots without those in reasm */
+    uint16_t dupacks;
+    uint32_t dsack_begin, dsack_end;    /* received twice and not yet reported; equal: none */
+    uint32_t rack_sent_us, rack_end;    /* of the latest sent segment that was delivered (RFC 8985 5.2) */
+    uint32_t rack_rtt_us;               /* its round trip */
+    uint32_t rack_min_rtt_us;           /* UINT32_MAX: not measured */
+    uint32_t rack_fack;                 /* highest sequence number delivered */
+    uint32_t rack_fack_before;          /* the ACK that is now looked at */
+    bool rack_started, rack_reordering; /* one was delivered; reordering was seen */
+    bool undo;                          /* the reduction may turn out to be a mistake */
+    bool round_begun;
+
+    uint8_t frto;                                /* enum frto */
+    uint8_t frto_credit;                         /* new segments that may go whatever cwnd says */
+    uint16_t pmtu_probe;                         /* payload of the probe that is out, 0: none */
+    uint16_t pmtu_high;                          /* search of RFC 4821 goes up to here, 0: none */
+    uint16_t pmtu_claim;                         /* full segment by a router's word that is not yet believed, 0: none */
+    uint32_t round_end, round_bytes;             /* SND.NXT at its beginning; acknowledged since */
+    uint32_t pipe_ack, pipe_ack_ms;              /* RFC 7661 4.2, and when it was measured; 0: not yet */
+    uint32_t prr_delivered, prr_out, recover_fs; /* RFC 6937 3 */
+    uint32_t undo_begin;                         /* SND.UNA when cwnd was reduced */
+    uint32_t undo_segments;                      /* sent again since then and not known to be needless */
     uint32_t recovery_point;
-    uint32_t max_snd_wnd;             /* SND.WND's maximum, RFC 9293 3.8.6.2.1 */
-    uint32_t ts_base;                 /* added to the clock to give TSval */
+    uint32_t cwr_point; /* an ECE that acknowledges more than this asks for another reduction */
+    uint32_t probe_end;
     uint32_t stalled_since_ms;        /* at timeouts: since when nothing got through */
     uint32_t slow_since_ms, slow_una; /* SND.UNA then; while the window is closed or cuts segments short (timers.c) */
-    uint32_t rtx_deadline;            /* retransmission, or persist when nothing is in flight */
-    uint32_t ack_deadline;            /* delayed ACK */
-    uint32_t pace_us, pace_deadline;  /* low bits of the time when the next segment is due; when TCB_PACED */
     uint32_t rcv_mark, rcv_mark_us;   /* right edge at the beginning of a round of receiving, and when that was */
     uint32_t rcv_round_us;            /* the shortest round; 0: none yet */
-    uint16_t rmss;                    /* largest payload received */
-    uint16_t tx_slots, rx_slots;      /* rx_slots without those in reasm */
-    uint16_t dupacks;
-    uint32_t rack_sent_us, rack_end; /* of the latest sent segment that was delivered (RFC 8985 5.2) */
-    uint32_t rack_rtt_us;            /* its round trip */
-    uint32_t rack_min_rtt_us;        /* UINT32_MAX: not measured */
-    uint32_t rack_fack;              /* highest sequence number delivered */
-    uint32_t rack_fack_before;       /* the ACK that is now looked at */
-    uint32_t rack_deadline;          /* reordering timer or tail loss probe; nothing in flight: how long this is kept */
+    bool rcv_round;                   /* one is on (window.h) */
+
+    struct cc_state cc;
+    uint32_t pace_us, pace_deadline; /* low bits of the time when the next segment is due; when TCB_PACED */
     uint32_t rack_dsack_round;       /* until SND.UNA is here, another D-SACK does not widen the window again */
     uint8_t rack_mult, rack_persist; /* of the reordering window, 0 stands for 1; recoveries that it stays so for */
-    uint32_t probe_end;
-    uint32_t dsack_begin, dsack_end;    /* received twice and not yet reported; equal: none */
-    uint32_t undo_begin;                /* SND.UNA when cwnd was reduced */
-    uint32_t undo_segments;             /* sent again since then and not known to be needless */
-    uint8_t frto;                       /* enum frto */
-    uint8_t frto_credit;                /* new segments that may go whatever cwnd says */
-    bool undo;                          /* the reduction may turn out to be a mistake */
-    bool rcv_round;                     /* one is on (window.h) */
-    bool rack_started, rack_reordering; /* one was delivered; reordering was seen */
-    uint32_t round_end, round_bytes;    /* SND.NXT at its beginning; acknowledged since */
-    uint32_t pipe_ack, pipe_ack_ms;     /* RFC 7661 4.2, and when it was measured; 0: not yet */
-    bool round_begun;
-    uint32_t prr_delivered, prr_out, recover_fs; /* RFC 6937 3 */
-    uint32_t cwr_point;      /* an ECE that acknowledges more than this asks for another reduction */
-    uint16_t pmtu_claim;     /* full segment by a router's word that is not yet believed, 0: none */
-    uint16_t pmtu_high;      /* search of RFC 4821 goes up to here, 0: none */
-    uint32_t pmtu_wait_ms;   /* but not before, 0: at once */
-    uint16_t pmtu_probe;     /* payload of the probe that is out, 0: none */
-    uint8_t pmtu_tries;      /* lost probes of this size */
-    bool pmtu_halve;         /* the whole way did not work */
-    uint32_t pmtu_claim_seq; /* of the segment that it is about */
+    uint8_t pmtu_tries;              /* lost probes of this size */
+    bool pmtu_halve;                 /* the whole way did not work */
+    uint32_t pmtu_wait_ms;           /* the search goes on not before, 0: at once */
+    uint32_t pmtu_claim_seq;         /* of the segment that it is about */
     uint32_t pmtu_probe_seq;
     uint32_t fin_seq;
-    uint32_t more_acks; /* duplicate ACKs owed beyond the one that OWE_ACK stands for */
-    struct reasm reasm;
-    struct cc_state cc;
 };
 
 enum tx_flag {

@@ -31,4 +31,12 @@ static inline void put_be32(uint8_t *p, uint32_t v)
     memcpy(p, &v, sizeof v);
 }
 
+/* The same; returns the word as it lies in memory, to be summed without reading it back. */
+static inline uint64_t put_word(uint8_t *p, uint32_t v)
+{
+    v = __builtin_bswap32(v);
+    memcpy(p, &v, sizeof v);
+    return v;
+}
+
 #endif

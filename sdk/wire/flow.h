@@ -24,13 +24,15 @@ struct flow {
 
 static inline struct ip_addr ip_addr_from_ipv4(const uint8_t v4[4])
 {
+    typedef uint32_t words4 __attribute__((vector_size(16)));
     static const uint8_t prefix[4] = {0, 0, 0xff, 0xff};
-    uint32_t words[4] = {0}; /* by words, so that it may be read by words at once */
+    uint32_t second, last;
     struct ip_addr a;
 
-    memcpy(&words[2], prefix, sizeof prefix);
-    memcpy(&words[3], v4, sizeof words[3]);
-    memcpy(&a, words, sizeof a);
+    memcpy(&second, prefix, sizeof second);
+    memcpy(&last, v4, sizeof last);
+    words4 words = {0, 0, second, last}; /* one store: a load that is wider than the stores before it waits for them */
+    memcpy(&a, &words, sizeof a);
     return a;
 }
 

@@ -174,11 +174,12 @@ void ip_build(uint8_t *data, const struct ip_addr *src, const struct ip_addr *ds
         memcpy(data + 24, dst->b, 16);
         return;
     }
-    put_be32(data, 0x45u << 24 | (uint32_t)ecn << 16 | (IPV4_HEADER_LEN + l4_len));
-    put_be32(data + 4, IPV4_DF);
-    put_be32(data + 8, (uint32_t)IP_TTL << 24 | (uint32_t)protocol << 16);
+    uint64_t sum = put_word(data, 0x45u << 24 | (uint32_t)ecn << 16 | (IPV4_HEADER_LEN + l4_len));
+    sum += put_word(data + 4, IPV4_DF);
+    sum += put_word(data + 8, (uint32_t)IP_TTL << 24 | (uint32_t)protocol << 16);
     memcpy(data + 12, src->b + 12, 4);
     memcpy(data + 16, dst->b + 12, 4);
-    uint16_t checksum = checksum_finish(checksum_words(data, IPV4_HEADER_LEN / 4));
+    sum += checksum_words(src->b + 12, 1) + checksum_words(dst->b + 12, 1);
+    uint16_t checksum = checksum_finish(sum);
     memcpy(data + 10, &checksum, sizeof checksum);
 }
