@@ -76,15 +76,15 @@ static enum shm_drop make_room(struct glue_session *s, uint32_t io)
     return sio->ledger.free_count == 0 ? SHM_DROP_NO_SLOT : SHM_DROP_NONE;
 }
 
-/* In an overload what has begun is finished, and newcomers wait for their retransmission: a connection takes five packets or more,
- * and if each were as likely to be lost, none would get through. */
+/* The ring's index is read again when the last one says that many wait. */
 static bool is_overloaded(struct glue_session *s, uint32_t io)
 {
     struct ring_producer *rx = &s->io[io].rx;
-    uint32_t size = rx->mask + 1, bound = s->sizes.rx_slots_per_io / 2;
+    uint32_t size = rx->mask + 1, slots = s->sizes.rx_slots_per_io;
 
-    return size - ring_producer_room(rx) >= bound && ring_producer_refresh(rx) >= 0 &&
-           size - ring_producer_room(rx) >= bound;
+    if (size - ring_producer_room(rx) < slots / 8 || ring_producer_refresh(rx) < 0)
+        return false;
+    return overload_sheds(&s->io[io].overload, size - ring_producer_room(rx), slots, rte_rdtsc(), s->glue->tsc_hz / 10);
 }
 
 enum shm_drop deliver(struct delivered *d, struct glue_session *s, uint32_t io, const struct classified *c,

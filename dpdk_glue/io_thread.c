@@ -33,7 +33,7 @@ enum {
 };
 
 /* In mode yield: has this thread done enough?  What waits in a port is taken first: the port does not tell newcomers from connections when
- * it is full, a thread's ring does (is_overloaded()). */
+ * it is full, a thread's ring does (overload.h). */
 static bool is_enough(const struct io_thread *io, uint32_t turns)
 {
     return turns >= YIELD_TURNS_MAX || (turns >= YIELD_TURNS && !io->port_has_more);

@@ -18,6 +18,7 @@
 #include "dpdk_glue/classify.h"
 #include "dpdk_glue/glue.h"
 #include "dpdk_glue/ledger.h"
+#include "dpdk_glue/overload.h"
 #include "dpdk_glue/qsbr.h"
 #include "dpdk_glue/routes.h"
 #include "dpdk_glue/rows.h"
@@ -62,6 +63,7 @@ struct session_io {
     struct ring_producer rx, tx_done;
     struct ring_consumer tx, rx_return;
     struct ledger ledger;
+    struct overload overload;
     struct page_block *stats;
     struct balance_marker marker; /* due when the ring has room */
     uint64_t bad_since_tsc;       /* when the count of bad values began */

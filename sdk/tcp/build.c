@@ -35,8 +35,8 @@ uint32_t build_packet(const struct tcp_stack *s, uint8_t *slot_data, const struc
     if (s->config.tx_checksum_offload)
         checksum = (uint16_t)~checksum_finish(pseudo);
     else
-        checksum = checksum_finish(
-            checksum_plus(pseudo, checksum_of(sum, tcp + TCP_HEADER_LEN, options_len, b->payload_len)));
+        checksum =
+            checksum_finish(checksum_plus(pseudo, checksum_of(sum, tcp + TCP_HEADER_LEN, options_len, b->payload_len)));
     memcpy(tcp + 16, &checksum, sizeof checksum);
     ip_build(tcp - ip_len, b->laddr, b->raddr, IP_PROTOCOL_TCP, l4_len, (enum ip_ecn)b->ecn);
     *offset = b->payload_offset - header_len - ip_len;

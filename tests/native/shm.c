@@ -2,6 +2,7 @@
  * shm.c: the shared-memory ABI, and the parts of the data plane that judge what comes through it, for tests.
  */
 #include "dpdk_glue/ledger.h"
+#include "dpdk_glue/overload.h"
 #include "dpdk_glue/reset.h"
 #include "dpdk_glue/routes.h"
 #include "dpdk_glue/rows.h"
@@ -17,6 +18,10 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+static bool test_overload_sheds(struct overload *o, uint32_t waiting, uint32_t slots, uint64_t now, uint64_t tenth)
+{
+    return overload_sheds(o, waiting, slots, now, tenth);
+}
 static int32_t test_producer_refresh(struct ring_producer *r)
 {
     return ring_producer_refresh(r);

@@ -64,3 +64,35 @@ def test_last_in_first_out() -> None:
     assert lib.test_ledger_lend(ledger, generation) == a
     assert generation[0] == 2
     assert b != a
+
+
+def test_newcomers_wait_when_half_of_the_slots_do_and_then_from_an_eighth_on_for_a_while() -> None:
+    overload = ffi.new("struct overload *")
+
+    def sheds(waiting: int, now: int) -> bool:
+        return bool(lib.test_overload_sheds(overload, waiting, 8192, now, 100))
+
+    assert not sheds(4095, 1000)  # a burst
+    assert sheds(4096, 1001)
+    assert sheds(1024, 1100)
+    assert not sheds(1023, 1050)
+    assert not sheds(4095, 1101)  # it did not last
+    assert sheds(4096, 1102)
+    assert sheds(2000, 1201)
+
+
+def test_an_overload_neither_starves_newcomers_nor_lets_the_queue_stay_long() -> None:
+    """Arrivals of twice what is served, a quarter of them SYNs: about as many SYNs are let in as leave
+    room for what follows them, and the queue is short nearly all of the time."""
+    overload = ffi.new("struct overload *")
+    waiting, taken, shed, long = 0, 0, 0, 0
+    for now in range(200_000):
+        if lib.test_overload_sheds(overload, waiting, 8192, now, 20_000):
+            shed += 1
+        else:
+            taken += 1
+            waiting += 5
+        waiting = max(0, waiting - 3)
+        long += waiting > 1100
+    assert 0.55 < taken / (taken + shed) < 0.65  # 3 of 5
+    assert long / (taken + shed) < 0.2
