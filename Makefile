@@ -35,7 +35,7 @@ ifneq ($(JANUS_WITHOUT_DPDK),1)
 LIBS       += $(BUILD)/libjanus_glue.a
 endif
 
-.PHONY: all libs build native packetdrill check test asan sim fuzz bench bench-csb demo format clean deps install-sdk
+.PHONY: all libs build native packetdrill check test asan sim fuzz bench bench-csb paper demo format clean deps install-sdk
 
 all: build
 
@@ -141,6 +141,9 @@ fuzz: $(VENV)/.ready
 
 bench: build
 	@$(PY) -m bench all
+
+paper: build
+	@$(PY) -m bench.paper $(if $(QUICK),--quick)
 
 bench-csb: build
 	@$(PY) -m bench csb-table

@@ -154,10 +154,11 @@ void tcb_return_ext(struct tcp_stack *s, struct tcb *t)
 {
     const struct tcb_ext *e = stack_ext(s, t);
 
-    if (e == NULL || (t->flags & TCB_IN_OUTPUT) || t->state == TCP_STATE_SYN_SENT || t->state == TCP_STATE_SYN_RECEIVED || t->snd_una != t->snd_nxt ||
-        e->tx_first != TCP_NO_SLOT || e->rx_first != TCP_NO_SLOT || !reasm_is_empty(&e->reasm) ||
-        e->ack_deadline != 0 || e->rtx_deadline != 0 || e->rack_deadline != 0 || e->dsack_begin != e->dsack_end ||
-        (t->flags & TCB_FIN_AHEAD) || (t->flags & (TCB_FIN_QUEUED | TCB_FIN_SENT)) == TCB_FIN_QUEUED)
+    if (e == NULL || (t->flags & TCB_IN_OUTPUT) || t->state == TCP_STATE_SYN_SENT ||
+        t->state == TCP_STATE_SYN_RECEIVED || t->snd_una != t->snd_nxt || e->tx_first != TCP_NO_SLOT ||
+        e->rx_first != TCP_NO_SLOT || !reasm_is_empty(&e->reasm) || e->ack_deadline != 0 || e->rtx_deadline != 0 ||
+        e->rack_deadline != 0 || e->dsack_begin != e->dsack_end || (t->flags & TCB_FIN_AHEAD) ||
+        (t->flags & (TCB_FIN_QUEUED | TCB_FIN_SENT)) == TCB_FIN_QUEUED)
         return;
     t->flags &= ~(uint32_t)(TCB_RECOVERY | TCB_LOSS | TCB_FORCE_RTX | TCB_PACED);
     if (settings_cc(s, t)->memorize != NULL)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import __main__ as command
+from bench import paper
 from bench.framework import Options, Program, Row, alternate, figure, make_row, to_json, to_table
 from bench.machine import facts
 from bench.rig.janusd import AppPolicy, JanusdConfig, parse_metrics, rows_of
@@ -155,3 +156,21 @@ def test_the_rig_writes_a_configuration_that_toml_reads(tmp_path: object) -> Non
     assert found["io"] == {"threads": 2, "cpus": [], "mode": "adaptive"}
     assert [app["name"] for app in found["app"]] == ["web", "other"]
     assert found["app"][0]["ports"] == ["80", "8000-8099"]
+
+
+def test_the_papers_subjects_have_their_programs_and_say_what_is_missing() -> None:
+    for subject in paper.SUBJECTS:
+        rows = [make_row("case", "ns", [1.0], higher_is_better=False)]
+        text = paper.report(subject, rows)
+        assert subject.title in text
+        assert f"Not shown: {subject.missing}" in text
+        assert subject.missing
+
+
+def test_a_subject_has_the_papers_numbers_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = Program("p", "", lambda options, progress: [make_row("ours", "ns", [2.0], higher_is_better=False)])
+    monkeypatch.setattr("bench.programs.coro_switch.PROGRAM", ours)
+    subject = next(s for s in paper.SUBJECTS if s.name == "coroutines")
+    rows = paper.measure(subject, Options(), lambda text: None)
+    assert [row.value for row in rows] == [64, 33, 2.0]
+    assert all("paper" in row.case for row in rows[:2])
