@@ -147,10 +147,7 @@ static uint64_t turn(uint64_t now_us)
                                          .verified = true};
     }
     uint64_t begin = __rdtsc();
-    for (uint32_t i = 0; i < n; i++)
-        tcp_prefetch(stack, packets[i].hash);
-    for (uint32_t i = 0; i < n; i++)
-        tcp_prefetch_conn(stack, packets[i].hash);
+    tcp_prefetch(stack, packets, n);
     for (uint32_t i = 0; i < n; i++)
         tcp_input(stack, &packets[i], now_us);
     if (now_us >= tcp_next_deadline(stack))

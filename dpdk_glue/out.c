@@ -82,7 +82,11 @@ void out_clear(struct io_thread *io)
 
 struct rte_mbuf *out_frame(struct glue *g, const uint8_t *frame, uint32_t len)
 {
-    struct rte_mbuf *m = rte_pktmbuf_alloc(g->pool);
+    return out_fill(rte_pktmbuf_alloc(g->pool), frame, len);
+}
+
+struct rte_mbuf *out_fill(struct rte_mbuf *m, const uint8_t *frame, uint32_t len)
+{
     char *data = m != NULL ? rte_pktmbuf_append(m, (uint16_t)len) : NULL;
 
     if (data == NULL) {

@@ -22,5 +22,7 @@ void out_clear(struct io_thread *io);
 
 /* Copies a frame into a new mbuf; null: the pool is empty. */
 struct rte_mbuf *out_frame(struct glue *g, const uint8_t *frame, uint32_t len);
+/* The same in m, which may be null; it is given back when it has no room. */
+struct rte_mbuf *out_fill(struct rte_mbuf *m, const uint8_t *frame, uint32_t len);
 
 #endif

@@ -33,6 +33,8 @@ struct tx_turn {
     const struct services *services;
     const struct routes *routes;
     struct route_hop hop; /* of the last packet */
+    uint32_t mbuf_count;  /* taken from the pool together, so that their misses come together */
+    struct rte_mbuf *mbufs[TX_BURST_PER_APP];
 };
 
 /* Sends the packet in m, Ethernet header still to come, or tells why not.  Takes m when SHM_DROP_NONE. */
@@ -82,8 +84,8 @@ static enum shm_drop send_one(struct tx_turn *turn, struct glue_session *s, cons
 
     if (drop != SHM_DROP_NONE)
         return drop;
-    struct rte_mbuf *m =
-        out_frame(s->glue, s->a2j + s->offsets.tx_slots + (uint64_t)d->slot * SHM_SLOT_BYTES + d->offset, d->len);
+    struct rte_mbuf *m = turn->mbuf_count != 0 ? turn->mbufs[--turn->mbuf_count] : rte_pktmbuf_alloc(s->glue->pool);
+    m = out_fill(m, s->a2j + s->offsets.tx_slots + (uint64_t)d->slot * SHM_SLOT_BYTES + d->offset, d->len);
     if (m == NULL)
         return SHM_DROP_TX_NO_MBUF;
     drop = txcheck_packet(&s->lease, rte_pktmbuf_mtod(m, const uint8_t *), d->len, &packet);
@@ -124,6 +126,17 @@ static uint32_t ready(struct glue_session *s, uint32_t io)
     return count < room ? count : room;
 }
 
+/* Copies n descriptors, once, and fetches into cache what they name; they are checked later. */
+static void take_descs(struct glue_session *s, struct ring_consumer *tx, struct shm_desc *descs, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        descs[i] = ring_pop(tx);
+        if (descs[i].slot < s->sizes.tx_slots)
+            rte_prefetch0(s->a2j + s->offsets.tx_slots + (uint64_t)descs[i].slot * SHM_SLOT_BYTES +
+                          descs[i].offset % SHM_SLOT_BYTES);
+    }
+}
+
 /* Completions alone are no reason to wake an app, unless it may be waiting for its slots. */
 static bool many_completions(const struct glue_session *s, struct session_io *sio)
 {
@@ -140,11 +153,14 @@ static uint32_t tx_session(struct tx_turn *turn, struct glue_session *s)
     struct session_io *sio = &s->io[io->index];
     uint32_t n = ready(s, io->index), sent = 0;
     uint64_t bytes = 0;
+    struct shm_desc descs[TX_BURST_PER_APP];
 
     if (n == 0)
         return 0;
+    take_descs(s, &sio->tx, descs, n);
+    turn->mbuf_count = rte_pktmbuf_alloc_bulk(s->glue->pool, turn->mbufs, n) == 0 ? n : 0;
     for (uint32_t i = 0; i < n; i++) {
-        struct shm_desc d = ring_pop(&sio->tx);
+        struct shm_desc d = descs[i];
         enum shm_drop drop = send_one(turn, s, &d);
         complete(sio, d, drop);
         if (drop == SHM_DROP_NONE) {
@@ -156,6 +172,7 @@ static uint32_t tx_session(struct tx_turn *turn, struct glue_session *s)
             count_drop(s, io->index, drop, 1);
         }
     }
+    rte_pktmbuf_free_bulk(turn->mbufs, turn->mbuf_count);
     ring_release(&sio->tx);
     ring_publish(&sio->tx_done);
     count_app(s, io->index, STATS_APP_TX_PACKETS, sent);

@@ -252,10 +252,7 @@ uint32_t thread_poll(struct janus_thread *t)
     if (t->session)
         look_after_session(t);
     n = t->driver.receive(t->driver.context, packets, THREAD_BATCH);
-    for (uint32_t i = 0; i < n; i++)
-        tcp_prefetch(t->stack, packets[i].hash);
-    for (uint32_t i = 0; i < n; i++)
-        tcp_prefetch_conn(t->stack, packets[i].hash);
+    tcp_prefetch(t->stack, packets, n);
     for (uint32_t i = 0; i < n; i++)
         tcp_input(t->stack, &packets[i], t->now_us);
     done = t->driver.collect(t->driver.context);

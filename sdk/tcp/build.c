@@ -9,17 +9,16 @@
 
 static_assert(IP_HEADER_MAX + TCP_HEADER_MAX <= TCP_SLOT_HEADROOM, "headers fit in front of the payload");
 
-/* What follows the fixed header, whose words are summed as they are written. */
-static uint64_t checksum_of(uint64_t sum, const uint8_t *options, uint32_t options_len, uint32_t payload_len)
+static uint64_t checksum_of(uint64_t sum, const uint8_t *payload, uint32_t len)
 {
-    sum += checksum_words(options, options_len / 4); /* few words of 32 bits: no carry out of 64 */
-    return payload_len != 0 ? checksum_add(sum, options + options_len, payload_len) : sum;
+    return len != 0 ? checksum_add(sum, payload, len) : sum;
 }
 
 uint32_t build_packet(const struct tcp_stack *s, uint8_t *slot_data, const struct build *b, uint32_t *offset)
 {
     uint32_t ip_len = ip_header_len(b->raddr);
-    uint32_t options_len = (uint32_t)tcp_options_len(b->options);
+    bool plain = b->options->present == TCP_OPTION_TIMESTAMPS; /* as nearly all segments but SYNs */
+    uint32_t options_len = plain ? TCP_TIMESTAMPS_LEN : (uint32_t)tcp_options_len(b->options);
     uint32_t header_len = TCP_HEADER_LEN + options_len;
     uint32_t l4_len = header_len + b->payload_len;
     uint8_t *tcp = slot_data + b->payload_offset - header_len;
@@ -31,12 +30,16 @@ uint32_t build_packet(const struct tcp_stack *s, uint8_t *slot_data, const struc
     sum += put_word(tcp + 8, b->ack);
     sum += put_word(tcp + 12, header_len / 4 << 28 | (uint32_t)b->flags << 16 | b->wnd);
     put_be32(tcp + 16, 0);
-    tcp_options_build(tcp + TCP_HEADER_LEN, b->options);
+    if (plain)
+        sum += tcp_options_put_timestamps(tcp + TCP_HEADER_LEN, b->options);
+    else {
+        tcp_options_build(tcp + TCP_HEADER_LEN, b->options);
+        sum += checksum_words(tcp + TCP_HEADER_LEN, options_len / 4);
+    }
     if (s->config.tx_checksum_offload)
         checksum = (uint16_t)~checksum_finish(pseudo);
     else
-        checksum =
-            checksum_finish(checksum_plus(pseudo, checksum_of(sum, tcp + TCP_HEADER_LEN, options_len, b->payload_len)));
+        checksum = checksum_finish(checksum_plus(pseudo, checksum_of(sum, tcp + header_len, b->payload_len)));
     memcpy(tcp + 16, &checksum, sizeof checksum);
     ip_build(tcp - ip_len, b->laddr, b->raddr, IP_PROTOCOL_TCP, l4_len, (enum ip_ecn)b->ecn);
     *offset = b->payload_offset - header_len - ip_len;

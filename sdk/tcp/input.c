@@ -402,22 +402,47 @@ enum tcp_drop tcp_input(struct tcp_stack *s, const struct tcp_packet *packet, ui
     return drop;
 }
 
-void tcp_prefetch(const struct tcp_stack *s, uint32_t hash)
-{
-    table_prefetch(&s->table, hash);
-}
+enum { PREFETCH_BATCH = 64 };
 
-void tcp_prefetch_conn(const struct tcp_stack *s, uint32_t hash)
+/* The block that handle stands for: a TCB's two lines; the other blocks may cross into a second one. */
+static void prefetch_block(const struct tcp_stack *s, uint32_t handle)
 {
-    uint32_t handle = table_peek(&s->table, hash);
     const uint8_t *block;
 
-    if (handle == TABLE_NONE)
-        return;
     if (handle_kind(handle) == HANDLE_TCB)
         block = (const uint8_t *)stack_tcb(s, handle_index(handle));
     else
         block = slab_at(handle_kind(handle) == HANDLE_HALF_OPEN ? &s->half_open : &s->time_wait, handle_index(handle));
     __builtin_prefetch(block);
-    __builtin_prefetch(block + 64); /* a TCB's second line; the other blocks may cross into it */
+    __builtin_prefetch(block + 64);
+}
+
+/* What a packet of a connection with data under way reads of the extension. */
+static void prefetch_ext(const struct tcb_ext *e)
+{
+    __builtin_prefetch(e);
+    __builtin_prefetch((const uint8_t *)e + 64);
+    __builtin_prefetch((const uint8_t *)e + 128);
+}
+
+void tcp_prefetch(const struct tcp_stack *s, const struct tcp_packet *packets, uint32_t count)
+{
+    uint32_t handles[PREFETCH_BATCH];
+
+    count = count < PREFETCH_BATCH ? count : PREFETCH_BATCH;
+    for (uint32_t i = 0; i < count; i++)
+        table_prefetch(&s->table, packets[i].hash);
+    for (uint32_t i = 0; i < count; i++) {
+        handles[i] = table_peek(&s->table, packets[i].hash);
+        if (handles[i] != TABLE_NONE)
+            prefetch_block(s, handles[i]);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (handles[i] != TABLE_NONE && handle_kind(handles[i]) == HANDLE_TCB) {
+            const struct tcb_ext *e = stack_ext(s, stack_tcb(s, handle_index(handles[i])));
+
+            if (e != NULL)
+                prefetch_ext(e);
+        }
+    }
 }

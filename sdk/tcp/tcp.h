@@ -150,10 +150,9 @@ bool tcp_add_address(struct tcp_stack *s, const struct ip_addr *addr);
  * TCP_DROP_NONE.  Sends nothing: marks what is owed. */
 enum tcp_drop tcp_input(struct tcp_stack *s, const struct tcp_packet *packet, uint64_t now_us);
 
-/* Fetch into cache what tcp_input() will need for a flow with this hash, in two steps with other work between them: its bucket of the
- * table, then the connection's block that the bucket names. */
-void tcp_prefetch(const struct tcp_stack *s, uint32_t hash);
-void tcp_prefetch_conn(const struct tcp_stack *s, uint32_t hash);
+/* Fetches into cache what tcp_input() will need for these packets, up to 64, which have their hashes: buckets of the table, then the
+ * connections' blocks that they name, then what those name. */
+void tcp_prefetch(const struct tcp_stack *s, const struct tcp_packet *packets, uint32_t count);
 
 /* Runs the timers that are due. */
 void tcp_advance(struct tcp_stack *s, uint64_t now_us);

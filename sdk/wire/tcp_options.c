@@ -148,6 +148,14 @@ size_t tcp_options_len(const struct tcp_options *options)
     return len_without_sack(options->present) + (blocks > 0 ? 4 + blocks * LEN_SACK_BLOCK : 0);
 }
 
+uint64_t tcp_options_put_timestamps(uint8_t *data, const struct tcp_options *options)
+{
+    uint64_t sum = put_word(data, ALIGNED_TIMESTAMPS);
+
+    sum += put_word(data + 4, options->tsval);
+    return sum + put_word(data + 8, options->tsecr);
+}
+
 size_t tcp_options_build(uint8_t *data, const struct tcp_options *options)
 {
     uint8_t *p = data;

@@ -22,6 +22,8 @@ enum tcp_option_present {
     TCP_OPTION_USER_TIMEOUT = 0x20, /* RFC 5482 */
 };
 
+enum { TCP_TIMESTAMPS_LEN = 12 };
+
 struct tcp_sack_block {
     uint32_t begin; /* first sequence number of the block */
     uint32_t end;   /* the one after its last */
@@ -44,6 +46,9 @@ bool tcp_options_parse(const uint8_t *data, size_t len, struct tcp_options *out)
 /* Writes what options->present names, padded with NOP to a multiple of 4; returns the bytes written, at most 40.  SACK
  * blocks are written as far as they fit behind the others. */
 size_t tcp_options_build(uint8_t *data, const struct tcp_options *options);
+
+/* The same for timestamps alone, TCP_TIMESTAMPS_LEN bytes; returns the sum of what was written, see checksum.h. */
+uint64_t tcp_options_put_timestamps(uint8_t *data, const struct tcp_options *options);
 
 /* Bytes that tcp_options_build() will write. */
 size_t tcp_options_len(const struct tcp_options *options);

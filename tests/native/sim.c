@@ -121,9 +121,7 @@ static void deliver(struct sim *sim, struct wire_packet packet)
     if (sim->k->hashes && !packet.damaged) {
         in.has_hash = flow_hash(h, bytes, packet.len, &in.hash);
         if (in.has_hash)
-            tcp_prefetch(h->s, in.hash);
-        if (in.has_hash)
-            tcp_prefetch_conn(h->s, in.hash);
+            tcp_prefetch(h->s, &in, 1);
     }
     drop = tcp_input(h->s, &in, h->now_us);
     if (drop >= TCP_DROP_COUNT)
