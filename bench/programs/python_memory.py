@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from bench.cpu import Usage, cycles_by_name, thread_seconds
 from bench.framework import Options, Program, Row, alternate, make_row
 from bench.rig.holding import Holding, meminfo, memory_of
 from bench.rig.processes import Process, Workdir, python, wait_until
@@ -18,7 +17,6 @@ from bench.rig.processes import Process, Workdir, python, wait_until
 CONNECTIONS = 10_000
 PORT = 17_007
 SAMPLE = 1000.0
-RANDOM = 400_000.0  # requests a second, more than are served
 BASELINES = {"uvloop protocol": ("protocol", "uvloop"), "asyncio streams": ("streams", "asyncio")}
 
 
@@ -54,47 +52,33 @@ def kernel_bytes(style: str, loop: str) -> dict[str, float]:
         return {"bytes": user / count + kernel / (2 * count)}
 
 
-def janus_bytes(language: str, count: int, seconds: float) -> dict[str, float]:
-    """The same of a native handler, as janusd keeps nothing per connection; and the cycles of its thread for a request
-    on a connection chosen at random among all."""
+def janus_bytes(language: str, count: int) -> dict[str, float]:
+    """The same of a native handler; janusd keeps nothing per connection."""
     with Holding(language, count) as holding:
         holding.open(count, SAMPLE)
-        found = {"bytes": holding.bytes_per_connection()}
-        before: list[Usage] = []
-        result = holding.janusd.load.measure(
-            "sample", lambda: before.append(thread_seconds([holding.pid])), seconds=seconds, sample=RANDOM
-        )
-        spent = sum(cycles_by_name(before[0], thread_seconds([holding.pid])).values())
-        found["cycles"] = spent / max(result["replies"], 1)
-        return found
+        return {"bytes": holding.bytes_per_connection()}
 
 
 def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
     """The whole program."""
     count = 250_000 if options.quick else 2_000_000
-    seconds = options.seconds(3.0, 1.0)
     contenders = {
-        "native": partial(janus_bytes, "python", count, seconds),
-        "huge": partial(janus_bytes, "python huge arenas", count, seconds),
+        "native": partial(janus_bytes, "python", count),
+        "huge": partial(janus_bytes, "python huge arenas", count),
     }
     contenders.update({name: partial(kernel_bytes, *words) for name, words in BASELINES.items()})
     samples = alternate(contenders, options.runs(3, 1), progress)
-    native, huge = samples["native"], samples["huge"]
+    native, huge = samples["native"]["bytes"], samples["huge"]["bytes"]
     rows = [
         make_row(
-            f"{count:,} native, huge arenas / without",
-            unit,
-            huge[metric],
-            native[metric],
-            higher_is_better=False,
+            "native with huge arenas / without", "bytes/connection", huge, native, higher_is_better=False
         )
-        for metric, unit in (("bytes", "bytes/connection"), ("cycles", "cycles/random request"))
     ]
     return rows + [
         make_row(
             f"native / {name}",
             "bytes/connection",
-            native["bytes"],
+            native,
             samples[name]["bytes"],
             higher_is_better=False,
         )
