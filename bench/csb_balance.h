@@ -7,14 +7,12 @@
 #ifndef CSB_BALANCE_H
 #define CSB_BALANCE_H
 
+#include "bench/csb_tools.h"
 #include "csb/hash.h"
 #include "csb/view.h"
 #include "csb/walk.h"
 
 #include "tests/reference/csb_faithful.c"
-
-#include <stdio.h>
-#include <time.h>
 
 enum { TIDS = 16, POINTS = 16, BURST = 64, BLOOM_HASHES = 13 };
 
@@ -39,38 +37,6 @@ struct faithful {
     struct faithful_connection *table; /* of all streams, a part per tid */
     uint32_t start[TIDS + 1];
 };
-
-static uint64_t random_state = 0x9e3779b97f4a7c15;
-
-static uint64_t draw(void)
-{
-    random_state += UINT64_C(0x9e3779b97f4a7c15);
-    uint64_t z = random_state;
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
-}
-
-static uint32_t draw_below(uint32_t n)
-{
-    return (uint32_t)((draw() >> 32) * n >> 32);
-}
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static void *room_of(uint64_t bytes)
-{
-    void *memory = aligned_alloc(64, (bytes + 63) / 64 * 64);
-
-    must(memory);
-    memset(memory, 0, bytes); /* touched, so that no page fault is measured */
-    return memory;
-}
 
 static struct flow draw_flow(void)
 {

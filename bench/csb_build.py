@@ -6,7 +6,18 @@ from collections.abc import Sequence
 from bench.framework import Samples
 from bench.rig.processes import REPO
 
-FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-DNDEBUG", "-Wall", "-Wextra", "-Werror", "-Isdk", "-I."]
+FLAGS = [
+    "-std=c11",
+    "-D_GNU_SOURCE",
+    "-O2",
+    "-DNDEBUG",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-pthread",
+    "-Isdk",
+    "-I.",
+]
 
 
 def build(name: str) -> str:

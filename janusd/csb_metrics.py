@@ -113,7 +113,10 @@ def _of_threads(csb: Mapping[str, CsbNumbers]) -> Iterator[Metric]:
     queue = _gauge("janus_thread_queue_ratio", "Part of its RX slots that wait in its rings.", "app", "tid")
     busy = _counter("janus_thread_busy_seconds", "Time that a thread worked, as it says.", "app", "tid")
     held = _gauge(
-        "janus_csb_held_seconds", "The longest part of a thread's turn that an update took.", "app", "tid"
+        "janus_csb_held_seconds",
+        "Processor time of the longest part of a turn that an update took.",
+        "app",
+        "tid",
     )
     for app, numbers in csb.items():
         for tid, value in numbers.state.weights.items():

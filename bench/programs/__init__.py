@@ -8,6 +8,7 @@ from bench.programs import (
     csb_adjust,
     csb_aged,
     csb_auto,
+    csb_hold,
     csb_lookup,
     csb_share,
     csb_table,
@@ -42,6 +43,7 @@ PROGRAMS: tuple[Program, ...] = (
     csb_adjust.PROGRAM,
     csb_share.PROGRAM,
     csb_aged.PROGRAM,
+    csb_hold.PROGRAM,
     csb_auto.PROGRAM,
     csb_table.PROGRAM,
 )

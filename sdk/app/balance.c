@@ -3,18 +3,25 @@
  */
 #include "app/balance.h"
 
+#include "app/clock.h"
+
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* A turn takes small steps until its time or its number of them is over: what one step may add is what a thread is held longer. */
 enum {
-    WALK_ROWS = 4096,  /* of one turn: about 11 us */
-    LIST_ROOM = 65536, /* hashes that wait to be sent; the walk uses half, what is created late the rest */
+    TURN_US = 20,
+    TURN_STEPS = 16,
+    STEP_ROWS = 256, /* walked: about 1 us, 8 us where each key has to be looked for among the points */
+    PAGE = 4096,
+    STEP_TOUCHED = 16 * PAGE,  /* of a value that a walk will read: page faults */
+    STEP_RELEASED = 64 * PAGE, /* of a value that is over */
+    LIST_ROOM = 65536,         /* hashes that wait to be sent; the walk uses half, what is created late the rest */
     WALK_ROOM = 32768,
-    SENDS_PER_TURN = 2, /* of ATTACH_CSB_HASHES_MAX hashes each */
+    SEND_HASHES = 1024, /* of a message */
 };
 
 /* --- values --- */
@@ -26,27 +33,66 @@ static void unmap(struct balance_map *map)
     *map = (struct balance_map){0};
 }
 
+/* It is over: release() gives it back by and by. */
+static void retire(struct balance *b, struct balance_map *map)
+{
+    if (map->memory && b->retired_count < BALANCE_RETIRED_MAX) {
+        b->retired[b->retired_count++] = *map;
+        *map = (struct balance_map){0};
+    }
+    unmap(map);
+}
+
+/* True: there was something to give back. */
+static bool release(struct balance *b)
+{
+    struct balance_map *map;
+    uint64_t left;
+
+    if (b->retired_count == 0)
+        return false;
+    map = &b->retired[b->retired_count - 1];
+    left = (map->bytes - 1) / STEP_RELEASED * STEP_RELEASED;
+    munmap((char *)(uintptr_t)map->memory + left, map->bytes - left);
+    map->bytes = left;
+    b->retired_count -= left == 0;
+    return true;
+}
+
+/* True: a part of it had not been read yet. */
+static bool touch(struct balance_map *map)
+{
+    uint64_t end = map->touched + STEP_TOUCHED < map->bytes ? map->touched + STEP_TOUCHED : map->bytes;
+
+    if (map->touched == map->bytes)
+        return false;
+    for (uint64_t at = map->touched; at < end; at += PAGE)
+        (void)*((const volatile uint8_t *)map->memory + at);
+    map->touched = end;
+    return true;
+}
+
 /* Maps bytes of fd, at least least of them.  False: it is not what it is said to be. */
-static bool map_value(struct balance_map *map, int fd, uint64_t bytes, uint64_t least)
+static bool map_value(struct balance *b, struct balance_map *map, int fd, uint64_t bytes, uint64_t least)
 {
     struct stat st;
     void *p;
 
-    unmap(map);
+    retire(b, map);
     if (fd < 0 || bytes < least || fstat(fd, &st) < 0 || (uint64_t)st.st_size < bytes)
         return false;
     p = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
     if (p == MAP_FAILED)
         return false;
-    *map = (struct balance_map){p, bytes};
+    *map = (struct balance_map){.memory = p, .bytes = bytes};
     return true;
 }
 
-static bool map_view(struct balance_map *map, int fd, uint64_t bytes)
+static bool map_view(struct balance *b, struct balance_map *map, int fd, uint64_t bytes)
 {
     const struct csb_view *view;
 
-    if (!map_value(map, fd, bytes, sizeof *view))
+    if (!map_value(b, map, fd, bytes, sizeof *view))
         return false;
     view = map->memory;
     if (view->bytes <= bytes && view->map.point_count <= CSB_POINTS_MAX &&
@@ -54,18 +100,29 @@ static bool map_view(struct balance_map *map, int fd, uint64_t bytes)
                 (uint64_t)view->exact_size * sizeof(struct csb_exact) <=
             bytes)
         return true;
-    unmap(map);
+    retire(b, map);
     return false;
+}
+
+static bool make_list(struct balance *b)
+{
+    uint64_t bytes = LIST_ROOM * sizeof(uint64_t);
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (p == MAP_FAILED)
+        return false;
+    b->list = (struct balance_map){.memory = p, .bytes = bytes};
+    return true;
 }
 
 /* --- beginning and ending --- */
 
 static void forget_attempt(struct balance *b)
 {
-    free(b->list);
-    b->list = NULL;
-    unmap(&b->plan);
-    unmap(&b->draft);
+    retire(b, &b->list);
+    retire(b, &b->plan);
+    retire(b, &b->draft);
+    b->sent = 0;
     b->is_walking = b->is_open_due = b->has_failed = false;
     b->due = CSB_IDLE;
 }
@@ -83,8 +140,8 @@ void balance_lost(struct balance *b)
 {
     csb_member_abort(&b->member);
     forget_attempt(b);
-    unmap(&b->view);
-    unmap(&b->next);
+    retire(b, &b->view);
+    retire(b, &b->next);
     b->member.view = NULL;
     b->member.is_rebuilding = b->is_on;
 }
@@ -92,8 +149,10 @@ void balance_lost(struct balance *b)
 void balance_free(struct balance *b)
 {
     forget_attempt(b);
-    unmap(&b->view);
-    unmap(&b->next);
+    retire(b, &b->view);
+    retire(b, &b->next);
+    while (release(b))
+        ;
 }
 
 static void fail(struct balance *b, uint64_t attempt)
@@ -107,7 +166,7 @@ static void fail(struct balance *b, uint64_t attempt)
 /* A view is in force: the one of an update whose markers have all come, or one that janusd says so of. */
 static void enter_view(struct balance *b, uint64_t now_us)
 {
-    unmap(&b->view);
+    retire(b, &b->view);
     b->view = b->next;
     b->next = (struct balance_map){0};
     tcp_expect_cookies(b->stack, now_us);
@@ -122,28 +181,34 @@ static void open_view(struct balance *b, uint64_t now_us)
     b->updates++;
 }
 
+/* Adds what the thread has worked since began_ns to this turn; others' turns on its processor are not in it. */
+static void note_held(struct balance *b, uint64_t began_ns)
+{
+    b->spent_ns += clock_thread_ns() - began_ns;
+    b->held_ns = b->spent_ns > b->held_ns ? b->spent_ns : b->held_ns;
+}
+
 /* --- what janusd says --- */
 
 static void begin(struct balance *b, const struct attach_csb *m, int fd)
 {
     csb_member_abort(&b->member);
     forget_attempt(b);
-    b->list = malloc(LIST_ROOM * sizeof *b->list);
-    if (!b->list || !map_value(&b->plan, fd, m->bytes, sizeof(struct csb_plan))) {
+    if (!make_list(b) || !map_value(b, &b->plan, fd, m->bytes, sizeof(struct csb_plan))) {
         fail(b, m->attempt);
         return;
     }
     b->attempt = m->attempt;
     b->part = 0;
     b->is_walking = true;
-    csb_member_begin(&b->member, m->attempt, b->plan.memory, m->ios, b->list, LIST_ROOM);
+    csb_member_begin(&b->member, m->attempt, b->plan.memory, m->ios, (uint64_t *)(uintptr_t)b->list.memory, LIST_ROOM);
 }
 
 static void check(struct balance *b, const struct attach_csb *m, int fd)
 {
     if (m->attempt != b->member.attempt)
         return;
-    if (!map_view(&b->draft, fd, m->bytes)) {
+    if (!map_view(b, &b->draft, fd, m->bytes)) {
         fail(b, m->attempt);
         return;
     }
@@ -154,7 +219,7 @@ static void check(struct balance *b, const struct attach_csb *m, int fd)
 
 static void take_view(struct balance *b, const struct attach_csb *m, int fd, uint64_t now_us)
 {
-    if (!map_view(&b->next, fd, m->bytes)) {
+    if (!map_view(b, &b->next, fd, m->bytes)) {
         fail(b, m->attempt);
         return;
     }
@@ -172,6 +237,8 @@ static void take_view(struct balance *b, const struct attach_csb *m, int fd, uin
 
 void balance_hear(struct balance *b, const struct attach_csb *message, int fd, uint64_t now_us)
 {
+    uint64_t began_ns = clock_thread_ns();
+
     switch (message->type) {
     case ATTACH_CSB_BEGIN:
         begin(b, message, fd);
@@ -191,10 +258,13 @@ void balance_hear(struct balance *b, const struct attach_csb *message, int fd, u
     }
     if (fd >= 0)
         close(fd);
+    note_held(b, began_ns);
 }
 
 void balance_marker(struct balance *b, uint32_t attempt, uint32_t marker, uint32_t io, uint64_t now_us)
 {
+    uint64_t began_ns = clock_thread_ns();
+
     if (attempt != (uint32_t)b->member.attempt || marker > CSB_MARKER_OPEN ||
         !csb_member_marker(&b->member, b->member.attempt, (enum csb_marker)marker, io))
         return;
@@ -205,77 +275,81 @@ void balance_marker(struct balance *b, uint32_t attempt, uint32_t marker, uint32
     } else {
         b->is_open_due = true;
     }
+    note_held(b, began_ns);
 }
 
 /* --- each turn --- */
 
-static void walk(struct balance *b)
+/* True: some rows were walked, or what that needs was made ready. */
+static bool walk(struct balance *b)
 {
     struct csb_member *m = &b->member;
-    uint32_t budget = WALK_ROWS;
+    const uint64_t *column;
+    uint32_t rows;
 
-    while (b->part < TCP_FLOW_COLUMNS && budget > 0 && m->list_count + budget <= WALK_ROOM) {
-        const uint64_t *column;
-        uint32_t rows = tcp_flow_column(b->stack, b->part, &column), before = m->cursor;
-
-        if (!csb_member_walk(m, column, rows, budget))
-            return;
-        budget -= m->cursor > before ? m->cursor - before : 0;
-        m->cursor = 0;
-        b->part++;
-    }
-    if (b->part == TCP_FLOW_COLUMNS) {
+    if (!b->is_walking || m->list_count + STEP_ROWS > WALK_ROOM)
+        return false;
+    if (touch(&b->plan) || touch(&b->view) || touch(&b->draft))
+        return true;
+    rows = tcp_flow_column(b->stack, b->part, &column);
+    if (!csb_member_walk(m, column, rows, STEP_ROWS))
+        return true;
+    m->cursor = 0;
+    if (++b->part == TCP_FLOW_COLUMNS) {
         b->is_walking = false;
         b->due = m->draft ? CSB_CHECK : CSB_COLLECT;
     }
+    return true;
 }
 
-/* True: sent. */
-static bool send_message(struct balance *b, const void *message, size_t bytes)
-{
-    return attach_send(b->attach, message, bytes) == 0;
-}
-
-/* Sends full messages, and the rest when an answer is due behind it.  False: the socket is full, or it is enough for a turn. */
-static bool send_lists(struct balance *b)
+/* Sends a full message, or the rest when an answer is due behind it.  False: there is none, or the socket is full. */
+static bool send_list(struct balance *b)
 {
     struct csb_member *m = &b->member;
     struct attach_csb_list message = {.type = ATTACH_CSB_LIST, .attempt = b->attempt};
+    uint32_t waiting = m->list_count - b->sent, count = waiting < SEND_HASHES ? waiting : SEND_HASHES;
 
-    for (uint32_t i = 0; m->list_count >= (b->due != CSB_IDLE ? 1 : ATTACH_CSB_HASHES_MAX); i++) {
-        uint32_t count = m->list_count < ATTACH_CSB_HASHES_MAX ? m->list_count : ATTACH_CSB_HASHES_MAX;
-
-        message.count = count;
-        memcpy(message.hashes, m->list, count * sizeof *m->list);
-        if (i == SENDS_PER_TURN ||
-            !send_message(b, &message, offsetof(struct attach_csb_list, hashes) + count * sizeof *m->list))
-            return false;
-        m->list_count -= count;
-        memmove(m->list, m->list + count, m->list_count * sizeof *m->list);
+    if (m->attempt == 0 || count < (b->due != CSB_IDLE ? 1 : SEND_HASHES))
+        return false;
+    message.count = count;
+    memcpy(message.hashes, m->list + b->sent, count * sizeof *m->list);
+    if (attach_send(b->attach, &message, offsetof(struct attach_csb_list, hashes) + count * sizeof *m->list) < 0)
+        return false;
+    b->sent += count;
+    if (m->list_count - b->sent < SEND_HASHES) { /* little is left: it begins anew */
+        m->list_count -= b->sent;
+        memmove(m->list, m->list + b->sent, m->list_count * sizeof *m->list);
+        b->sent = 0;
     }
+    return true;
+}
+
+static bool send_answer(struct balance *b)
+{
+    struct attach_csb done = {.type = ATTACH_CSB_DONE, .attempt = b->attempt};
+
+    if ((b->due == CSB_IDLE && !b->has_failed) || (b->member.attempt != 0 && b->member.list_count > 0))
+        return false;
+    done.phase = b->has_failed ? CSB_IDLE : b->due;
+    if (attach_send(b->attach, &done, sizeof done) < 0)
+        return false;
+    b->due = CSB_IDLE;
+    b->has_failed = false;
     return true;
 }
 
 bool balance_turn(struct balance *b)
 {
-    struct attach_csb done = {.type = ATTACH_CSB_DONE, .attempt = b->attempt};
+    uint64_t began_ns = clock_thread_ns(), until_us = clock_now_us() + TURN_US;
+    bool is_going = true;
 
-    if (balance_is_idle(b))
-        return false;
     if (b->member.is_full)
         fail(b, b->member.attempt);
-    if (b->is_walking)
-        walk(b);
-    if (b->member.attempt != 0 && !send_lists(b))
-        return true;
-    if (b->due == CSB_IDLE && !b->has_failed)
-        return b->is_walking;
-    done.phase = b->has_failed ? CSB_IDLE : b->due;
-    if (!send_message(b, &done, sizeof done))
-        return true;
-    b->due = CSB_IDLE;
-    b->has_failed = false;
-    return b->is_walking;
+    for (uint32_t step = 0; is_going && step < TURN_STEPS && (step == 0 || clock_now_us() < until_us); step++)
+        is_going = send_list(b) || walk(b) || send_answer(b) || release(b);
+    note_held(b, began_ns);
+    b->spent_ns = 0;
+    return b->is_walking || b->due != CSB_IDLE || b->has_failed || b->retired_count > 0;
 }
 
 /* --- what the stack asks --- */

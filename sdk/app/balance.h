@@ -13,18 +13,22 @@
 #include "csb/update.h"
 #include "tcp/tcp.h"
 
+enum { BALANCE_RETIRED_MAX = 8 };
+
 struct balance_map {
     const void *memory;
-    uint64_t bytes;
+    uint64_t bytes, touched;
 };
 
 struct balance {
     struct csb_member member;
     struct attach *attach;
     struct tcp_stack *stack;
-    bool is_on; /* janusd speaks of views (ABI 1.2) */
-    struct balance_map view, next, plan, draft;
-    uint64_t *list;   /* the member's, owned */
+    bool is_on;                                       /* janusd speaks of views (ABI 1.2) */
+    struct balance_map view, next, plan, draft, list; /* list: the member's */
+    struct balance_map retired[BALANCE_RETIRED_MAX];  /* over, and given back a part at a time */
+    uint32_t retired_count;
+    uint32_t sent;    /* of the list, from its beginning */
     uint64_t attempt; /* that the answers below are of */
     uint64_t next_attempt;
     enum csb_phase due; /* to be answered when all lists are sent; CSB_IDLE: nothing */
@@ -32,7 +36,8 @@ struct balance {
     bool is_walking, is_open_due;
     uint32_t part; /* column that is walked */
     uint64_t updates;
-    uint64_t closed; /* flows that have ended while the circle gave their keys to other threads */
+    uint64_t spent_ns, held_ns; /* the thread's processor time: in this turn, and in the longest turn of all */
+    uint64_t closed;            /* flows that have ended while the circle gave their keys to other threads */
 };
 
 /* A session with janusd has begun: the first, or one that follows a loss. */
@@ -45,12 +50,12 @@ void balance_free(struct balance *b);
 void balance_hear(struct balance *b, const struct attach_csb *message, int fd, uint64_t now_us);
 /* A marker has come out of the ring of I/O thread io, with nothing before it left undone. */
 void balance_marker(struct balance *b, uint32_t attempt, uint32_t marker, uint32_t io, uint64_t now_us);
-/* One bounded part of what there is to do.  True: there is more. */
+/* A bounded part of what there is to do.  True: there is more. */
 bool balance_turn(struct balance *b);
 
 static inline bool balance_is_idle(const struct balance *b)
 {
-    return b->member.attempt == 0 && b->due == CSB_IDLE && !b->has_failed;
+    return b->member.attempt == 0 && b->due == CSB_IDLE && !b->has_failed && b->retired_count == 0 && b->spent_ns == 0;
 }
 
 /* The view that the last open marker asks for has not been read from the socket yet. */

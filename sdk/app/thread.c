@@ -192,7 +192,8 @@ static void commit(struct janus_thread *t)
     t->commit_us = t->now_us + COMMIT_US;
     memcpy(header->counters, tcp_counters(t->stack), sizeof(struct tcp_counters));
     atomic_store_explicit((_Atomic uint64_t *)&header->csb_closed, t->session->balance.closed, memory_order_relaxed);
-    atomic_store_explicit((_Atomic uint64_t *)&header->csb_held_us, t->balance_held_us, memory_order_relaxed);
+    atomic_store_explicit((_Atomic uint64_t *)&header->csb_held_us, t->session->balance.held_ns / 1000,
+                          memory_order_relaxed);
 }
 
 void thread_note_row(struct janus_thread *t, uint32_t conn)
@@ -229,20 +230,6 @@ static void note_work(struct janus_thread *t)
     atomic_store_explicit((_Atomic uint64_t *)&header->busy_since_us, t->busy ? t->now_us : 0, memory_order_relaxed);
 }
 
-/* The balancer's work of this turn.  While an update runs, it is timed. */
-static void take_part(struct janus_thread *t)
-{
-    struct balance *b = &t->session->balance;
-    uint64_t begin_us;
-
-    if (balance_is_idle(b))
-        return;
-    begin_us = t->driver.now_us(t->driver.context);
-    t->busy |= balance_turn(b);
-    begin_us = t->driver.now_us(t->driver.context) - begin_us;
-    t->balance_held_us = begin_us > t->balance_held_us ? begin_us : t->balance_held_us;
-}
-
 uint32_t thread_poll(struct janus_thread *t)
 {
     struct tcp_packet packets[THREAD_BATCH];
@@ -259,8 +246,8 @@ uint32_t thread_poll(struct janus_thread *t)
     if (done > 0)
         tcp_tx_completed(t->stack);
     t->busy = n + done > 0;
-    if (t->session)
-        take_part(t);
+    if (t->session && !balance_is_idle(&t->session->balance))
+        t->busy |= balance_turn(&t->session->balance);
     if (t->now_us >= tcp_next_deadline(t->stack)) {
         tcp_advance(t->stack, t->now_us);
         t->busy = true;

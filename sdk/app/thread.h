@@ -29,7 +29,6 @@ struct janus_thread {
         busy; /* the last turn changed something: the output after it may have made news, look once more before sleeping */
     bool worked; /* the last turn found, changed or sent something: until the next one begins the thread was busy */
     uint64_t turns, sleeps, commit_us, busy_us;
-    uint64_t balance_held_us; /* the longest part of a turn that an update took */
 };
 
 /* Fills the parts of config that follow from the options and the number of rows. */

@@ -116,7 +116,7 @@ struct janus_stats {
     uint64_t ring_violations; /* impossible indices and descriptors from janusd */
     uint64_t sent_refused;    /* packets that janusd did not send */
     uint64_t csb_updates;     /* of the balancer, that this thread took part in */
-    uint64_t csb_held_us;     /* the longest part of a turn that one took */
+    uint64_t csb_held_us;     /* the longest part of a turn that one took, in processor time */
     uint32_t rx_slots_free, tx_slots_free;
 };
 void thread_get_stats(const struct janus_thread *t, struct janus_stats *stats);

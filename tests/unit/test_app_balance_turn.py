@@ -1,0 +1,154 @@
+"""A turn's part of an update is bounded: by the clock, and by what its steps may do when the clock stands still."""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from _balance import ffi, lib
+
+HALF = 2**31
+COLLECT, CHECK, SEAL = 1, 2, 4
+SEAL_MARKER = 0
+
+
+def flows(count: int, *, seed: int = 1) -> list[int]:
+    """Hashes, about half of them with keys that an update from HALF on moves."""
+    draw = random.Random(seed)
+    return [draw.randrange(1, 2**64) for _ in range(count)]
+
+
+def moves(hash_: int) -> bool:
+    return (hash_ & 0xFFFFFFFF) > HALF
+
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    beds: list[Any] = []
+
+    def bed(column: list[int], *, half_open: int = 0, time_wait: int = 0, tick_us: int = 0) -> Any:
+        rows = len(column) - half_open - time_wait
+        beds.append(lib.bed_new(column, half_open, rows, time_wait))
+        beds[0].tick_us = tick_us
+        return beds[0]
+
+    yield bed
+    if beds:
+        lib.bed_free()
+
+
+def listed(bed: Any) -> list[int]:
+    return list(ffi.unpack(bed.listed, bed.listed_count)) if bed.listed_count else []
+
+
+@pytest.mark.parametrize("tick_us", [0, 1, 7, 1000])
+def test_a_turn_walks_no_more_than_its_steps_and_ends_when_its_time_is_over(make: Make, tick_us: int) -> None:
+    column = flows(40_000)
+    bed = make(column, half_open=3000, time_wait=2000, tick_us=tick_us)
+    lib.say_begin(1, HALF)
+    most, turns = 0, 0
+    while bed.answers == 0:
+        before = lib.walked()
+        lib.balance_turn(ffi.addressof(bed.b))
+        most = max(most, lib.walked() - before)
+        turns += 1
+        assert turns < 1000
+    in_time = lib.TURN_STEPS if tick_us == 0 else -(-lib.TURN_US // tick_us)
+    assert 0 < most <= min(in_time, lib.TURN_STEPS) * lib.STEP_ROWS
+    assert listed(bed) == [h for h in column if moves(h)]
+    assert bed.last_phase == COLLECT
+
+
+def test_a_step_is_done_however_late_the_thread_is(make: Make) -> None:
+    """A thread that is preempted in each turn still comes to the end."""
+    bed = make(flows(1000), tick_us=10**6)
+    lib.say_begin(1, HALF)
+    for _ in range(40):
+        lib.balance_turn(ffi.addressof(bed.b))
+    assert bed.answers == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_with_a_socket_that_is_often_full_all_is_listed_once(make: Make, seed: int) -> None:
+    draw, column = random.Random(seed), flows(150_000, seed=seed)
+    bed = make(column, half_open=70_000, time_wait=10_000, tick_us=draw.choice([0, 3, 30]))
+    bed.room = 0
+    lib.say_begin(1, HALF)
+    late: list[int] = []
+    for _ in range(60):  # the walk comes to its limit
+        lib.balance_turn(ffi.addressof(bed.b))
+    while bed.answers == 0:
+        bed.room += draw.choice([0, 0, 1, 3])
+        if len(late) < 20_000:
+            late += flows(draw.choice([0, 0, 64]), seed=len(late) + 10**6)
+            for hash_ in late[-64:]:
+                lib.balance_may_create(ffi.addressof(bed.b), hash_)
+        assert lib.balance_turn(ffi.addressof(bed.b)) or bed.answers, "there is more to do"
+    assert bed.last_phase == COLLECT
+    found = Counter(listed(bed))
+    assert set(found) == {h for h in [*column, *late] if moves(h)}
+    assert all(found[h] == 1 for h in column if moves(h))
+
+
+def test_a_walk_waits_while_its_list_is_full(make: Make) -> None:
+    bed = make([h | 1 << 31 for h in flows(100_000)])
+    bed.room = 0
+    lib.say_begin(1, HALF)
+    for _ in range(100):
+        assert lib.balance_turn(ffi.addressof(bed.b))
+    assert lib.walked() == lib.WALK_ROOM
+    bed.room = 1
+    lib.balance_turn(ffi.addressof(bed.b))
+    assert bed.messages == 1
+    assert bed.answers == 0
+
+
+def test_late_ones_are_sent_before_the_seal_is_answered(make: Make) -> None:
+    bed = make([])
+    lib.say_begin(1, HALF)
+    while bed.answers == 0:
+        lib.balance_turn(ffi.addressof(bed.b))
+    late = [h | 1 << 31 for h in flows(5000)]
+    for hash_ in late:
+        assert lib.balance_may_create(ffi.addressof(bed.b), hash_)
+    lib.balance_marker(ffi.addressof(bed.b), 1, SEAL_MARKER, 0, 0)
+    for room in range(10):
+        bed.room = 1
+        lib.balance_turn(ffi.addressof(bed.b))
+        if bed.answers == 2:
+            break
+        assert bed.listed_count == min(len(late), (room + 1) * lib.SEND_HASHES)
+    assert bed.last_phase == SEAL
+    assert listed(bed) == late
+
+
+def test_what_a_walk_reads_is_fetched_a_part_at_a_time_and_what_is_over_goes_the_same_way(make: Make) -> None:
+    """A draft of megabytes: neither its page faults nor its end are one turn's."""
+    bed = make(flows(3000), tick_us=lib.TURN_US)
+    lib.say_begin(1, HALF)
+    while bed.answers == 0:
+        lib.balance_turn(ffi.addressof(bed.b))
+    exceptions = flows(300_000, seed=9)
+    bytes_ = lib.say_view(lib.ATTACH_CSB_CHECK, 1, HALF, exceptions, len(exceptions), 1)
+    assert bytes_ > 9 * lib.STEP_RELEASED
+    while bed.b.draft.touched < bytes_:
+        before = bed.b.draft.touched
+        lib.balance_turn(ffi.addressof(bed.b))
+        assert bed.b.draft.touched - before <= lib.STEP_TOUCHED
+        assert lib.walked() == 0
+    while bed.answers < 2:
+        lib.balance_turn(ffi.addressof(bed.b))
+    assert bed.last_phase == CHECK
+    assert lib.munmap_bytes() == 0
+    lib.say_view(lib.ATTACH_CSB_VIEW, 0, HALF, exceptions, 10, 1)  # in force at once: what was, is over
+    assert lib.munmap_bytes() == 0
+    turns = 0
+    while lib.balance_turn(ffi.addressof(bed.b)):
+        turns += 1
+    assert turns >= bytes_ // lib.STEP_RELEASED
+    assert lib.munmap_most() <= lib.STEP_RELEASED
+    assert lib.munmap_bytes() > bytes_
