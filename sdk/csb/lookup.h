@@ -14,7 +14,8 @@ static inline uint16_t csb_lookup(const struct csb_map *map, uint32_t key)
     if (__builtin_expect(!(slot & CSB_SLOT_MIXED), 1))
         return slot;
     uint32_t i = slot & (uint16_t)~CSB_SLOT_MIXED;
-    while (i < map->point_count && map->points[i].point < key)
+    i += map->points[i].point < key; /* no branch: most mixed slots have one point, which keys pass as they please */
+    while (__builtin_expect(i < map->point_count && map->points[i].point < key, 0))
         i++;
     return (uint16_t)map->points[i < map->point_count ? i : 0].tid;
 }

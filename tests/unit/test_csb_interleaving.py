@@ -21,6 +21,7 @@ class Result:
 
     packets: int = 0
     spoofed: int = 0
+    connections: int = 0
     updates: int = 0
     aborts: int = 0
     deaths: int = 0
@@ -39,9 +40,9 @@ class Result:
 FIELDS = list(Result.__dataclass_fields__)
 
 
-def run(seed: int, *off: str) -> Result:
+def run(seed: int, *off: str, updates: int = UPDATES) -> Result:
     mask = sum(1 << getattr(lib, f"SIM_{rule}") for rule in off)
-    found = lib.native_sim_run(seed, mask, UPDATES, STEPS)
+    found = lib.native_sim_run(seed, mask, updates, STEPS * updates // UPDATES)
     return Result(**{name: int(getattr(found, name)) for name in FIELDS})
 
 
@@ -65,6 +66,15 @@ def test_with_all_rules_nothing_goes_astray() -> None:
     assert min(found.packets // 1000, found.aborts, found.deaths, found.restarts, found.exceptions) > 20
 
 
+def test_a_thousand_updates_of_one_world() -> None:
+    """Its exceptions grow old, its threads die and join, its connections come and go all the while."""
+    found = run(1000, updates=1000)
+    print(found)
+    assert found.wrong() == 0
+    assert found.updates == 1000
+    assert min(found.connections // 1000, found.aborts, found.deaths, found.restarts) > 10
+
+
 def test_newcomers_may_be_let_in_after_a_restart_if_equal_keys_are_told_apart() -> None:
     """What the exact table and the check are for; as the product cannot know a newcomer, it refuses instead."""
     assert check_clean("REBUILD_REFUSE", seeds=SEEDS).conflicts > 20
@@ -74,6 +84,10 @@ def test_a_million_spoofed_syns_with_live_four_tuples_move_nothing() -> None:
     found = check_clean("FLOOD", seeds=20)
     print(found)
     assert found.spoofed > 1_000_000
+
+
+def test_the_flood_would_move_connections_if_syns_followed_the_next_map() -> None:
+    assert any(run(seed, "FLOOD", "OLD_MAP").wrong() for seed in range(20))
 
 
 RULES = [
