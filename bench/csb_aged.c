@@ -1,10 +1,10 @@
 /*
  * csb_aged.c: many reweights with churn between them, as long-lived connections see them; each form with its own circles.
  *
- *   csb_aged STREAMS PACKETS RUNS CHURN_PERMILLE < circles
+ *   csb_aged STREAMS PACKETS RUNS CHURN_PERMILLE FLYING_PERMILLE < circles
  *
  * The input has, for the start and each update, the faithful form's points and the product's: a count, then point and tid of
- * each.  After every update each form is asked for every stream, and answers are compared with the owner it is due to;
+ * each.  FLYING_PERMILLE of the streams end and as many begin while each update runs.  After every update each form is asked for every stream, and answers are compared with the owner it is due to;
  * a misdirected stream is counted and begins anew.  Prints FORM METRIC VALUE.
  */
 #include "bench/csb_balance.h"
@@ -31,7 +31,18 @@ struct bed {
     struct faithful faithful;
     struct circle circle, faithful_circle;
     struct csb_map next;
+    uint32_t flying_count;
+    uint32_t *flying;      /* streams whose successors begin during an update */
+    uint64_t *flying_hash; /* of the successors */
+    uint64_t *late[TIDS];
 };
+
+static uint64_t draw_hash(const struct bed *b)
+{
+    struct flow flow = draw_flow();
+
+    return csb_hash(&b->streams.secret, &flow);
+}
 
 static void churn(struct bed *b, uint32_t permille)
 {
@@ -39,8 +50,7 @@ static void churn(struct bed *b, uint32_t permille)
 
     for (uint64_t n = 0; n < count; n++) {
         uint32_t i = draw_below(b->streams.count);
-        struct flow flow = draw_flow();
-        uint64_t hash = csb_hash(&b->streams.secret, &flow);
+        uint64_t hash = draw_hash(b);
 
         b->streams.hash[i] = hash;
         b->streams.tid[i] = (uint8_t)csb_view_lookup(b->product.view, hash);
@@ -72,17 +82,83 @@ static void verify(struct bed *b)
     fflush(stdout);
 }
 
+/* By map n-1, and listed late if the update concerns it. */
+static void product_fly(struct bed *b)
+{
+    struct product *p = &b->product;
+    uint32_t late[TIDS] = {0};
+
+    for (uint32_t i = 0; i < b->flying_count; i++) {
+        uint64_t hash = b->flying_hash[i];
+        uint16_t tid = csb_view_lookup(p->view, hash);
+
+        b->streams.tid[b->flying[i]] = (uint8_t)tid;
+        if (csb_plan_concerns(&p->plan, p->view, tid, hash))
+            b->late[tid][late[tid]++] = hash;
+    }
+    for (uint32_t t = 0; t < TIDS; t++)
+        p->lists[p->list_count++] = (struct csb_list){b->late[t], late[t], (uint16_t)t};
+}
+
+/* Into Set_fly, as printed. */
+static void faithful_fly(struct bed *b)
+{
+    for (uint32_t i = 0; i < b->flying_count; i++)
+        b->faithful_streams.tid[b->flying[i]] =
+            (uint8_t)faithful_lookup(&b->faithful.csb, csb_key(b->flying_hash[i]), true);
+}
+
 static void update(struct bed *b, bool is_janus)
 {
+    double began = now(), took;
+
     if (is_janus) {
-        product_fill(&b->product, &b->streams);
-        if (!csb_map_build(&b->next, b->circle.points, b->circle.count, b->product.map.epoch + 1))
-            abort();
-        printf("janus update %.9f\n", product_update(&b->product, &b->next));
+        product_collect(&b->product, &b->next);
+        took = now() - began;
+        product_fly(b);
+        began = now();
+        product_publish(&b->product, &b->next);
     } else {
-        faithful_fill(&b->faithful, &b->faithful_streams);
-        printf("faithful update %.9f\n",
-               faithful_update(&b->faithful, b->faithful_circle.points, b->faithful_circle.count, b->streams.count));
+        faithful_begin(&b->faithful, b->faithful_circle.points, b->faithful_circle.count, b->streams.count);
+        took = now() - began;
+        faithful_fly(b);
+        began = now();
+        faithful_end(&b->faithful);
+    }
+    printf("%s update %.9f\n", is_janus ? "janus" : "faithful", took + now() - began);
+}
+
+static void both_updates(struct bed *b, bool is_janus_first)
+{
+    if (!csb_map_build(&b->next, b->circle.points, b->circle.count, b->product.map.epoch + 1))
+        abort();
+    product_fill(&b->product, &b->streams);
+    faithful_fill(&b->faithful, &b->faithful_streams);
+    for (uint32_t i = 0; i < b->flying_count; i++) { /* each stream once: by strides */
+        b->flying[i] = (uint32_t)((uint64_t)i * b->streams.count / b->flying_count);
+        b->flying_hash[i] = draw_hash(b);
+    }
+    update(b, is_janus_first);
+    update(b, !is_janus_first);
+    for (uint32_t i = 0; i < b->flying_count; i++)
+        b->streams.hash[b->flying[i]] = b->flying_hash[i];
+}
+
+static void bed_init(struct bed *b, uint32_t count, uint32_t flying_permille)
+{
+    streams_init(&b->streams, count);
+    b->faithful_streams = b->streams;
+    b->faithful_streams.tid = room_of(count);
+    b->flying_count = (uint32_t)((uint64_t)count * flying_permille / 1000);
+    b->flying = room_of(b->flying_count * sizeof *b->flying);
+    b->flying_hash = room_of(b->flying_count * sizeof *b->flying_hash);
+    for (uint32_t t = 0; t < TIDS; t++)
+        b->late[t] = room_of(b->flying_count * sizeof *b->late[t]);
+    product_init(&b->product, b->circle.points, b->circle.count, count);
+    faithful_start(&b->faithful, b->faithful_circle.points, b->faithful_circle.count, count);
+    for (uint32_t i = 0; i < count; i++) {
+        b->streams.tid[i] = (uint8_t)csb_view_lookup(b->product.view, b->streams.hash[i]);
+        b->faithful_streams.tid[i] = (uint8_t)faithful_lookup(&b->faithful.csb, csb_key(b->streams.hash[i]), false);
     }
 }
 
@@ -90,24 +166,15 @@ int main(int argc, char **argv)
 {
     struct bed *b = room_of(sizeof *b);
     struct packets packets;
-    uint32_t count = argc == 5 ? (uint32_t)atoi(argv[1]) : 0;
+    uint32_t count = argc == 6 ? (uint32_t)atoi(argv[1]) : 0;
 
     if (count == 0 || !read_circle(&b->faithful_circle) || !read_circle(&b->circle)) {
-        fprintf(stderr, "usage: csb_aged STREAMS PACKETS RUNS CHURN_PERMILLE < circles\n");
+        fprintf(stderr, "usage: csb_aged STREAMS PACKETS RUNS CHURN_PERMILLE FLYING_PERMILLE < circles\n");
         return 2;
     }
-    streams_init(&b->streams, count);
-    b->faithful_streams = b->streams;
-    b->faithful_streams.tid = room_of(count);
-    product_init(&b->product, b->circle.points, b->circle.count, count);
-    faithful_start(&b->faithful, b->faithful_circle.points, b->faithful_circle.count, count);
-    for (uint32_t i = 0; i < count; i++) {
-        b->streams.tid[i] = (uint8_t)csb_view_lookup(b->product.view, b->streams.hash[i]);
-        b->faithful_streams.tid[i] = (uint8_t)faithful_lookup(&b->faithful.csb, csb_key(b->streams.hash[i]), false);
-    }
+    bed_init(b, count, (uint32_t)atoi(argv[5]));
     for (int n = 0; read_circle(&b->faithful_circle) && read_circle(&b->circle); n++) {
-        update(b, n % 2 == 0);
-        update(b, n % 2 != 0);
+        both_updates(b, n % 2 == 0);
         verify(b);
         churn(b, (uint32_t)atoi(argv[4]));
     }

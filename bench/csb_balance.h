@@ -29,7 +29,8 @@ struct product {
     struct csb_view *view, *spare;
     uint64_t room;
     uint64_t *column, *list; /* of all streams, a part per tid */
-    uint32_t start[TIDS + 1], listed[TIDS];
+    uint32_t start[TIDS + 1], list_count;
+    struct csb_list lists[2 * TIDS]; /* what the walks found, and what came late */
 };
 
 struct faithful {
@@ -95,27 +96,40 @@ static void product_fill(struct product *p, const struct streams *s)
         p->column[at[s->tid[i]]++] = s->hash[i];
 }
 
-/* Seconds of an update from the plan to the finished view; waits for markers and swaps are not in it. */
-static double product_update(struct product *p, const struct csb_map *next)
+/* Plan and walks: what each tid lists. */
+static void product_collect(struct product *p, const struct csb_map *next)
 {
-    struct csb_list lists[TIDS];
-    struct csb_view *old = p->view;
-    double began = now();
-
     csb_plan_init(&p->plan, next, p->view);
     for (uint32_t t = 0; t < TIDS; t++) {
         uint32_t rows = p->start[t + 1] - p->start[t], cursor = 0;
         uint64_t *out = p->list + p->start[t];
-
-        p->listed[t] =
+        uint32_t listed =
             csb_walk(&p->plan, p->view, (uint16_t)t, p->column + p->start[t], rows, &cursor, UINT32_MAX, out, rows);
-        lists[t] = (struct csb_list){out, p->listed[t], (uint16_t)t};
+
+        p->lists[t] = (struct csb_list){out, listed, (uint16_t)t};
     }
-    if (csb_view_build(p->spare, p->room, next, lists, TIDS) > p->room)
+    p->list_count = TIDS;
+}
+
+/* The view of what is listed, in force. */
+static void product_publish(struct product *p, const struct csb_map *next)
+{
+    struct csb_view *old = p->view;
+
+    if (csb_view_build(p->spare, p->room, next, p->lists, p->list_count) > p->room)
         abort();
     p->view = p->spare;
     p->spare = old;
     p->map = *next;
+}
+
+/* Seconds of an update from the plan to the finished view; waits for markers and swaps are not in it. */
+static inline double product_update(struct product *p, const struct csb_map *next)
+{
+    double began = now();
+
+    product_collect(p, next);
+    product_publish(p, next);
     return now() - began;
 }
 
@@ -139,19 +153,32 @@ static void faithful_fill(struct faithful *f, const struct streams *s)
         f->table[at[s->tid[i]]++] = (struct faithful_connection){.key = csb_key(s->hash[i]), .tid = s->tid[i]};
 }
 
-static double faithful_update(struct faithful *f, const struct csb_point *points, uint32_t point_count, uint32_t count)
+/* Steps 1 to 3: connections that begin behind them are flying. */
+static void faithful_begin(struct faithful *f, const struct csb_point *points, uint32_t point_count, uint32_t count)
 {
-    double began = now();
-
     faithful_step_1_place(&f->csb, (const struct faithful_point *)points, point_count, (uint32_t)(count * 19.17),
                           BLOOM_HASHES);
     faithful_step_2_open(&f->csb);
     for (uint32_t t = 0; t < TIDS; t++)
         faithful_step_3_filter(&f->csb, f->table + f->start[t], f->start[t + 1] - f->start[t]);
+}
+
+/* Steps 4 to 6. */
+static void faithful_end(struct faithful *f)
+{
     for (uint32_t t = 0; t < TIDS; t++)
         faithful_step_4_collect(&f->csb, f->table + f->start[t], f->start[t + 1] - f->start[t]);
     faithful_step_5_merge(&f->csb);
     faithful_step_6_publish(&f->csb);
+}
+
+static inline double faithful_update(struct faithful *f, const struct csb_point *points, uint32_t point_count,
+                                     uint32_t count)
+{
+    double began = now();
+
+    faithful_begin(f, points, point_count, count);
+    faithful_end(f);
     return now() - began;
 }
 

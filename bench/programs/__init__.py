@@ -10,6 +10,7 @@ from bench.programs import (
     csb_auto,
     csb_hold,
     csb_lookup,
+    csb_oracle,
     csb_share,
     csb_table,
     idle_memory,
@@ -44,6 +45,7 @@ PROGRAMS: tuple[Program, ...] = (
     csb_share.PROGRAM,
     csb_aged.PROGRAM,
     csb_hold.PROGRAM,
+    csb_oracle.PROGRAM,
     csb_auto.PROGRAM,
     csb_table.PROGRAM,
 )

@@ -21,9 +21,10 @@ struct bed {
     struct attach attach;
     uint64_t *column[TCP_FLOW_COLUMNS];
     uint32_t rows[TCP_FLOW_COLUMNS];
-    uint64_t clock_us, tick_us;  /* each look at the clock makes it tick_us later */
-    uint32_t room;               /* messages that the socket still takes */
-    uint32_t messages, answers;  /* taken */
+    uint64_t clock_us, tick_us; /* each look at the clock makes it tick_us later */
+    uint32_t room;              /* messages that the socket still takes */
+    bool only_small;            /* it has no room for lists */
+    uint32_t messages, answers; /* taken */
     uint32_t last_phase;
     uint64_t *listed;
     uint32_t listed_count;
@@ -60,7 +61,7 @@ int attach_send(struct attach *a, const void *message, size_t bytes)
 {
     const struct attach_csb_list *list = message;
 
-    if (bed->room == 0)
+    if (bed->room == 0 || (bed->only_small && list->type == ATTACH_CSB_LIST))
         return -EAGAIN;
     bed->room--;
     if (list->type == ATTACH_CSB_LIST) {

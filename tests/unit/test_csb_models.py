@@ -26,7 +26,7 @@ def search(model: str, flags: str, tmp_path: Path) -> tuple[int, int]:
 
     run("spin", "-a", *flags.split(), str(MODELS / model))
     options = ["-DSAFETY", "-DNOCLAIM", "-DCOLLAPSE", f"-DMEMLIM={MEMORY_MIB}"]
-    run("gcc", "-w", "-O1", *options, "-o", "pan", "pan.c")
+    run("gcc", "-w", "-O2", *options, "-o", "pan", "pan.c")
     out = run("./pan", "-m100000", "-w20")
     print(out)
     errors = re.search(r"errors: (\d+)", out)
@@ -46,7 +46,7 @@ def search(model: str, flags: str, tmp_path: Path) -> tuple[int, int]:
         pytest.param("-DPACKETS=3 -DCLOSES=1", id="closed and opened anew"),
         pytest.param("-DPACKETS=2 -DABORTS=1", id="aborted once"),
         pytest.param("-DPACKETS=2 -DABORTS=1 -DCOOKIES", id="aborted once, SYN cookies"),
-        pytest.param("-DPACKETS=2 -DDEATH", id="a thread dies"),
+        pytest.param("-DPACKETS=2 -DDEATH -DUPDATES=2", id="two updates, a thread dies"),
     ],
 )
 def test_the_repaired_update_holds(flags: str, tmp_path: Path) -> None:
