@@ -40,7 +40,7 @@ def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
     progress(f"{UPDATES} updates of {size} streams in both forms")
     packets = options.runs(32, 4) << 20
     words = [program, str(streams), str(packets), str(options.runs(5, 3)), str(CHURN_PERMILLE)]
-    words.append(str(FLYING_PERMILLE))
+    words += [str(FLYING_PERMILLE), "both"]
     found = measure(words, circles(1, returning=False))
     progress("the same with points that return")
     returning = measure(words, circles(1, returning=True))["faithful"]["exceptions"][-1:]

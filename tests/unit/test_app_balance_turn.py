@@ -139,6 +139,21 @@ def test_no_answer_overtakes_its_lists(make: Make) -> None:
     assert (bed.listed_count, bed.answers) == (10, 1)
 
 
+def test_a_late_marker_of_an_aborted_attempt_seals_nothing(make: Make) -> None:
+    bed = make([])
+    for attempt in (1, 2):
+        lib.say_begin(attempt, HALF)
+    while lib.balance_turn(ffi.addressof(bed.b)):
+        pass
+    before = bed.answers
+    moved = 1 << 40 | HALF + 5
+    for attempt, sealed in ((1, False), (2 + 2**31, False), (2, True)):
+        lib.balance_marker(ffi.addressof(bed.b), attempt, SEAL_MARKER, 0, 0)
+        lib.balance_turn(ffi.addressof(bed.b))
+        assert (bed.answers > before) is sealed
+        assert lib.balance_may_create(ffi.addressof(bed.b), moved) is not sealed
+
+
 def test_what_a_walk_reads_is_fetched_a_part_at_a_time_and_what_is_over_goes_the_same_way(make: Make) -> None:
     """A draft of megabytes: neither its page faults nor its end are one turn's."""
     bed = make(flows(3000), tick_us=lib.TURN_US)
