@@ -102,6 +102,7 @@ enum shm_drop deliver(struct delivered *d, struct glue_session *s, uint32_t io, 
     if (drop == SHM_DROP_NONE && c->is_syn && is_overloaded(s, io))
         drop = SHM_DROP_SYN_OVERLOAD;
     if (drop != SHM_DROP_NONE) {
+        s->glue->io[io].thread_is_full |= drop == SHM_DROP_NO_SLOT || drop == SHM_DROP_RING_FULL;
         count_drop(s, io, drop, 1);
         return drop;
     }

@@ -33,10 +33,10 @@ enum {
 };
 
 /* In mode yield: has this thread done enough?  What waits in a port is taken first: the port does not tell newcomers from connections when
- * it is full, a thread's ring does (overload.h). */
+ * it is full, a thread's ring does (overload.h).  Unless a thread is full itself: what is read then is lost. */
 static bool is_enough(const struct io_thread *io, uint32_t turns)
 {
-    return turns >= YIELD_TURNS_MAX || (turns >= YIELD_TURNS && !io->port_has_more);
+    return turns >= YIELD_TURNS_MAX || (turns >= YIELD_TURNS && (!io->port_has_more || io->thread_is_full));
 }
 
 static void arm(struct io_thread *io, const struct session_list *list)

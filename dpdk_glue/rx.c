@@ -310,7 +310,7 @@ uint32_t rx_ports(struct io_thread *io)
     b.delivered.count = 0;
     if (__builtin_expect(io->held.is_due, 0))
         received += rx_held(&b);
-    io->port_has_more = false;
+    io->port_has_more = io->thread_is_full = false;
     for (uint32_t i = 0; i < ports; i++) {
         take(&b, i);
         for (uint32_t q = io->index; q < b.port->rx_queues; q += g->io_count)

@@ -154,7 +154,8 @@ struct io_thread {
     uint64_t orders_taken;
     bool markers_due;
     struct held_syns held;
-    bool port_has_more; /* a burst of this turn was as long as can be */
+    bool port_has_more;  /* a burst of this turn was as long as can be */
+    bool thread_is_full; /* a packet of this turn found no slot */
     _Atomic uint64_t orders_obeyed;
     _Alignas(64) _Atomic uint64_t turns;
     _Atomic(struct session_list *) sessions;
