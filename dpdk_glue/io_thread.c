@@ -262,8 +262,9 @@ int io_thread_init(struct glue *g, uint32_t index, int32_t cpu)
     io->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     io->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     io->slow = calloc(1, sizeof *io->slow);
+    io->fragments = calloc(1, sizeof *io->fragments); /* touched when it is used */
     io->stats = page_block_add(g->page, PAGE_KIND_IO, index, 0, index, 0, "");
-    if (io->epoll_fd < 0 || io->kick_fd < 0 || io->slow == NULL || io->stats == NULL)
+    if (io->epoll_fd < 0 || io->kick_fd < 0 || io->slow == NULL || io->fragments == NULL || io->stats == NULL)
         return -ENOMEM;
     return epoll_ctl(io->epoll_fd, EPOLL_CTL_ADD, io->kick_fd, &kicked) == 0 ? 0 : -errno;
 }
@@ -277,6 +278,7 @@ void io_thread_release(struct io_thread *io)
     if (io->kick_fd >= 0)
         close(io->kick_fd);
     free(io->slow);
+    free(io->fragments);
     free(atomic_load(&io->sessions));
 }
 

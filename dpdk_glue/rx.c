@@ -8,6 +8,7 @@
 #include "dpdk_glue/reset.h"
 #include "dpdk_glue/slow_path.h"
 #include "wire/arp.h"
+#include "wire/ip.h"
 
 #include <rte_cycles.h>
 
@@ -144,18 +145,50 @@ static void to_service(struct burst *b, uint32_t i)
     b->tcp[b->tcp_count++] = (uint8_t)i;
 }
 
+static void drop_frame(struct burst *b, enum classify_drop reason, uint64_t count)
+{
+    page_add(b->port->stats[b->io->index], STATS_PORT_CLASSIFY_DROPS + (uint32_t)reason, count);
+}
+
+/* A fragment: when it was the last one that was missing, the whole stands in its place. */
+static __attribute__((noinline, cold)) void reassemble(struct burst *b, uint32_t i)
+{
+    struct fragments *f = b->io->fragments;
+    uint32_t offset = b->classified[i].l3_offset, len;
+    uint64_t lost = f->lost;
+    const uint8_t *whole;
+    struct ip_packet ip;
+
+    if (!b->port->reassembles || ip_parse(b->frames[i] + offset, b->lens[i] - offset, &ip) != IP_FRAGMENT ||
+        !is_local(b, &ip.dst)) {
+        drop_frame(b, CLASSIFY_DROP_IP_FRAGMENT, 1);
+        return;
+    }
+    whole = fragments_add(f, b->frames[i], offset, &ip, (uint32_t)(rte_rdtsc() / (b->io->glue->tsc_hz / 1000)), &len);
+    drop_frame(b, CLASSIFY_DROP_IP_FRAGMENT, f->lost - lost);
+    if (whole == NULL)
+        return;
+    page_add(b->io->stats, STATS_IO_REASSEMBLED, 1);
+    b->frames[i] = whole;
+    b->lens[i] = len;
+    if (classify_frame(&b->port->classify, whole, len, 0, &b->classified[i]) == CLASSIFY_TCP)
+        to_service(b, i);
+    else
+        drop_frame(b, (enum classify_drop)b->classified[i].drop, 1);
+}
+
 static void dispatch(struct burst *b)
 {
-    struct page_block *stats = b->port->stats[b->io->index];
-
     for (uint32_t i = 0; i < b->count; i++) {
         const struct classified *c = &b->classified[i];
         if (c->verdict == CLASSIFY_TCP || c->verdict == CLASSIFY_ICMP) /* an error goes where its flow does */
             to_service(b, i);
         else if (c->verdict == CLASSIFY_SLOW)
             to_slow_path(b, i);
+        else if (c->drop == CLASSIFY_DROP_IP_FRAGMENT)
+            reassemble(b, i);
         else
-            page_add(stats, STATS_PORT_CLASSIFY_DROPS + (uint32_t)c->drop, 1);
+            drop_frame(b, (enum classify_drop)c->drop, 1);
     }
 }
 

@@ -17,6 +17,7 @@
 #include "dpdk_glue/balance.h"
 #include "dpdk_glue/classify.h"
 #include "dpdk_glue/glue.h"
+#include "dpdk_glue/fragments.h"
 #include "dpdk_glue/ledger.h"
 #include "dpdk_glue/overload.h"
 #include "dpdk_glue/qsbr.h"
@@ -52,6 +53,7 @@ struct port {
     uint16_t mtu;
     uint32_t offloads; /* enum glue_offload */
     bool wakes;        /* a frame ends an I/O thread's sleep */
+    bool reassembles;  /* IP fragments of TCP */
     char name[GLUE_NAME_BYTES];
     char driver[GLUE_NAME_BYTES];
     struct classify_port classify;
@@ -156,6 +158,7 @@ struct io_thread {
     struct held_syns held;
     bool port_has_more;  /* a burst of this turn was as long as can be */
     bool thread_is_full; /* a packet of this turn found no slot */
+    struct fragments *fragments;
     _Atomic uint64_t orders_obeyed;
     _Alignas(64) _Atomic uint64_t turns;
     _Atomic(struct session_list *) sessions;

@@ -16,6 +16,7 @@ enum stats_io {
     STATS_IO_SLEEPS,
     STATS_IO_BUSY_CYCLES,
     STATS_IO_SYNS_HELD, /* for the time that an update drains */
+    STATS_IO_REASSEMBLED,
     STATS_IO_COUNT
 };
 

@@ -52,6 +52,7 @@ class PortConfig:
     device: str
     mtu: int = 1500
     promiscuous: bool = False
+    reassemble: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

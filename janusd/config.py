@@ -105,6 +105,7 @@ class PortConfig:
     gateways: tuple[IpAddress, ...]
     mtu: int
     promiscuous: bool
+    reassemble: bool
 
 
 @dataclass(frozen=True)
@@ -299,6 +300,7 @@ def _port(table: Table) -> PortConfig:
         gateways=gateways,
         mtu=table.get_int("mtu", 1500, 576, 1500),
         promiscuous=table.get_bool("promiscuous", False),
+        reassemble=table.get_choice("fragments", "drop", ("drop", "reassemble")) == "reassemble",
     )
     if addresses is None:
         table.errors.add_missing(

@@ -210,7 +210,13 @@ class Daemon:
 
     def _open_ports(self) -> None:
         for port in self.config.ports:
-            wish = PortConfig(name=port.name, device=port.device, mtu=port.mtu, promiscuous=port.promiscuous)
+            wish = PortConfig(
+                name=port.name,
+                device=port.device,
+                mtu=port.mtu,
+                promiscuous=port.promiscuous,
+                reassemble=port.reassemble,
+            )
             try:
                 self.ports[port.name] = self.plane.ports.open(wish)
             except GlueError as error:

@@ -37,6 +37,7 @@ class Rig:
     rx_slots: int = 64
     neighbour: bool = True
     stats_fd: int = -1
+    reassemble: bool = False
     plane: DataPlane = field(init=False)
     sessions: dict[int, Session] = field(default_factory=dict)
     apps: dict[int, AppSide] = field(default_factory=dict)
@@ -44,7 +45,8 @@ class Rig:
     def __post_init__(self) -> None:
         start_eal(eal_words(huge_pages=self.huge_pages, memory_mib=64))
         self.plane = DataPlane(io_threads=self.io_threads, mode=self.mode, stats_fd=self.stats_fd)  # type: ignore[arg-type]
-        self.port = self.plane.ports.open(PortConfig(name="wan", device=self.device))
+        wan = PortConfig(name="wan", device=self.device, reassemble=self.reassemble)
+        self.port = self.plane.ports.open(wan)
         self.mac = self.plane.ports.info(self.port).mac.hex(":")
         self.plane.io_threads.start()
         routing = self.plane.routing

@@ -3,6 +3,9 @@
 import time
 from itertools import islice
 
+from scapy.layers.inet import fragment
+from scapy.layers.inet6 import IPv6ExtHdrFragment, fragment6
+
 from dpdk_glue.values import SlowReason
 from tests.dpdk.rig import INTERFACE, OURS, PEER, PEER_MAC, Rig, mac_bytes
 from tests.dpdk.wire_side import ARP, IP, TCP, Ether, IPv6, until
@@ -29,6 +32,32 @@ def syn_reaches_the_app_and_its_answer_the_wire() -> None:
         assert flags == 0
         rig.apps[0].give_back(got.slot, got.generation)
     until(lambda: rig.sessions[0].slots().held == 0, "the slots back")
+    rig.close()
+
+
+def fragments_are_put_together_if_the_port_does_that() -> None:
+    rig = Rig(reassemble=True)
+    wire = rig.wire()
+    whole = rig.frame(flags="PA", payload=bytes(range(200)) * 5)
+    whole[IP].id, whole[IP].flags = 9, 0
+    for piece in reversed(fragment(whole[IP], fragsize=400)):
+        wire.send(Ether(src=PEER_MAC, dst=rig.mac) / piece)
+    (got,) = rig.received(0)
+    assert got.packet == bytes(whole.payload)
+    six = rig.frame(flags="PA", payload=bytes(1000), six=True)
+    cut = IPv6(src=six[IPv6].src, dst=six[IPv6].dst) / IPv6ExtHdrFragment(id=9) / six[TCP]
+    for piece in fragment6(cut, 500):
+        wire.send(Ether(src=PEER_MAC, dst=rig.mac) / piece)
+    (got,) = rig.received(0)
+    assert got.packet == bytes(six.payload)
+    elsewhere = whole[IP].copy()
+    elsewhere.dst = "10.77.0.77"
+    for piece in fragment(elsewhere, fragsize=400):
+        wire.send(Ether(src=PEER_MAC, dst=rig.mac) / piece)
+    syn = rig.frame()
+    wire.send(syn)
+    (got,) = rig.received(0)
+    assert got.packet == bytes(syn.payload), "what was for another address is not here"
     rig.close()
 
 
