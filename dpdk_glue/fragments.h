@@ -35,9 +35,9 @@ struct datagram {
     uint8_t ecn;   /* bit 1 << enum ip_ecn of each fragment */
     uint8_t head_len, l3_offset;
     uint16_t pieces;
-    uint16_t received, total;            /* bytes; total 0: the last one has not come */
+    uint16_t received, total;                /* bytes; total 0: the last one has not come */
     uint64_t map[FRAGMENTS_BYTES / 512 + 1]; /* by units of eight bytes */
-    uint8_t head[FRAGMENTS_HEAD_MAX];    /* of the first fragment, as the whole datagram is to have it */
+    uint8_t head[FRAGMENTS_HEAD_MAX];        /* of the first fragment, as the whole datagram is to have it */
     uint8_t data[FRAGMENTS_BYTES];
 };
 

@@ -78,6 +78,7 @@ struct glue_port_config {
     char device[256];     /* "net_af_packet0,iface=veth0" or "0000:3b:00.0" */
     uint16_t mtu;         /* bytes of an IP packet, 576 to 1500 */
     uint16_t promiscuous; /* 0 or 1 */
+    uint16_t vlan_id;     /* 0: untagged; else frames have this tag, on the slow path none */
     uint16_t reassemble;  /* 0 or 1: TCP in IP fragments is put together (fragments.h), else dropped */
 };
 

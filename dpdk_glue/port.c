@@ -162,7 +162,8 @@ static int open_port(struct glue *g, const struct glue_port_config *c, struct gl
         return refuse(why, ENOSPC, "at most %d ports", GLUE_PORTS_MAX);
     if (c->mtu < MTU_MIN || c->mtu > MTU_MAX)
         return refuse(why, EINVAL, "port %.31s: mtu must be %d to %d, not %u", c->name, MTU_MIN, MTU_MAX, c->mtu);
-    *p = (struct port){.mtu = c->mtu, .classify.mtu = c->mtu, .reassembles = c->reassemble != 0};
+    *p = (struct port){.mtu = c->mtu, .reassembles = c->reassemble != 0};
+    p->classify = (struct classify_port){.mtu = c->mtu, .vlan_id = c->vlan_id & ETHER_VLAN_ID_MASK};
     snprintf(p->name, sizeof p->name, "%.31s", c->name);
     wake_fds_list(&before);
     int rc = probe(g, c, &p->ethdev, why);

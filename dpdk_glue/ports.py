@@ -24,6 +24,7 @@ class Ports:
         c.device = name_bytes(config.device, lib.GLUE_DEVICE_BYTES)
         c.mtu = config.mtu
         c.promiscuous = config.promiscuous
+        c.vlan_id = config.vlan
         c.reassemble = config.reassemble
         reason = why()
         return check(lib.glue_port_open(self._glue, c, reason), reason)

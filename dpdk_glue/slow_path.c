@@ -20,6 +20,28 @@ void control_wake(struct glue *g)
         (void)!write(g->wake_fd, &one, sizeof one);
 }
 
+/* The control plane sees no tags.  Returns bytes written. */
+static uint32_t copy_untagged(uint8_t *out, const uint8_t *frame, uint32_t len)
+{
+    if (len < ETHER_HEADER_MAX || get_be16(frame + 12) != ETHER_TYPE_VLAN) {
+        memcpy(out, frame, len);
+        return len;
+    }
+    memcpy(out, frame, 12);
+    memcpy(out + 12, frame + 12 + ETHER_VLAN_LEN, len - 12 - ETHER_VLAN_LEN);
+    return len - ETHER_VLAN_LEN;
+}
+
+static void tag(struct rte_mbuf *m, uint16_t vlan_id)
+{
+    const uint8_t *untagged = rte_pktmbuf_mtod(m, const uint8_t *);
+    uint8_t *frame = (uint8_t *)rte_pktmbuf_prepend(m, ETHER_VLAN_LEN);
+
+    memmove(frame, untagged, 12);
+    put_be16(frame + 12, ETHER_TYPE_VLAN);
+    put_be16(frame + 14, vlan_id);
+}
+
 bool slow_push(struct io_thread *io, uint32_t port, enum glue_slow_reason reason, const struct ip_addr *next_hop,
                const uint8_t *frame, uint32_t len)
 {
@@ -31,13 +53,12 @@ bool slow_push(struct io_thread *io, uint32_t port, enum glue_slow_reason reason
     struct glue_slow_frame *f = &r->frames[head % SLOW_RING];
     f->port = port;
     f->reason = reason;
-    f->len = len;
     f->io = io->index;
     if (next_hop != NULL)
         memcpy(f->next_hop, next_hop, sizeof f->next_hop);
     else
         memset(f->next_hop, 0, sizeof f->next_hop);
-    memcpy(f->frame, frame, len);
+    f->len = copy_untagged(f->frame, frame, len);
     atomic_store_explicit(&r->head, head + 1, memory_order_release);
     page_add(io->glue->ports[port].stats[io->index], STATS_PORT_SLOW_PACKETS, 1);
     control_wake(io->glue);
@@ -82,6 +103,8 @@ int glue_slow_send(struct glue *g, uint32_t port, const uint8_t *frame, uint32_t
     struct rte_mbuf *m = out_frame(g, frame, len);
     if (m == NULL)
         return refuse(why, ENOBUFS, "the packet pool is empty");
+    if (g->ports[port].classify.vlan_id != 0)
+        tag(m, g->ports[port].classify.vlan_id);
     if (rte_ring_enqueue(g->ports[port].handover, m) != 0) {
         rte_pktmbuf_free(m);
         return refuse(why, ENOBUFS, "the port's queue is full");

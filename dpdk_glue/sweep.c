@@ -57,6 +57,7 @@ static enum step reset_row(struct glue *g, struct glue_session *s, uint32_t i)
     reset.ack = row.rcv_nxt;
     reset.dst = hop.mac;
     reset.src = g->ports[hop.port].classify.mac;
+    reset.vlan_id = g->ports[hop.port].classify.vlan_id;
     struct rte_mbuf *m = out_frame(g, frame, reset_build(frame, &reset));
     if (m == NULL)
         return STEP_FULL;

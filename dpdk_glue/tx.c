@@ -56,9 +56,11 @@ static enum shm_drop route_and_stage(struct tx_turn *turn, struct glue_session *
     if (need_checksum && !(port->offloads & GLUE_OFFLOAD_TX_TCP))
         return SHM_DROP_TX_KIND;
 
-    uint8_t *ether = (uint8_t *)rte_pktmbuf_prepend(m, ETHER_HEADER_LEN);
+    uint16_t l2_len = port->classify.vlan_id == 0 ? ETHER_HEADER_LEN : ETHER_HEADER_MAX;
+    uint8_t *ether = (uint8_t *)rte_pktmbuf_prepend(m, l2_len);
     uint16_t type = packet->version == 4 ? ETHER_TYPE_IPV4 : ETHER_TYPE_IPV6;
-    (void)ether_build(ether, verdict == ROUTE_OK ? &hop->mac : &unknown, &port->classify.mac, 0, type);
+    (void)ether_build(ether, verdict == ROUTE_OK ? &hop->mac : &unknown, &port->classify.mac, port->classify.vlan_id,
+                      type);
     if (verdict == ROUTE_NO_NEIGHBOUR) {
         if (!may_ask(s, io->index))
             return SHM_DROP_TX_NEIGHBOURS;
@@ -68,7 +70,7 @@ static enum shm_drop route_and_stage(struct tx_turn *turn, struct glue_session *
         return SHM_DROP_NONE;
     }
     if (need_checksum) {
-        m->l2_len = ETHER_HEADER_LEN;
+        m->l2_len = l2_len;
         m->l3_len = packet->l3_len;
         m->l4_len = packet->l4_len;
         m->ol_flags |= RTE_MBUF_F_TX_TCP_CKSUM | (packet->version == 4 ? RTE_MBUF_F_TX_IPV4 : RTE_MBUF_F_TX_IPV6);

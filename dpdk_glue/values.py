@@ -52,6 +52,7 @@ class PortConfig:
     device: str
     mtu: int = 1500
     promiscuous: bool = False
+    vlan: int = 0
     reassemble: bool = False
 
 

@@ -105,6 +105,7 @@ class PortConfig:
     gateways: tuple[IpAddress, ...]
     mtu: int
     promiscuous: bool
+    vlan: int
     reassemble: bool
 
 
@@ -300,6 +301,7 @@ def _port(table: Table) -> PortConfig:
         gateways=gateways,
         mtu=table.get_int("mtu", 1500, 576, 1500),
         promiscuous=table.get_bool("promiscuous", False),
+        vlan=table.get_int("vlan", 0, 0, 4094),
         reassemble=table.get_choice("fragments", "drop", ("drop", "reassemble")) == "reassemble",
     )
     if addresses is None:

@@ -215,6 +215,7 @@ class Daemon:
                 device=port.device,
                 mtu=port.mtu,
                 promiscuous=port.promiscuous,
+                vlan=port.vlan,
                 reassemble=port.reassemble,
             )
             try:

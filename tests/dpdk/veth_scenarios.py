@@ -5,6 +5,8 @@ from itertools import islice
 
 from scapy.layers.inet import fragment
 from scapy.layers.inet6 import IPv6ExtHdrFragment, fragment6
+from scapy.layers.l2 import Dot1Q
+from scapy.packet import Packet
 
 from dpdk_glue.values import SlowReason
 from tests.dpdk.rig import INTERFACE, OURS, PEER, PEER_MAC, Rig, mac_bytes
@@ -58,6 +60,40 @@ def fragments_are_put_together_if_the_port_does_that() -> None:
     wire.send(syn)
     (got,) = rig.received(0)
     assert got.packet == bytes(syn.payload), "what was for another address is not here"
+    rig.close()
+
+
+def a_port_in_a_vlan_hears_and_speaks_with_its_tag_alone() -> None:
+    rig = Rig(vlan=5, neighbour=False)
+    wire = rig.wire()
+
+    def tagged(frame: Packet, vlan: int = 5) -> Packet:
+        return Ether(src=frame.src, dst=frame.dst) / Dot1Q(vlan=vlan) / frame.payload
+
+    syn = rig.frame()
+    wire.send(syn)
+    wire.send(tagged(syn, vlan=6))
+    wire.send(tagged(rig.frame(sport=77)))
+    (got,) = rig.received(0)
+    assert got.packet == bytes(rig.frame(sport=77).payload), "no other one came before it"
+    rig.apps[0].send(rig.packet())
+    slow = until(rig.plane.slow_path.recv, "the packet without a neighbour")
+    assert bytes(Ether(slow.frame)[IP]) == rig.packet()
+    assert Dot1Q not in Ether(slow.frame)
+    rig.plane.slow_path.send(0, mac_bytes(PEER_MAC) + slow.frame[6:])
+    seen = wire.expect(lambda f: TCP in f and f.src == rig.mac, "the packet from the slow path")
+    assert (seen[Dot1Q].vlan, bytes(seen[IP])) == (5, rig.packet())
+    rig.plane.routing.set_neighbour(rig.port, PEER, mac_bytes(PEER_MAC))
+    rig.apps[0].send(rig.packet(payload=b"direct"))
+    seen = wire.expect(lambda f: TCP in f and bytes(f[TCP].payload) == b"direct", "the packet")
+    assert (seen[Dot1Q].vlan, seen.dst) == (5, PEER_MAC)
+    request = (
+        Ether(src=PEER_MAC, dst="ff:ff:ff:ff:ff:ff") / Dot1Q(vlan=5) / ARP(psrc=str(PEER), pdst=str(OURS))
+    )
+    wire.send(request)
+    slow = until(rig.plane.slow_path.recv, "the ARP request")
+    assert Ether(slow.frame)[ARP].pdst == str(OURS)
+    assert Dot1Q not in Ether(slow.frame)
     rig.close()
 
 

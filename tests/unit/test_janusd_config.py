@@ -83,6 +83,7 @@ BAD = [
     pytest.param(port_with("gateways = ['10.77.0.1']"), "must not be the port's own address", id="gateway is own"),
     pytest.param(port_with("gateways = ['10.77.0.2', '10.77.0.3']"), "at most one for IPv4", id="two gateways"),
     pytest.param(port_with("mtu = 9000"), "port[0].mtu = 9000: must be a whole number from 576 to 1500", id="mtu"),
+    pytest.param(port_with("vlan = 4095"), "port[0].vlan = 4095: must be a whole number from 0 to 4094", id="vlan"),
     pytest.param(port_with("fragments = 'keep'"), "port[0].fragments = 'keep'", id="fragments"),
     pytest.param(port_with("promiscuous = 1"), "port[0].promiscuous = 1: must be true or false", id="bool as number 1"),
     pytest.param(PORT + GOOD, "port[1].name = 'p0': is already that of port[0]", id="port name twice"),
