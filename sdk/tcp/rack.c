@@ -66,7 +66,7 @@ static uint32_t reordering_window_us(const struct tcp_stack *s, const struct tcb
     if (!e->rack_reordering) {
         uint32_t sacked = 0;
 
-        if (t->flags & (TCB_RECOVERY | TCB_LOSS))
+        if ((t->flags & (TCB_RECOVERY | TCB_LOSS)) || e->sacked_bytes > (DUP_THRESH - 1) * TCP_SLOT_BYTES)
             return 0;
         for (uint32_t slot = e->tx_first; slot != e->tx_unsent && sacked < DUP_THRESH; slot = s->tx[slot].next)
             sacked += (s->tx[slot].flags & TX_SACKED) != 0;
@@ -105,8 +105,12 @@ bool rack_detect_loss(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uin
         const struct tx_slot *m = &s->tx[slot];
         uint32_t since_us = (uint32_t)now_us - m->sent_us;
 
-        if ((m->flags & (TX_SACKED | TX_LOST)) ||
-            !sent_after(e->rack_sent_us, e->rack_end, m->sent_us, m->seq + m->len))
+        if (!sent_after(e->rack_sent_us, e->rack_end, m->sent_us, m->seq + m->len)) {
+            if (!(m->flags & TX_RETRANSMITTED)) /* what follows was first sent later, and again later than that */
+                break;
+            continue;
+        }
+        if (m->flags & (TX_SACKED | TX_LOST))
             continue;
         if (since_us >= after_us) {
             sack_lose(s, e, slot);

@@ -58,7 +58,7 @@ static bool move_tx_queue(const struct move *m, struct tcb_ext *e)
         s->tx_held -= !whole;
     }
     if (!whole) {
-        e->tx_first = e->tx_last = e->tx_unsent = e->tx_lost = TCP_NO_SLOT;
+        e->tx_first = e->tx_last = e->tx_unsent = e->tx_lost = e->sack_hint = TCP_NO_SLOT;
         e->tx_slots = 0;
         e->sacked_bytes = e->lost_bytes = 0;
         return false;
@@ -67,6 +67,7 @@ static bool move_tx_queue(const struct move *m, struct tcb_ext *e)
     e->tx_last = moved_tx(s, e->tx_last);
     e->tx_unsent = moved_tx(s, e->tx_unsent);
     e->tx_lost = moved_tx(s, e->tx_lost);
+    e->sack_hint = TCP_NO_SLOT;
     return true;
 }
 

@@ -203,7 +203,7 @@ void rtxq_clear(struct tcp_stack *s, struct tcb_ext *e)
 {
     while (e->tx_first != TCP_NO_SLOT)
         unlink_first(s, e);
-    e->tx_unsent = e->tx_lost = TCP_NO_SLOT;
+    e->tx_unsent = e->tx_lost = e->sack_hint = TCP_NO_SLOT;
     e->sacked_bytes = e->lost_bytes = 0;
 }
 

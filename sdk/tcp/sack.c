@@ -6,12 +6,27 @@
 #include "tcp/rack.h"
 #include "tcp/seq.h"
 
+/* Blocks are repeated and grow at their end (RFC 2018 4): the end of what was marked by one with this beginning, or the beginning. */
+static uint32_t news_of(const struct tcb_ext *e, const struct tcp_sack_block *block)
+{
+    for (uint32_t i = 0; i < TCP_SACK_BLOCKS_MAX; i++)
+        if (e->sack_seen[i].begin == block->begin && e->sack_seen[i].end != block->begin)
+            return seq_min(e->sack_seen[i].end, block->end);
+    return block->begin;
+}
+
+/* So a queue is walked for what is new, from the slot that was marked last if that lies before it. */
 static uint32_t mark_block(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct input *in,
                            const struct tcp_sack_block *block)
 {
+    uint32_t news = news_of(e, block);
+    bool hinted =
+        e->sack_hint != TCP_NO_SLOT && seq_geq(e->sack_hint_seq, t->snd_una) && seq_lt(e->sack_hint_seq, news);
     uint32_t marked = 0;
 
-    for (uint32_t slot = e->tx_first; slot != e->tx_unsent; slot = s->tx[slot].next) {
+    if (news == block->end)
+        return 0;
+    for (uint32_t slot = hinted ? e->sack_hint : e->tx_first; slot != e->tx_unsent; slot = s->tx[slot].next) {
         struct tx_slot *m = &s->tx[slot];
 
         if (seq_geq(m->seq, block->end))
@@ -23,6 +38,8 @@ static uint32_t mark_block(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e
             e->lost_bytes -= m->len;
         m->flags = (uint8_t)((m->flags & ~TX_LOST) | TX_SACKED);
         e->sacked_bytes += m->len;
+        e->sack_hint = slot;
+        e->sack_hint_seq = m->seq;
         marked += m->len;
     }
     return marked;
@@ -31,6 +48,7 @@ static uint32_t mark_block(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e
 uint32_t sack_mark(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct input *in)
 {
     const struct tcp_options *options = &in->seg.options;
+    struct tcp_sack_block seen[TCP_SACK_BLOCKS_MAX] = {{0}};
     uint32_t marked = 0;
 
     for (uint32_t i = 0; i < options->sack_count; i++) {
@@ -40,7 +58,9 @@ uint32_t sack_mark(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const 
             !seq_leq(block->end, t->snd_nxt) || !seq_lt(block->begin, t->snd_nxt))
             continue;
         marked += mark_block(s, t, e, in, block);
+        seen[i] = *block;
     }
+    memcpy(e->sack_seen, seen, sizeof seen);
     return marked;
 }
 
@@ -58,6 +78,8 @@ void sack_lose_all(struct tcp_stack *s, struct tcb_ext *e)
 {
     bool reneged = e->tx_first != e->tx_unsent && (s->tx[e->tx_first].flags & TX_SACKED);
 
+    if (reneged)
+        memset(e->sack_seen, 0, sizeof e->sack_seen);
     for (uint32_t slot = e->tx_first; slot != e->tx_unsent; slot = s->tx[slot].next) {
         struct tx_slot *m = &s->tx[slot];
 

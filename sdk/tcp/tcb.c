@@ -136,7 +136,7 @@ struct tcb_ext *tcb_borrow_ext(struct tcp_stack *s, struct tcb *t)
         return NULL; /* SLAB_NONE is TCB_NO_EXT */
     e = stack_ext(s, t);
     memset(e, 0, s->ext.stride); /* a length that the compiler knows would become rep stos, which starts slowly */
-    e->tx_first = e->tx_last = e->tx_unsent = e->tx_lost = TCP_NO_SLOT;
+    e->tx_first = e->tx_last = e->tx_unsent = e->tx_lost = e->sack_hint = TCP_NO_SLOT;
     e->rx_first = e->rx_last = TCP_NO_SLOT;
     e->tx_end = t->snd_nxt;
     e->recovery_point = e->cwr_point = e->round_end = t->snd_una;

@@ -17,6 +17,7 @@
 #include "tcp/rtt.h"
 #include "tcp/tcp.h"
 #include "tcp/wheel.h"
+#include "wire/tcp_header.h"
 
 #include <assert.h>
 
@@ -172,6 +173,8 @@ struct tcb_ext {
     uint32_t pmtu_claim_seq;         /* of the segment that it is about */
     uint32_t pmtu_probe_seq;
     uint32_t fin_seq;
+    uint32_t sack_hint, sack_hint_seq; /* the slot that was SACKed last, while its number is not below SND.UNA */
+    struct tcp_sack_block sack_seen[TCP_SACK_BLOCKS_MAX]; /* of the last ACK that had some */
 };
 
 enum tx_flag {

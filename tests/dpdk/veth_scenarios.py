@@ -88,7 +88,9 @@ def a_port_in_a_vlan_hears_and_speaks_with_its_tag_alone() -> None:
     seen = wire.expect(lambda f: TCP in f and bytes(f[TCP].payload) == b"direct", "the packet")
     assert (seen[Dot1Q].vlan, seen.dst) == (5, PEER_MAC)
     request = (
-        Ether(src=PEER_MAC, dst="ff:ff:ff:ff:ff:ff") / Dot1Q(vlan=5) / ARP(psrc=str(PEER), pdst=str(OURS))
+        Ether(src=PEER_MAC, dst="ff:ff:ff:ff:ff:ff")
+        / Dot1Q(vlan=5)
+        / ARP(hwsrc=PEER_MAC, psrc=str(PEER), pdst=str(OURS))
     )
     wire.send(request)
     slow = until(rig.plane.slow_path.recv, "the ARP request")

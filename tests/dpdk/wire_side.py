@@ -4,6 +4,7 @@ import ctypes
 import os
 import select
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 
 ETH_P_ALL = 0x0003
+SOL_PACKET, PACKET_AUXDATA, TP_STATUS_VLAN_VALID = 263, 8, 0x10  # linux/if_packet.h
 CLONE_NEWNET = 0x40000000
 WAIT_S = 10.0
 
@@ -46,6 +48,16 @@ def until(check: Callable[[], T], what: str) -> T:
     return found
 
 
+def with_tag(data: bytes, about: list[tuple[int, int, bytes]]) -> bytes:
+    """The frame with the VLAN tag that the kernel has taken out of it."""
+    for level, kind, value in about:
+        if (level, kind) == (SOL_PACKET, PACKET_AUXDATA):
+            status, _, _, _, _, tag = struct.unpack_from("IIIHHH", value)
+            if status & TP_STATUS_VLAN_VALID:
+                return data[:12] + struct.pack("!HH", 0x8100, tag) + data[12:]
+    return data
+
+
 class WireSide:
     """A raw socket on the peer's interface."""
 
@@ -53,6 +65,7 @@ class WireSide:
         with inside(namespace):
             self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
             self.socket.bind((interface, 0))
+        self.socket.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
         self.socket.setblocking(False)
         self.backlog: list[Packet] = []
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
@@ -65,11 +78,11 @@ class WireSide:
         out = []
         while True:
             try:
-                data, address = self.socket.recvfrom(65536)
+                data, about, _, address = self.socket.recvmsg(65536, 64)
             except BlockingIOError:
                 return out
             if address[2] != socket.PACKET_OUTGOING:
-                out.append(Ether(data))
+                out.append(Ether(with_tag(data, about)))
 
     def expect(self, match: Callable[[Packet], bool], what: str) -> Packet:
         """Wait for the next frame that matches; those before it are passed over, those behind it kept."""

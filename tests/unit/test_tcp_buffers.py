@@ -2,6 +2,8 @@
 
 import pytest
 from _tcp import lib
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.unit.tcp_talk import Options, Peer, Stack, established
 
@@ -179,3 +181,41 @@ def test_a_send_buffer_that_is_given_alone_is_fixed() -> None:
         peer.queue.clear()
         peer.ack = (stack.info(peer.conn).snd_nxt - (peer.irs or 0)) % 2**32
         peer.send("A")
+
+
+@given(st.data())
+def test_what_was_sacked_in_any_order_is_not_sent_again(data: st.DataObject) -> None:
+    stack, peer = established(
+        options=Options(mss=MSS, wscale=7, sack_ok=True), snd_buf_bytes=1 << 16, tx_slots=128
+    )
+    peer.wnd = 8000
+    stack.send(peer.conn, bytes(40 * MSS))
+    while (flight := stack.info(peer.conn).flight_bytes // MSS) < 24:
+        peer.collect()
+        peer.queue.clear()
+        end = (stack.info(peer.conn).snd_nxt - (peer.irs or 0)) % 2**32
+        if end - peer.ack >= 24 * MSS:
+            break
+        peer.ack += MSS
+        peer.send("A")
+        stack.send(peer.conn, bytes(2 * MSS))
+    first, held = peer.ack, set()
+    edges = st.integers(1, flight - 1)
+    for _ in range(data.draw(st.integers(1, 8))):
+        pairs = data.draw(st.lists(st.tuples(edges, edges), min_size=1, max_size=3))
+        blocks = [(min(p), max(p) + 1) for p in pairs]
+        for low, high in blocks:
+            held |= set(range(low, high))
+        irs = peer.irs or 0
+        options = Options(sack=[(irs + first + a * MSS, irs + first + b * MSS) for a, b in blocks])
+        peer.send("A", options=options)
+    again = set()
+    for _ in range(80):
+        stack.advance(50 * MS)
+        peer.collect()
+        for segment in peer.queue:
+            at, left = divmod((segment.seq - (peer.irs or 0)) % 2**32 - first, MSS)
+            again |= {at} if left == 0 and at < flight else set()
+        peer.queue.clear()
+    assert not again & held
+    assert 0 in again
