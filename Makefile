@@ -35,7 +35,7 @@ ifneq ($(JANUS_WITHOUT_DPDK),1)
 LIBS       += $(BUILD)/libjanus_glue.a
 endif
 
-.PHONY: all libs build native packetdrill check test asan sim fuzz bench bench-csb paper demo format clean deps install-sdk
+.PHONY: all libs build native packetdrill check test asan sim soak fuzz bench bench-csb paper demo format clean deps install-sdk
 
 all: build
 
@@ -135,6 +135,9 @@ asan:
 
 sim: build native
 	@$(PY) -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
+soak: build native
+	@$(PY) -m tests.sim.soak --seeds $(if $(filter 200,$(SEEDS)),1000000,$(SEEDS))
 
 fuzz: $(VENV)/.ready
 	@$(PY) -m tests.fuzz --time $(TIME)

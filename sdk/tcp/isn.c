@@ -11,7 +11,7 @@
 enum { MSS_COUNT = 8, HASH_BITS = 27 };
 
 /* The values that Internet paths show (Alcock and Nelson 2011), and those of jumbo-less IPv6 and tunnels. */
-static const uint16_t mss_values[MSS_COUNT] = {216, 536, 1220, 1360, 1400, 1440, 1452, 1460};
+static const uint16_t mss_values[MSS_COUNT] = {ISN_COOKIE_MSS_MIN, 536, 1220, 1360, 1400, 1440, 1452, 1460};
 
 /* Each step can be undone by who has the key.  A product carries upwards alone, so the bytes are turned round in between:
  * offsets that are alike somewhere say nothing of where their hashes are. */

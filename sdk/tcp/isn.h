@@ -46,6 +46,7 @@ struct isn_cookie {
 };
 enum {
     ISN_NO_WSCALE = 15,
+    ISN_COOKIE_MSS_MIN = 216,
     ISN_COOKIE_PERIOD_S = 64, /* a cookie is good in its period and the next one */
 };
 

@@ -344,6 +344,8 @@ enum tcp_drop listen_syn(struct tcp_stack *s, struct input *in, bool has_min, ui
         return TCP_DROP_BAD_FLAGS;
     handshake_read(s, &in->flow, &in->seg, &hs);
     if (s->half_open.used >= (s->config.half_open_max + 1) / 2) {
+        if (hs.mss < ISN_COOKIE_MSS_MIN)
+            return TCP_DROP_NO_TCB; /* no cookie can say it, and larger segments would not be taken */
         answer_by_cookie(s, in, &hs);
         return TCP_DROP_NONE;
     }

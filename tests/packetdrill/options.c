@@ -25,11 +25,12 @@ enum {
     OPT_INFO = 11,
     OPT_QUICKACK = 12,
     OPT_CONGESTION = 13,
+    OPT_USER_TIMEOUT = 18,
     OPT_NOTSENT_LOWAT = 25,
     OPT_INQ = 36,
 };
+enum { KEEPIDLE_MAX_S = 32767, KEEPCNT_MAX = 15 }; /* Linux's, the core's */
 enum { LINUX_QUICK_ACKS = 16, LINUX_MSL_MS = 30000, LINUX_RCV_BUF = 131072, LINUX_SND_BUF = 4194304 };
-enum { KEEPINTVL_S = 75, KEEPCNT = 9 }; /* what the core always does */
 
 /* --- options that are only given back --- */
 
@@ -68,16 +69,35 @@ static bool kept(const struct sock *k, int level, int name, int *value)
 
 /* --- setting --- */
 
-static int set_congestion(const char *name, size_t len)
+void option_settings(const struct sock *k, struct tcp_settings *settings)
 {
-    uint8_t cc = len >= 5 && memcmp(name, "cubic", 5) == 0 ? TCP_CC_CUBIC : TCP_CC_NEWRENO;
+    tcp_default_settings(host.stack, settings);
+    settings->keepalive_ms = k->keepalive ? (uint32_t)k->keepidle_s * 1000 : 0;
+    settings->keepalive_interval_ms = (uint32_t)k->keepintvl_s * 1000;
+    settings->keepalive_probes = (uint8_t)k->keepcnt;
+    settings->user_timeout_ms = k->user_timeout_ms;
+    if (k->congestion >= 0)
+        settings->congestion_control = (uint8_t)k->congestion;
+}
 
-    if (cc == TCP_CC_NEWRENO && !(len >= 4 && memcmp(name, "reno", 4) == 0))
-        return -ENOENT;
-    if (host.stack != NULL && host.settings.config.congestion_control != cc)
-        return -EBUSY; /* one for all connections of a stack */
-    host.settings.config.congestion_control = cc;
-    return 0;
+/* The settings of a connection that is there already. */
+static int change(const struct sock *k)
+{
+    struct tcp_settings settings;
+
+    if (k->conn == TCP_NO_CONN)
+        return 0;
+    option_settings(k, &settings);
+    return tcp_set_settings(host.stack, k->conn, &settings);
+}
+
+static int set_congestion(struct sock *k, const char *value, size_t len)
+{
+    char name[16] = {0};
+
+    memcpy(name, value, len < sizeof name - 1 ? len : sizeof name - 1);
+    k->congestion = tcp_cc_by_name(strcmp(name, "reno") == 0 ? "newreno" : name);
+    return k->congestion < 0 ? -ENOENT : change(k);
 }
 
 static void set_buffer(int name, int value)
@@ -88,10 +108,18 @@ static void set_buffer(int name, int value)
         *bytes = value > 4096 ? (uint32_t)value : 4096;
 }
 
-static void set_keepalive(struct sock *k)
+/* Within its bounds; what it was when the core refuses. */
+static int set_number(struct sock *k, int *field, int value, int max)
 {
-    if (k->conn != TCP_NO_CONN)
-        tcp_set_keepalive(host.stack, k->conn, k->keepalive ? (uint32_t)k->keepidle_s * 1000 : 0);
+    int before = *field, result;
+
+    if (value < 1 || value > max)
+        return -EINVAL;
+    *field = value;
+    result = change(k);
+    if (result != 0)
+        *field = before;
+    return result;
 }
 
 static int set_tcp(struct sock *k, int name, int value)
@@ -103,15 +131,16 @@ static int set_tcp(struct sock *k, int name, int value)
             tcp_set_nodelay(host.stack, k->conn, k->nodelay);
         return 0;
     case OPT_KEEPIDLE:
-        if (value < 1 || value > 32767)
-            return -EINVAL;
-        k->keepidle_s = value;
-        set_keepalive(k);
-        return 0;
+        return set_number(k, &k->keepidle_s, value, KEEPIDLE_MAX_S);
     case OPT_KEEPINTVL:
-        return value == KEEPINTVL_S ? 0 : -ENOPROTOOPT;
+        return set_number(k, &k->keepintvl_s, value, KEEPIDLE_MAX_S);
     case OPT_KEEPCNT:
-        return value == KEEPCNT ? 0 : -ENOPROTOOPT;
+        return value > KEEPCNT_MAX ? -ENOPROTOOPT : set_number(k, &k->keepcnt, value, KEEPCNT_MAX);
+    case OPT_USER_TIMEOUT:
+        if (value < 0)
+            return -EINVAL;
+        k->user_timeout_ms = (uint32_t)value;
+        return change(k);
     default:
         return -ENOPROTOOPT;
     }
@@ -123,7 +152,7 @@ int option_set(struct sock *k, int level, int name, const void *value, socklen_t
     int number = 0;
 
     if (level == IPPROTO_TCP && name == OPT_CONGESTION)
-        return set_congestion(value, len);
+        return set_congestion(k, value, len);
     if (level == SOL_SOCKET && name == SO_LINGER) {
         if (len < sizeof linger)
             return -EINVAL;
@@ -136,8 +165,7 @@ int option_set(struct sock *k, int level, int name, const void *value, socklen_t
     memcpy(&number, value, sizeof number);
     if (level == SOL_SOCKET && name == SO_KEEPALIVE) {
         k->keepalive = number != 0;
-        set_keepalive(k);
-        return 0;
+        return change(k);
     }
     if (level == SOL_SOCKET && (name == SO_RCVBUF || name == SO_SNDBUF)) {
         set_buffer(name, number);
@@ -225,10 +253,13 @@ static bool get_number(struct sock *k, int level, int name, int *value)
             *value = k->keepidle_s;
             return true;
         case OPT_KEEPINTVL:
-            *value = KEEPINTVL_S;
+            *value = k->keepintvl_s;
             return true;
         case OPT_KEEPCNT:
-            *value = KEEPCNT;
+            *value = k->keepcnt;
+            return true;
+        case OPT_USER_TIMEOUT:
+            *value = (int)k->user_timeout_ms;
             return true;
         case OPT_MAXSEG:
             *value = 536;
@@ -253,7 +284,9 @@ int option_get(struct sock *k, int level, int name, void *value, socklen_t *len)
         return 0;
     }
     if (level == IPPROTO_TCP && name == OPT_CONGESTION) {
-        const char *cc = host.settings.config.congestion_control == TCP_CC_CUBIC ? "cubic" : "reno";
+        static const char *const names[] = {
+            [TCP_CC_CUBIC] = "cubic", [TCP_CC_NEWRENO] = "reno", [TCP_CC_DCTCP] = "dctcp"};
+        const char *cc = names[k->congestion >= 0 ? k->congestion : host.settings.config.congestion_control];
 
         *len = *len < strlen(cc) + 1 ? *len : (socklen_t)strlen(cc) + 1;
         memcpy(value, cc, *len);

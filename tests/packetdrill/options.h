@@ -8,6 +8,8 @@
 
 /* 0 or a negative errno; an option that would change what goes on the wire and cannot is refused. */
 int option_set(struct sock *k, int level, int name, const void *value, socklen_t len);
+/* What the socket's options make of the stack's settings. */
+void option_settings(const struct sock *k, struct tcp_settings *settings);
 int option_get(struct sock *k, int level, int name, void *value, socklen_t *len);
 
 /* linux: as Linux chooses, sysctls included.  local=ADDRESS: of connect() without bind().  NAME=NUMBER: a field of struct tcp_config.

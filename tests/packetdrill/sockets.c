@@ -3,6 +3,8 @@
  */
 #include "tests/packetdrill/sockets.h"
 
+#include "tests/packetdrill/options.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -156,7 +158,14 @@ static struct sock *make(int domain)
         return NULL;
     }
     free(table[fd]); /* the kernel's close() has taken its descriptor away */
-    *k = (struct sock){.fd = fd, .domain = domain, .conn = TCP_NO_CONN, .linger_s = -1, .keepidle_s = 7200};
+    *k = (struct sock){.fd = fd,
+                       .domain = domain,
+                       .conn = TCP_NO_CONN,
+                       .linger_s = -1,
+                       .keepidle_s = 7200,
+                       .keepintvl_s = 75,
+                       .keepcnt = 9,
+                       .congestion = -1};
     table[fd] = k;
     return k;
 }
@@ -187,6 +196,7 @@ int sock_bind(struct sock *k, const struct sockaddr *addr, socklen_t len)
 
 int sock_listen(struct sock *k)
 {
+    struct tcp_settings settings;
     int result;
 
     if (k->listening)
@@ -195,7 +205,8 @@ int sock_listen(struct sock *k)
         return -EINVAL;
     if (host_stack(&host) == NULL)
         return -ENOBUFS;
-    result = tcp_listen(host.stack, &k->addr, k->port, (uint64_t)k->fd);
+    option_settings(k, &settings);
+    result = tcp_listen_with(host.stack, &k->addr, k->port, (uint64_t)k->fd, &settings);
     k->listening = result == 0;
     return result;
 }
@@ -203,10 +214,12 @@ int sock_listen(struct sock *k)
 /* Settings that waited for a connection. */
 static void apply(struct sock *k)
 {
+    struct tcp_settings settings;
+
     if (k->nodelay)
         tcp_set_nodelay(host.stack, k->conn, true);
-    if (k->keepalive)
-        tcp_set_keepalive(host.stack, k->conn, (uint32_t)k->keepidle_s * 1000);
+    option_settings(k, &settings);
+    tcp_set_settings(host.stack, k->conn, &settings);
 }
 
 static bool can_accept(void *arg)
@@ -232,6 +245,10 @@ int sock_accept(struct sock *k, struct sockaddr *addr, socklen_t *len)
     new->nodelay = k->nodelay;
     new->keepalive = k->keepalive;
     new->keepidle_s = k->keepidle_s;
+    new->keepintvl_s = k->keepintvl_s;
+    new->keepcnt = k->keepcnt;
+    new->congestion = k->congestion;
+    new->user_timeout_ms = k->user_timeout_ms;
     new->linger_s = k->linger_s;
     memcpy(new->kept, k->kept, sizeof k->kept);
     new->kept_count = k->kept_count;

@@ -26,7 +26,9 @@ struct sock {
     bool nonblock, listening, connecting;
     bool error_told, shut_write, shut_read;
     bool nodelay, keepalive;
-    int keepidle_s;
+    int keepidle_s, keepintvl_s, keepcnt;
+    int congestion; /* enum tcp_cc; -1: the stack's */
+    uint32_t user_timeout_ms;
     int linger_s;  /* -1: off */
     uint32_t conn; /* TCP_NO_CONN: none */
     uint32_t news; /* events so far: what edge-triggered watchers compare */

@@ -23,22 +23,25 @@ def describe(sim: object, seed: int) -> str:
     return "\n".join(lines)
 
 
-def one(seed: int, check_every: int) -> int:
+def one(seed: int, check_every: int, campaign: runner.Campaign) -> int:
     """Run one seed with a trace of every packet."""
-    print(f"SEED={seed}\n{describe(runner.native(), seed)}", flush=True)
-    outcome = runner.run_here(seed, check_every=check_every, trace=True)
+    print(f"SEED={seed}", flush=True)
+    if campaign is runner.PAIR:
+        print(describe(campaign.native(), seed), flush=True)
+    outcome = runner.run_here(seed, check_every=check_every, trace=True, campaign=campaign)
     print(outcome.counts, outcome.drops)
     print(f"SEED={seed} trace hash {outcome.trace_hash:016x}:", outcome.failure or "passed")
     return int(outcome.failure is not None)
 
 
-def many(first: int, count: int, check_every: int, twice: bool) -> int:
+def many(first: int, count: int, check_every: int, twice: bool, campaign: runner.Campaign) -> int:
     """Run a range of seeds, print failures and a summary."""
     begun = time.monotonic()
     failures = 0
     totals: Counter[str] = Counter()
     drops: Counter[str] = Counter()
-    for outcome in runner.run_many(range(first, first + count), check_every=check_every, twice=twice):
+    seeds = range(first, first + count)
+    for outcome in runner.run_many(seeds, check_every=check_every, twice=twice, campaign=campaign):
         totals.update(outcome.counts)
         drops.update(outcome.drops)
         if outcome.failure:
@@ -64,10 +67,14 @@ def main() -> int:
         help="check all invariants every so many steps; 1: after each packet",
     )
     parser.add_argument("--twice", action="store_true", help="run each twice and compare the trace hashes")
+    parser.add_argument(
+        "--campaign", choices=runner.CAMPAIGNS, default="pair", help="two cores, or one against adversaries"
+    )
     args = parser.parse_args()
+    campaign = runner.CAMPAIGNS[args.campaign]
     if args.seed is not None:
-        return one(args.seed, args.check_every)
-    return many(args.first, args.seeds, args.check_every, args.twice)
+        return one(args.seed, args.check_every, campaign)
+    return many(args.first, args.seeds, args.check_every, args.twice, campaign)
 
 
 if __name__ == "__main__":

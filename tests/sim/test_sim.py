@@ -15,6 +15,9 @@ KNOWN_BAD = {
     "what waits behind a hole kept out what fills it": 374,
     "hole, many connections, few slots": 116,
 }
+ADVERSARIES_KNOWN_BAD = {
+    "a cookie made segments larger than a tiny MSS": 139,
+}
 
 
 def test_drawn_seeds() -> None:
@@ -56,3 +59,24 @@ def test_same_seed_gives_the_same_packets() -> None:
 def test_other_seeds_give_other_packets() -> None:
     hashes = [o.trace_hash for o in runner.run_many(range(1, 40))]
     assert len(set(hashes)) == len(hashes)
+
+
+def test_adversaries() -> None:
+    """JANUS_SEEDS seeds of one core against scripted adversaries, every vice among them."""
+    count, first = (
+        int(os.environ.get("JANUS_SEEDS", "200")) // 2,
+        int(os.environ.get("JANUS_FIRST_SEED", "1")),
+    )
+    outcomes = list(runner.run_many(range(first, first + count), campaign=runner.ADVERSARY))
+    failed = [f"SEED={o.seed} {o.failure}" for o in outcomes if o.failure]
+    assert not failed, "\n".join(failed)
+    assert len(outcomes) == count
+    if count >= 100:
+        silent = [name for name in outcomes[0].counts if not any(o.counts[name] for o in outcomes)]
+        assert not silent, "none of the seeds has seen these"
+
+
+@pytest.mark.parametrize("seed", ADVERSARIES_KNOWN_BAD.values(), ids=ADVERSARIES_KNOWN_BAD.keys())
+def test_adversary_that_once_won(seed: int) -> None:
+    outcomes = runner.run_many([seed], check_every=1, campaign=runner.ADVERSARY)
+    assert [o.failure for o in outcomes] == [None]

@@ -202,6 +202,8 @@ def extensions() -> Iterator[tuple[str, Packet, str]]:
         "ip_extensions",
     )
     yield "extension beyond the packet", ip6(nh=60) / Raw(b"\x06\xff" + bytes(6)) / tcp(), "ip_extensions"
+    short = ip6(nh=60, plen=8) / Raw(b"\x06\x01" + bytes(6))
+    yield "extension that goes on into the padding", short / Raw(bytes(40)), "ip_extensions"
     yield "extension that is the whole packet", ip6(nh=60) / Raw(b"\x06\0\1\4\0\0\0\0"), "tcp_truncated"
     yield "extension of one byte", ip6(nh=60) / Raw(b"\x06"), "ip_extensions"
     yield "extension chain into nothing", ip6(nh=60) / Raw(b"\x3c\0\1\4\0\0\0\0"), "ip_extensions"

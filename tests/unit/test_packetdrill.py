@@ -269,6 +269,37 @@ def test_tcp_info_and_settings() -> None:
         assert d.call("fcntl", fd, 3, 0) == os.O_RDWR | os.O_NONBLOCK
 
 
+def test_settings_of_the_core_have_their_linux_names() -> None:
+    with driver() as d:
+        fd, _, listener = d.established()
+        for name, value in (
+            (socket.TCP_KEEPINTVL, 30),
+            (socket.TCP_KEEPCNT, 4),
+            (socket.TCP_USER_TIMEOUT, 5000),
+        ):
+            d.call("setsockopt", fd, socket.IPPROTO_TCP, name, struct.pack("i", value), 4)
+            assert d.option(fd, socket.IPPROTO_TCP, name) == struct.pack("i", value)
+        assert d.option(listener, socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == struct.pack("i", 9)
+        d.call("setsockopt", fd, socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"dctcp", 5)
+        assert d.option(fd, socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16) == b"dctcp\0"
+        with pytest.raises(OSError, match="No such file"):
+            d.call("setsockopt", fd, socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"vegas", 5)
+        with pytest.raises(OSError, match="not available"):
+            d.call("setsockopt", fd, socket.IPPROTO_TCP, socket.TCP_KEEPCNT, struct.pack("i", 16), 4)
+
+
+def test_the_user_timeout_ends_a_blocking_call() -> None:
+    with driver() as d:
+        fd, _, _ = d.established()
+        d.call("setsockopt", fd, socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, struct.pack("i", 5000), 4)
+        d.write(fd, b"nobody acknowledges this")
+        begun_us = d.now_us()
+        reading = Blocked(d, lambda: d.read(fd))
+        d.call("usleep", 60 * 1000 * MS)
+        assert reading.done() == errno.ETIMEDOUT
+        assert 5e6 <= reading.at_us - begun_us < 6e6
+
+
 def test_each_init_begins_anew() -> None:
     seen = []
     for _ in range(5):

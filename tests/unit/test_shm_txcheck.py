@@ -136,6 +136,7 @@ DESC = {"slot": 1, "offset": 128, "len": 40, "kind": 1}
         ({"len": 0}, "tx_bounds"),
         ({"offset": 2009}, "tx_bounds"),
         ({"offset": 65535, "len": 65535}, "tx_bounds"),
+        ({"offset": 65000, "len": 600}, "tx_bounds"),  # 64 in 16 bits
         ({"offset": 1, "len": 2048}, "tx_bounds"),
     ],
     ids=str,

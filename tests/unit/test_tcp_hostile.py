@@ -210,6 +210,21 @@ def test_tiny_segments_out_of_order_are_bounded() -> None:
     assert peer.read() == b"yx"
 
 
+def test_tiny_segments_do_not_take_the_window_back() -> None:
+    """Each holds a slot, and fewer slots are left than the window promised: the promise is kept."""
+    stack = Stack(rx_slots=1024, rcv_buf_bytes=8192)
+    stack.listen()
+    peer = Peer(stack)
+    peer.open()
+    edges = []
+    for _ in range(79):
+        peer.send("A", b"x")
+        stack.advance(40 * MS)
+        edges += [(s.ack - peer.iss) % 2**32 + s.wnd for s in stack.output()]
+    assert len(edges) > 70
+    assert edges == sorted(edges)
+
+
 def test_replies_are_bounded() -> None:
     stack = Stack()
     peer = Peer(stack)

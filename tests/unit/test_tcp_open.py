@@ -418,6 +418,9 @@ def test_flood_is_answered_by_cookies() -> None:
     assert info.wscale_snd == 5
     assert 1024 <= info.smss <= 1388
     assert stack.counters.syn_cookies_accepted == 1
+    tiny = Peer(stack, 202)
+    assert tiny.send("S", options=Options(mss=200)) == "no_tcb", "no cookie says so little"
+    tiny.silent()
     forged = Peer(stack, 201)
     forged.irs = 0
     assert forged.send("A", ack=12345) == "cookie"
