@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from bench.rig import Janusd
+from bench.rig.processes import wait_until
 from janusd.ctl_client import Client
+from tests.system.sniffer import Sniffer
 from tests.system.stream import digest, echo_both_ways
 
 STREAM_BYTES = 4 << 20
@@ -56,6 +58,11 @@ class Load:
         self.connections += 1
         time.sleep(0.001)
 
+    def go_on(self, connections: int) -> None:
+        """Wait until so many more have come and gone, or something is wrong."""
+        wanted = self.connections + connections
+        wait_until(lambda: self.connections >= wanted or self.errors, 60, f"{connections} more connections")
+
     def end(self) -> None:
         """Stop; every idle connection must still be there."""
         self._stop.set()
@@ -92,13 +99,15 @@ def syns_sent_again(rig: Janusd) -> int:
 
 @contextmanager
 def load(rig: Janusd, port: int) -> Iterator[Load]:
-    """Run the load; at the end nothing may have gone wrong."""
-    made = Load(rig, port)
-    try:
-        yield made
-    finally:
-        made.end()
-    assert not made.errors, made.errors[:10]
+    """Run the load; at the end nothing may have gone wrong, and no reset has come to the clients."""
+    with Sniffer(rig.network, None) as resets:
+        made = Load(rig, port)
+        try:
+            yield made
+        finally:
+            made.end()
+        assert not made.errors, made.errors[:10]
+        assert resets.bad() == []
 
 
 def client(rig: Janusd) -> Client:

@@ -1,5 +1,5 @@
-"""Counts on the client's end the frames that an app may not have sent, by a filter in the kernel: at any
-speed only the bad ones are queued."""
+"""Counts on the client's end the frames that must not be, by a filter in the kernel: at any speed only the bad ones
+are queued. Bad is what an app may not have sent, or any reset."""
 
 import ctypes
 import socket
@@ -13,6 +13,7 @@ PACKET_IGNORE_OUTGOING = 23
 ETH_P_ALL = 3
 
 LD_WORD, LD_HALF, LD_BYTE, LD_HALF_INDEXED, LDX_HEADER_LEN = 0x20, 0x28, 0x30, 0x48, 0xB1
+LD_BYTE_INDEXED, ETHER_AND_FLAGS, RST = 0x50, 14 + 13, 4
 JUMP_EQUAL, JUMP_SET, JUMP_ABOVE, JUMP_AT_LEAST, RETURN = 0x15, 0x45, 0x25, 0x35, 0x06
 
 Line = tuple[int, int, str | None, str | None]  # code, k, label when true, label when not (None: next)
@@ -61,6 +62,26 @@ def _program(ranges: tuple[tuple[int, int], ...]) -> bytes:
         "ports",
         *_port_lines(ranges),
     ]
+    return _assemble(source)
+
+
+def _resets() -> bytes:
+    """Bad: TCP over IPv4 with RST."""
+    return _assemble(
+        [
+            (LD_HALF, 12, None, None),
+            (JUMP_EQUAL, 0x0800, None, "good"),
+            (LD_BYTE, 23, None, None),
+            (JUMP_EQUAL, 6, None, "good"),
+            (LDX_HEADER_LEN, 14, None, None),
+            (LD_BYTE_INDEXED, ETHER_AND_FLAGS, None, None),
+            (JUMP_SET, RST, "bad", "good"),
+            *_port_lines(()),
+        ]
+    )
+
+
+def _assemble(source: list[Line | str]) -> bytes:
     labels: dict[str, int] = {}
     lines: list[Line] = []
     for line in source:
@@ -78,8 +99,9 @@ def _program(ranges: tuple[tuple[int, int], ...]) -> bytes:
 class Sniffer:
     """Listens from enter to exit."""
 
-    def __init__(self, network: Network, ports: tuple[tuple[int, int], ...]) -> None:
-        program = _program(ports)
+    def __init__(self, network: Network, ports: tuple[tuple[int, int], ...] | None) -> None:
+        """ports: from which an app may send; None: resets alone are bad."""
+        program = _resets() if ports is None else _program(ports)
         self._code = ctypes.create_string_buffer(program)
         filter_ = struct.pack("HL", len(program) // 8, ctypes.addressof(self._code))
         self._sock = network.inside(

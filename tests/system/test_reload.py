@@ -8,6 +8,7 @@ import pytest
 
 from bench.rig import Janusd
 from bench.rig.processes import wait_until
+from tests.system.balance_load import load, no_harm
 from tests.system.census import logs_are_clean
 
 HANDLER = """
@@ -86,6 +87,26 @@ def test_an_asyncio_program_is_reloaded_and_loses_no_connection(rig: Janusd, wor
     assert is_new(rig)
     app.child.terminate()
     assert app.wait(15) == 0, app.tail()
+
+
+@pytest.mark.timeout(120)
+def test_a_rolling_restart_under_load_loses_nothing_and_sends_no_reset(rig: Janusd) -> None:
+    """Streams, short connections and idle ones live through two generations of workers."""
+    app = rig.serve("tests.system.apps.census:handle", port=8000, workers=1)
+    with load(rig, 8000) as running:
+        for generation in (1, 2):
+            os.kill(app.pid, signal.SIGHUP)
+            wait_until(
+                lambda n=generation: app.text().count("the former ones retire") == n,
+                30,
+                f"the reload:\n{app.tail()}",
+            )
+            running.go_on(40)
+    wait_until(
+        lambda: app.text().count("of before the reload has ended with 0") == 2, 30, f"the end:\n{app.tail()}"
+    )
+    no_harm(rig)
+    logs_are_clean(rig.process, app)
 
 
 def is_new(rig: Janusd) -> bool:

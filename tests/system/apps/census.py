@@ -31,3 +31,10 @@ async def handle(conn: janus_tcp.Connection) -> None:
     """Echo, or answer."""
     async for data in conn:
         await conn.send(json.dumps(held()).encode() + b"\n" if data == b"CENSUS\n" else data)
+
+
+async def once(conn: janus_tcp.Connection) -> None:
+    """Answer the first message, and close before the client does."""
+    async for _ in conn:
+        await conn.send(json.dumps(held()).encode() + b"\n")
+        return
