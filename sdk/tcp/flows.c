@@ -6,6 +6,8 @@
 #include "tcp/isn.h"
 #include "tcp/reply.h"
 
+enum { SETTLING_US = 1000000 }; /* a client sends again what was dropped, and nothing but that */
+
 static uint64_t *cell(const struct tcp_stack *s, uint32_t handle)
 {
     return &s->flows[handle_kind(handle)][handle_index(handle)];
@@ -38,7 +40,7 @@ void flows_replace(struct tcp_stack *s, uint32_t handle, uint32_t new_handle)
     *cell(s, new_handle) = hash;
 }
 
-enum tcp_drop flows_miss(struct tcp_stack *s, const struct input *in)
+enum tcp_drop flows_miss(struct tcp_stack *s, const struct input *in, bool spared)
 {
     bool syn = (in->seg.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
     enum tcp_miss miss = TCP_MISS_RESET;
@@ -46,7 +48,8 @@ enum tcp_drop flows_miss(struct tcp_stack *s, const struct input *in)
     if (s->env.miss != NULL)
         miss = s->env.miss(s->env.context, flows_hash(s, &in->flow));
     if (miss == TCP_MISS_RESET) {
-        reply_reset(s, in);
+        if (!spared)
+            reply_reset(s, in);
         return TCP_DROP_NO_CONNECTION;
     }
     s->counters.misdirected_segments += miss == TCP_MISS_FOREIGN && !syn;
@@ -68,4 +71,5 @@ void tcp_expect_cookies(struct tcp_stack *s, uint64_t now_us)
 
     if (until_us > s->cookies_until_us)
         s->cookies_until_us = until_us;
+    s->settling_until_us = now_us + SETTLING_US;
 }

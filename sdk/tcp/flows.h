@@ -34,7 +34,8 @@ static inline bool flows_may_create(const struct tcp_stack *s, uint64_t hash)
     return s->env.may_create == NULL || s->env.may_create(s->env.context, hash);
 }
 
-/* Answers a segment without a connection: by RST, or by silence when the balancer knows better.  Why it is dropped. */
-enum tcp_drop flows_miss(struct tcp_stack *s, const struct input *in);
+/* Answers a segment without a connection: by RST, or by silence when the balancer knows better or it is to be spared.  Why it is
+ * dropped. */
+enum tcp_drop flows_miss(struct tcp_stack *s, const struct input *in, bool spared);
 
 #endif

@@ -312,7 +312,10 @@ static enum tcp_drop accept_cookie(struct tcp_stack *s, struct input *in, const 
     enum tcp_drop drop;
 
     if (!isn_cookie_decode(&s->secret, &in->flow, in->seg.seq - 1, in->seg.ack - 1, in->now_us, &cookie.mss)) {
-        return flows_miss(s, in) == TCP_DROP_MOVING ? TCP_DROP_MOVING : TCP_DROP_COOKIE;
+        /* The handshake's ACK and the first data may have been dropped at a thread that was sealed; the client sends them again,
+         * but what follows them is here already and names no IRS. */
+        drop = flows_miss(s, in, in->now_us < s->settling_until_us);
+        return drop == TCP_DROP_MOVING ? drop : TCP_DROP_COOKIE;
     }
     if (options->present & TCP_OPTION_TIMESTAMPS) {
         isn_cookie_read_tsecr(options->tsecr, &cookie);
@@ -339,7 +342,7 @@ enum tcp_drop listen_syn(struct tcp_stack *s, struct input *in, bool has_min, ui
 
     s->counters.syn_received++;
     if (l == NULL)
-        return s->config.reset_unknown ? flows_miss(s, in) : TCP_DROP_NO_CONNECTION;
+        return s->config.reset_unknown ? flows_miss(s, in, false) : TCP_DROP_NO_CONNECTION;
     if (in->seg.flags & TCP_FIN)
         return TCP_DROP_BAD_FLAGS;
     handshake_read(s, &in->flow, &in->seg, &hs);
@@ -395,7 +398,7 @@ enum tcp_drop listen_input(struct tcp_stack *s, struct input *in)
         return accept_cookie(s, in, l);
     /* To a listener too, an ACK is a bad one (RFC 9293 3.10.7.2); a segment without ACK is nothing to it. */
     if (s->config.reset_unknown && (l == NULL || (in->seg.flags & TCP_ACK)))
-        return flows_miss(s, in);
+        return flows_miss(s, in, false);
     return TCP_DROP_NO_CONNECTION;
 }
 

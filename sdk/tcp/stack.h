@@ -106,7 +106,8 @@ struct tcp_stack {
     uint64_t advanced_us;         /* where the wheel stands */
     uint64_t challenges_until_us; /* the second that challenge_acks_left is of */
     uint32_t challenge_acks_left;
-    uint64_t cookies_until_us; /* an unknown ACK may be the answer to a cookie */
+    uint64_t cookies_until_us;  /* an unknown ACK may be the answer to a cookie */
+    uint64_t settling_until_us; /* and what follows one that was dropped while load moved */
 
     struct slab rows, ext, half_open, time_wait;
     uint32_t conns; /* rows in use, without zombies */

@@ -288,7 +288,8 @@ enum { TCP_FLOW_COLUMNS = 3 };
  * column, never to an earlier one. */
 uint32_t tcp_flow_column(const struct tcp_stack *s, uint32_t part, const uint64_t **column);
 
-/* An ACK may come from now on that answers another thread's SYN cookie. */
+/* An ACK may come from now on that answers another thread's SYN cookie.  For a second segments that follow such an ACK are not answered
+ * by RST. */
 void tcp_expect_cookies(struct tcp_stack *s, uint64_t now_us);
 
 /* --- for the driver and the tests --- */

@@ -24,8 +24,15 @@ def _checksum(data: bytes) -> int:
     return ~(total + (total >> 16)) & 0xFFFF
 
 
-def _frame(server_mac: bytes, client_mac: bytes, client_port: int, port: int, draw: random.Random) -> bytes:
-    source, target = socket.inet_aton(CLIENT_ADDRESS), socket.inet_aton(SERVER_ADDRESS)
+def frame(
+    server_mac: bytes,
+    client_mac: bytes,
+    client_port: int,
+    port: int,
+    draw: random.Random,
+    address: str = CLIENT_ADDRESS,
+) -> bytes:
+    source, target = socket.inet_aton(address), socket.inet_aton(SERVER_ADDRESS)
     ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 52, 0, 0x4000, 64, socket.IPPROTO_TCP, 0, source, target)
     ip = ip[:10] + struct.pack("!H", _checksum(ip)) + ip[12:]
     tcp = struct.pack("!HHIIBBHHH", client_port, port, draw.getrandbits(32), 0, 8 << 4, SYN, 0xFFFF, 0, 0)
@@ -44,16 +51,16 @@ def main(interface: str, mac: str, seconds: str, port: str, *client_ports: str) 
         raw.bind((interface, 0))
         here = raw.getsockname()[4]
         frames = [
-            _frame(bytes.fromhex(mac.replace(":", "")), here, int(own), int(port), draw)
+            frame(bytes.fromhex(mac.replace(":", "")), here, int(own), int(port), draw)
             for own in client_ports
             for _ in range(VARIANTS)
         ]
         draw.shuffle(frames)
         end_s = time.monotonic() + float(seconds)
         while time.monotonic() < end_s:
-            for frame in frames:
+            for each in frames:
                 try:
-                    raw.send(frame)
+                    raw.send(each)
                 except OSError:  # the queue is full
                     continue
                 sent += 1

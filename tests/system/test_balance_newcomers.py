@@ -1,18 +1,73 @@
-"""Newcomers while load moves: ports that meet their TIME-WAIT."""
+"""Newcomers while load moves: SYN cookies when half-open connections are scarce, ports that meet their TIME-WAIT."""
 
 import json
 import random
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
 from bench.rig import Janusd
 from bench.rig.network import CLIENT_ADDRESS, SERVER_ADDRESS
-from tests.system.balance_load import balancer, client, no_harm
+from bench.rig.processes import wait_until
+from tests.system.balance_load import balancer, client, load, no_harm
 from tests.system.census import logs_are_clean
+from tests.system.conftest import SERVED, StartRig
 from tests.system.sniffer import Sniffer
+from tests.system.spoof import frame
 
+NOBODYS = "10.77.0.99"
 UPDATES, PORTS = 12, range(20000, 20030)
+
+
+@contextmanager
+def half_open(rig: Janusd, port: int) -> Iterator[None]:
+    """SYNs of a host that is not there, as many as keep the half-open blocks scarce."""
+    stop, draw = threading.Event(), random.Random(11)
+    raw = rig.network.inside(rig.network.cli, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
+    raw.bind(("v1", 0))
+    macs = bytes.fromhex(rig.network.server_mac().replace(":", "")), raw.getsockname()[4]
+
+    def flood() -> None:
+        while not stop.wait(0.3):
+            for _ in range(300):
+                raw.send(frame(*macs, draw.randrange(1024, 65536), port, draw, NOBODYS))
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        raw.close()
+
+
+def counted(rig: Janusd, counter: str) -> int:
+    """Of all threads."""
+    return sum(row["counters"].get(counter, 0) for row in rig.rows("threads"))
+
+
+@pytest.mark.timeout(120)
+def test_handshakes_by_syn_cookie_while_load_moves(start_rig: StartRig) -> None:
+    web, other = SERVED.apps
+    rig = start_rig(replace(SERVED, apps=(replace(web, connections_max=512), other)))
+    app = rig.serve("tests.system.apps.census:handle", port=8000, workers=2)
+    with load(rig, 8000) as running, half_open(rig, 8000):
+        wait_until(
+            lambda: counted(rig, "syn_cookies_accepted") > 0 or running.errors, 30, "a cookie comes back"
+        )
+        for number in range(UPDATES):
+            client(rig).ask("csb_set", app="web", weights={"0": (3.0, 0.0, 1.0)[number % 3]})
+            running.go_on(10)
+    print(counted(rig, "syn_cookies_accepted"), "by cookie")
+    assert counted(rig, "syn_cookies_accepted") > 20
+    assert all(u["outcome"] == "published" for u in balancer(rig)["updates"])
+    no_harm(rig)
+    logs_are_clean(rig.process, app)
 
 
 @pytest.mark.timeout(120)

@@ -146,3 +146,28 @@ def test_another_threads_cookie_is_good_here_when_secrets_are_shared() -> None:
     assert peer.send("A") == "none"
     assert here.counters.syn_cookies_accepted == 1
     assert [h for h in columns(here)[ROWS] if h] == [hash_of(here, peer)]
+
+
+def test_what_follows_a_cookies_ack_that_was_dropped_while_load_moved_is_spared_for_a_second() -> None:
+    secret = {"k0": 5, "k1": 6}
+    there, here = (Stack(half_open_max=8, secret=secret) for _ in range(2))
+    for stack in (there, here):
+        stack.listen()
+    a_flood(there)
+    peer = Peer(there, 9)
+    peer.send("S", options=Options(mss=1460))
+    peer.expect("SA")
+    there.native.refuse = True
+    assert peer.send("A") == "moving"
+    assert peer.send("A", b"first") == "moving"
+    begin, peer.stack = peer.seq, here
+    lib.tcp_expect_cookies(here.tcp, here.now_us)
+    assert peer.send("A", b"second") == "cookie"
+    peer.silent()
+    peer.seq = (begin - len(b"first")) % 2**32
+    assert peer.send("A", b"first") == "none"
+    stranger = Peer(here, 10)
+    stranger.irs = 0
+    here.advance(1_000_000)
+    assert stranger.send("A", b"second") == "cookie"
+    stranger.expect("R")
