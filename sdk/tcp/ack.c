@@ -31,14 +31,25 @@ bool ack_may_challenge(struct tcp_stack *s, uint64_t now_us)
     return true;
 }
 
-void ack_challenge(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
+static bool is_due(struct tcb *t, uint64_t now_us)
 {
     uint8_t now_128ms = (uint8_t)(now_us / 128000);
 
     if (t->challenged_128ms != 0 && (uint8_t)(now_128ms - t->challenged_128ms) * 128u < CHALLENGE_MS)
-        return;
+        return false;
     t->challenged_128ms = now_128ms != 0 ? now_128ms : 1;
-    if (ack_may_challenge(s, now_us))
+    return true;
+}
+
+void ack_limited(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
+{
+    if (is_due(t, now_us))
+        tcb_owe(s, t, OWE_ACK);
+}
+
+void ack_challenge(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
+{
+    if (is_due(t, now_us) && ack_may_challenge(s, now_us))
         tcb_owe(s, t, OWE_ACK);
 }
 

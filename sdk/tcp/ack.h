@@ -15,8 +15,10 @@ void ack_new(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct
  * of other connections (RFC 5961 7, CVE-2016-5696). */
 bool ack_may_challenge(struct tcp_stack *s, uint64_t now_us);
 
-/* Marks an ACK in answer to a segment that may be forged or looped: at most one in CHALLENGE_MS per connection, and within the stack's
- * budget. */
+/* Marks an ACK in answer to a segment that may be looped: at most one in CHALLENGE_MS per connection. */
+void ack_limited(struct tcp_stack *s, struct tcb *t, uint64_t now_us);
+
+/* The same of one that may be forged (RFC 5961), within the stack's budget. */
 void ack_challenge(struct tcp_stack *s, struct tcb *t, uint64_t now_us);
 
 /* Takes SND.WND from a segment whose window is newer. */

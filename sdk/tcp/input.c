@@ -50,7 +50,7 @@ static enum tcp_drop check_sequence(struct tcp_stack *s, struct tcb *t, struct i
             if (seg_len != 0)
                 tcb_owe(s, t, OWE_ACK);
             else
-                ack_challenge(s, t, in->now_us);
+                ack_limited(s, t, in->now_us);
             return TCP_DROP_PAWS;
         }
     }
@@ -72,7 +72,7 @@ static enum tcp_drop check_sequence(struct tcp_stack *s, struct tcb *t, struct i
             sack_note_duplicate(s, t, seg->seq, seg->seq + seg->payload_len);
         tcb_owe(s, t, OWE_ACK);
     } else {
-        ack_challenge(s, t, in->now_us);
+        ack_limited(s, t, in->now_us); /* keepalive probes of all peers among them */
     }
     return TCP_DROP_OUT_OF_WINDOW;
 }

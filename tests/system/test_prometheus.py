@@ -24,7 +24,7 @@ READY_S = 30.0
 
 def fetch(rig: Janusd, path: str) -> Any:
     """What Prometheus answers, from inside its namespace."""
-    words = ["ip", "netns", "exec", rig.network.srv, "curl", "-sS", "-G", "--max-time", "10"]
+    words = ["ip", "netns", "exec", rig.network.srv, "curl", "-fsS", "-G", "--max-time", "10"]
     path, _, query = path.partition("?query=")
     words += ["--data-urlencode", f"query={query}"] if query else []
     done = subprocess.run(

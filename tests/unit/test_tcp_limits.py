@@ -99,6 +99,13 @@ def test_challenge_acks_of_all_connections_have_a_budget_that_nobody_can_count()
     assert len(counts) > 3, "it is another one each second"
 
 
+def test_keepalive_probes_of_all_peers_are_answered_whatever_the_budget() -> None:
+    stack, peers = many(64, challenge_acks=20)
+    for peer in peers:
+        peer.send("A", seq=peer.seq - 1)
+        peer.expect("A")
+
+
 def test_half_open_connections_are_within_the_budget() -> None:
     stack = Stack(half_open_max=200, challenge_acks=20)
     stack.listen()
