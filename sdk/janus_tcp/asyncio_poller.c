@@ -318,11 +318,15 @@ static PyObject *poller_online(PyObject *self, PyObject *unused)
 {
     struct poller *p = (struct poller *)self;
     struct janus_error error;
+    int rc;
 
     (void)unused;
     if (poller_is_here(p) < 0)
         return NULL;
-    if (thread_online(p->thread, &error) < 0)
+    Py_BEGIN_ALLOW_THREADS; /* janusd's answer may wait for another loop of this process */
+    rc = thread_online(p->thread, &error);
+    Py_END_ALLOW_THREADS;
+    if (rc < 0)
         return face_raise(&error);
     Py_RETURN_NONE;
 }

@@ -216,11 +216,15 @@ static PyObject *loop_unlisten(PyObject *self, PyObject *args)
 static PyObject *loop_online(PyObject *self, PyObject *unused)
 {
     struct janus_error error;
+    int rc;
 
     (void)unused;
     if (!loop_is_here((struct loop *)self))
         return NULL;
-    if (thread_online(((struct loop *)self)->thread, &error) < 0)
+    Py_BEGIN_ALLOW_THREADS; /* janusd's answer may wait for another loop of this process */
+    rc = thread_online(((struct loop *)self)->thread, &error);
+    Py_END_ALLOW_THREADS;
+    if (rc < 0)
         return face_raise(&error);
     Py_RETURN_NONE;
 }
