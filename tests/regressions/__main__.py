@@ -24,17 +24,17 @@ HELPERS = {
 
 
 def copy_tree() -> None:
-    """What git tracks or would, with the times of the files, so that make builds only what changes."""
+    """What git tracks or would; what has changed gets the time of now, so that make builds just that."""
     names = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.split()
     for name in names:
         target = COPY / name
         if (ROOT / name).is_file() and not (
-            target.exists() and target.stat().st_mtime == (ROOT / name).stat().st_mtime
+            target.exists() and target.read_bytes() == (ROOT / name).read_bytes()
         ):
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, target)
+            shutil.copy(ROOT / name, target)
     for old in {p.relative_to(COPY) for p in COPY.rglob("*.[ch]") if "build" not in p.parts[-4:]}:
         if not str(old).startswith(("build/", ".venv")) and not (ROOT / old).exists():
             (COPY / old).unlink()
