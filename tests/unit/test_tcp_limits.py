@@ -100,7 +100,7 @@ def test_challenge_acks_of_all_connections_have_a_budget_that_nobody_can_count()
 
 
 def test_keepalive_probes_of_all_peers_are_answered_whatever_the_budget() -> None:
-    stack, peers = many(64, challenge_acks=20)
+    _, peers = many(64, challenge_acks=20)
     for peer in peers:
         peer.send("A", seq=peer.seq - 1)
         peer.expect("A")
