@@ -186,12 +186,12 @@ static int step_file(struct sending *s)
             return 0;
         room = room < LOOP_CHUNK_BYTES ? room : LOOP_CHUNK_BYTES;
         n = read_file(s, chunk, (uint64_t)s->left < room ? (size_t)s->left : room);
-        if (n > 0)
-            n = push(c, chunk, n);
-        if (n < 0)
-            return -1;
         if (n == 0)
             return 1; /* the file ends here */
+        if (n > 0 && (n = push(c, chunk, n)) == 0)
+            return 0;
+        if (n < 0)
+            return -1;
         s->sent += n;
         s->offset += n;
         s->left -= n;
