@@ -136,7 +136,7 @@ static void call_connect(struct fuzz *f)
             continue;
         *l = (struct line){
             .port = (uint16_t)(FIRST_PORT + f->ports), .opener = (uint8_t)host, .family = choice >> 1 & 1};
-        error = tcp_connect(f->p.hosts[host].s, NULL, l->port, &PAIR_ADDRESS[!host][l->family], choice & 60 ? 80 : 81,
+        error = tcp_connect(f->p.hosts[host].s, NULL, l->port, &host_addresses[!host][l->family], choice & 60 ? 80 : 81,
                             NULL, NULL, 5, f->p.now_us, &conn);
         require(f, error == 0 || error == -ENOBUFS, "tcp_connect() says neither 0 nor ENOBUFS");
         if (error != 0)

@@ -199,11 +199,12 @@ static void step_error(struct fuzz *f)
     if (how & 16)
         icmp[take(in, 1) % 8] = (uint8_t)take(in, 1);
     l4_len = 8 + quote_len;
-    ip_build(packet, &PAIR_ADDRESS[1][v6], &PAIR_ADDRESS[0][v6], v6 ? IP_PROTOCOL_ICMPV6 : IP_PROTOCOL_ICMP, l4_len, 0);
+    ip_build(packet, &host_addresses[1][v6], &host_addresses[0][v6], v6 ? IP_PROTOCOL_ICMPV6 : IP_PROTOCOL_ICMP, l4_len,
+             0);
     put_be16(icmp + 2, 0);
-    sum = checksum_finish(
-        checksum_add(v6 ? checksum_pseudo(&PAIR_ADDRESS[1][v6], &PAIR_ADDRESS[0][v6], IP_PROTOCOL_ICMPV6, l4_len) : 0,
-                     icmp, l4_len));
+    sum = checksum_finish(checksum_add(
+        v6 ? checksum_pseudo(&host_addresses[1][v6], &host_addresses[0][v6], IP_PROTOCOL_ICMPV6, l4_len) : 0, icmp,
+        l4_len));
     memcpy(icmp + 2, &sum, sizeof sum);
     if (how & 32)
         packet[take(in, 1) % (header + l4_len)] ^= (uint8_t)take(in, 1);
@@ -220,13 +221,14 @@ static void step_message(struct fuzz *f)
 
     for (uint32_t i = 0; i < l4_len && in->left > 0; i++)
         packet[header + i] = (uint8_t)take(in, 1);
-    ip_build(packet, &PAIR_ADDRESS[1][v6], &PAIR_ADDRESS[0][v6], v6 ? IP_PROTOCOL_ICMPV6 : IP_PROTOCOL_ICMP, l4_len, 0);
+    ip_build(packet, &host_addresses[1][v6], &host_addresses[0][v6], v6 ? IP_PROTOCOL_ICMPV6 : IP_PROTOCOL_ICMP, l4_len,
+             0);
     if (v6)
         packet[7] = 255; /* as neighbour discovery wants it */
     if (l4_len >= 4) {
         put_be16(packet + header + 2, 0);
         sum = checksum_finish(checksum_add(
-            v6 ? checksum_pseudo(&PAIR_ADDRESS[1][v6], &PAIR_ADDRESS[0][v6], IP_PROTOCOL_ICMPV6, l4_len) : 0,
+            v6 ? checksum_pseudo(&host_addresses[1][v6], &host_addresses[0][v6], IP_PROTOCOL_ICMPV6, l4_len) : 0,
             packet + header, l4_len));
         memcpy(packet + header + 2, &sum, sizeof sum);
     }
@@ -251,7 +253,7 @@ static void step_connect(struct fuzz *f)
 {
     uint32_t choice = take(&f->in, 1), conn;
 
-    if (tcp_connect(f->p.hosts[0].s, NULL, 0, &PAIR_ADDRESS[1][choice & 1], choice & 2 ? 81 : 80, NULL, NULL, 0,
+    if (tcp_connect(f->p.hosts[0].s, NULL, 0, &host_addresses[1][choice & 1], choice & 2 ? 81 : 80, NULL, NULL, 0,
                     f->p.now_us, &conn) == 0) {
         f->held[0][conn] = true;
         f->given[conn] = 0;

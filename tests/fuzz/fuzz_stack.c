@@ -7,6 +7,7 @@
  * The input is a list of steps.  Segments take their numbers from a connection's own (SND.UNA, RCV.NXT, its window), shifted by a
  * little or by a lot, so that they land at the edges; some are then damaged, or are no packets at all.
  */
+#include "fuzz/input.h"
 #include "native/sim_host.h"
 
 #include "wire/bytes.h"
@@ -19,11 +20,6 @@ enum {
     STEPS_MAX = 400,
     PEER_PORTS = 3,
     SENT_KEPT = 8,
-};
-
-struct input {
-    const uint8_t *data;
-    size_t left;
 };
 
 struct user {
@@ -45,26 +41,6 @@ struct fuzz {
     uint8_t sent[SENT_KEPT][2048]; /* what the stack sent last: played back and mirrored */
     uint32_t sent_len[SENT_KEPT], sent_count;
 };
-
-static const struct ip_addr LOCAL[2] = {
-    {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 77, 0, 1}},
-    {{0xfd, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}},
-};
-static const struct ip_addr REMOTE[2] = {
-    {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 77, 0, 2}},
-    {{0xfd, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2}},
-};
-
-static uint32_t take(struct input *in, uint32_t bytes)
-{
-    uint32_t value = 0;
-
-    while (bytes-- > 0 && in->left > 0) {
-        value = value << 8 | *in->data++;
-        in->left--;
-    }
-    return value;
-}
 
 static void note_sent(struct fuzz *f, const uint8_t *packet, uint32_t len)
 {
@@ -171,7 +147,7 @@ static void step_segment(struct fuzz *f)
     uint32_t conn = take(in, 1), what = take(in, 1), len, header, payload;
     struct tcp_info info = {.rcv_nxt = f->peers[what & 1][conn % PEER_PORTS].seq,
                             .snd_nxt = f->peers[what & 1][conn % PEER_PORTS].ack};
-    struct flow flow = {.laddr = LOCAL[what & 1], .raddr = REMOTE[what & 1], .lport = 80};
+    struct flow flow = {.laddr = host_addresses[0][what & 1], .raddr = host_addresses[1][what & 1], .lport = 80};
     struct tcp_options options;
     uint8_t packet[1600];
     uint32_t flags = take(in, 1), seq, ack;
@@ -265,8 +241,8 @@ static void step_user(struct fuzz *f)
         uint32_t made;
         uint16_t lport = amount & 1 ? (uint16_t)(4000 + amount % 8) : 0;
 
-        if (tcp_connect(s, NULL, lport, &REMOTE[conn & 1], (uint16_t)(2000 + conn % PEER_PORTS), NULL, NULL, 7,
-                        f->host.now_us, &made) == 0) {
+        if (tcp_connect(s, NULL, lport, &host_addresses[1][conn & 1], (uint16_t)(2000 + conn % PEER_PORTS), NULL, NULL,
+                        7, f->host.now_us, &made) == 0) {
             if (made >= CONN_MAX || f->users[made].held)
                 sim_fail(&f->failure, "connection %u given out twice", made);
             f->users[made] = (struct user){.held = true};
@@ -403,7 +379,7 @@ static void set_up(struct fuzz *f)
     };
     host_open(&f->host, choice & 4 ? 4294967295000ull : 5000000);
     for (uint32_t family = 0; family < 2; family++)
-        tcp_add_address(f->host.s, &LOCAL[family]);
+        tcp_add_address(f->host.s, &host_addresses[0][family]);
     tcp_listen(f->host.s, &(struct ip_addr){{0}}, 80, 9);
 }
 

@@ -4,14 +4,10 @@
 #ifndef FUZZ_PAIR_H
 #define FUZZ_PAIR_H
 
+#include "fuzz/input.h"
 #include "native/sim_host.h"
 
 enum { WIRE_MAX = 64, TURNS_MAX = 400 };
-
-struct input {
-    const uint8_t *data;
-    size_t left;
-};
 
 struct pair_packet {
     uint8_t to;
@@ -28,25 +24,6 @@ struct pair {
     void (*heard)(struct pair *p, uint32_t host, const struct tcp_event *event);
     void (*sent)(struct pair *p, uint32_t host, const uint8_t *packet, uint32_t len); /* or null */
 };
-
-/* By host and family. */
-static const struct ip_addr PAIR_ADDRESS[2][2] = {
-    {{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 77, 0, 1}},
-     {{0xfd, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}}},
-    {{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 77, 0, 2}},
-     {{0xfd, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2}}},
-};
-
-static uint32_t take(struct input *in, uint32_t bytes)
-{
-    uint32_t value = 0;
-
-    while (bytes-- > 0 && in->left > 0) {
-        value = value << 8 | *in->data++;
-        in->left--;
-    }
-    return value;
-}
 
 static bool pair_transmit(struct sim_host *h, const uint8_t *packet, uint32_t len)
 {
@@ -83,7 +60,7 @@ static void pair_open(struct pair *p, const struct tcp_config *config, uint64_t 
         h->config = *config;
         host_open(h, now_us);
         for (uint32_t family = 0; family < 2; family++)
-            tcp_add_address(h->s, &PAIR_ADDRESS[i][family]);
+            tcp_add_address(h->s, &host_addresses[i][family]);
     }
 }
 

@@ -332,7 +332,7 @@ static void open_all(struct run *run)
     h->rng.state = rng_next(&run->rng);
     host_open(h, run->now_us);
     for (uint32_t family = 0; family < 2; family++)
-        tcp_add_address(h->s, &CORE_ADDRESS[family]);
+        tcp_add_address(h->s, &host_addresses[0][family]);
     tcp_listen(h->s, &(struct ip_addr){{0}}, CORE_PORT, 0);
     for (uint32_t i = 0; i < run->peer_count; i++) {
         struct peer *p = &run->peers[i];
@@ -340,7 +340,7 @@ static void open_all(struct run *run)
         peer_draw(p, i, &run->rng, run->start_us, run->evil_end_us);
         for (uint32_t vice = 0; vice < VICES; vice++)
             run->r->vices[vice] += p->vices >> vice & 1;
-        if (p->listens && tcp_connect(h->s, NULL, CORE_PORT, &PEER_ADDRESS[p->v6], (uint16_t)(PEER_PORT + i), NULL,
+        if (p->listens && tcp_connect(h->s, NULL, CORE_PORT, &host_addresses[1][p->v6], (uint16_t)(PEER_PORT + i), NULL,
                                       NULL, 0, run->now_us, &run->users[i].conn) == 0)
             run->users[i].held = true;
         else if (p->listens)

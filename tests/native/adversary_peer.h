@@ -16,15 +16,6 @@
 
 enum { CORE_PORT = 80, PEER_PORT = 5000, TOTAL_MAX = 60000, SMSS_LEAST = 64 };
 
-static const struct ip_addr CORE_ADDRESS[2] = {
-    {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 77, 0, 1}},
-    {{0xfd, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}},
-};
-static const struct ip_addr PEER_ADDRESS[2] = {
-    {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 77, 0, 2}},
-    {{0xfd, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2}},
-};
-
 enum vice {
     VICE_ACK_LOSS,
     VICE_COMPRESS,
@@ -250,7 +241,7 @@ static void peer_hear(struct peer *p, const uint8_t *packet, uint32_t len, struc
 
 static uint32_t peer_build(struct peer *p, const struct peer_segment *g, uint8_t *packet, uint64_t now_us)
 {
-    const struct ip_addr *src = &PEER_ADDRESS[p->v6], *dst = &CORE_ADDRESS[p->v6];
+    const struct ip_addr *src = &host_addresses[1][p->v6], *dst = &host_addresses[0][p->v6];
     uint32_t header = ip_header_len(dst), len;
     struct tcp_options o;
     uint8_t *t = packet + header;

@@ -18,6 +18,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* By host, and IPv4 or IPv6. */
+static const struct ip_addr host_addresses[2][2] = {
+    {{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 77, 0, 1}},
+     {{0xfd, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}}},
+    {{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 77, 0, 2}},
+     {{0xfd, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2}}},
+};
+
 /* splitmix64 (Steele, Lea, Flood 2014). */
 struct sim_rng {
     uint64_t state;

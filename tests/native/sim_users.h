@@ -55,13 +55,6 @@ struct users {
     uint32_t pattern;
 };
 
-static const struct ip_addr host_addresses[2][2] = {
-    {{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 77, 0, 1}},
-     {{0xfd, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}}},
-    {{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 77, 0, 2}},
-     {{0xfd, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2}}},
-};
-
 #define USER_LISTENER UINT64_MAX
 
 enum { FLOW_INDICES = 65536 * 4 };

@@ -77,7 +77,7 @@ def test_a_thousand_updates_of_one_world() -> None:
 
 def test_newcomers_may_be_let_in_after_a_restart_if_equal_keys_are_told_apart() -> None:
     """What the exact table and the check are for; as the product cannot know a newcomer, it refuses instead."""
-    assert check_clean("REBUILD_REFUSE", seeds=SEEDS // 2).conflicts > 20
+    assert check_clean("REBUILD_REFUSE", seeds=SEEDS).conflicts > 20
 
 
 def test_a_million_spoofed_syns_with_live_four_tuples_move_nothing() -> None:

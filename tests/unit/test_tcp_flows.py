@@ -128,7 +128,8 @@ def a_flood(stack: Stack) -> None:
         Peer(stack, port).send("S")
 
 
-def test_another_threads_cookie_is_good_here_when_secrets_are_shared() -> None:
+def answered_by_a_cookie() -> tuple[Stack, Stack, Peer]:
+    """Two threads with one secret, and a peer that has the first one's cookie."""
     secret = {"k0": 5, "k1": 6}
     there, here = (Stack(half_open_max=8, secret=secret) for _ in range(2))
     for stack in (there, here):
@@ -137,6 +138,11 @@ def test_another_threads_cookie_is_good_here_when_secrets_are_shared() -> None:
     peer = Peer(there, 9)
     peer.send("S", options=Options(mss=1460))
     peer.expect("SA")
+    return there, here, peer
+
+
+def test_another_threads_cookie_is_good_here_when_secrets_are_shared() -> None:
+    _, here, peer = answered_by_a_cookie()
     peer.stack = here
     assert peer.send("A") == "no_connection"  # none is expected
     lib.tcp_expect_cookies(here.tcp, here.now_us)
@@ -149,14 +155,7 @@ def test_another_threads_cookie_is_good_here_when_secrets_are_shared() -> None:
 
 
 def test_what_follows_a_cookies_ack_that_was_dropped_while_load_moved_is_spared_for_a_second() -> None:
-    secret = {"k0": 5, "k1": 6}
-    there, here = (Stack(half_open_max=8, secret=secret) for _ in range(2))
-    for stack in (there, here):
-        stack.listen()
-    a_flood(there)
-    peer = Peer(there, 9)
-    peer.send("S", options=Options(mss=1460))
-    peer.expect("SA")
+    there, here, peer = answered_by_a_cookie()
     there.native.refuse = True
     assert peer.send("A") == "moving"
     assert peer.send("A", b"first") == "moving"

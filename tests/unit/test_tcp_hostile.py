@@ -217,8 +217,8 @@ def test_tiny_segments_do_not_take_the_window_back() -> None:
     peer = Peer(stack)
     peer.open()
     edges = []
-    for _ in range(79):
-        peer.send("A", b"x")
+    for data in [b"x" * 1000] * 3 + [b"x"] * 76:  # so far below its largest that it could be another
+        peer.send("A", data)
         stack.advance(40 * MS)
         edges += [(s.ack - peer.iss) % 2**32 + s.wnd for s in stack.output()]
     assert len(edges) > 70

@@ -256,6 +256,16 @@ def test_sack_blocks_out_of_bounds_count_for_nothing(begin: int, end: int) -> No
     assert stack.native.tx_used == 0
 
 
+def test_a_sack_block_at_snd_una_lets_nothing_follow() -> None:
+    """More waits than cwnd has room for, and would go out if a segment counted as delivered."""
+    peer = flight(40, sack=True)[1]
+    assert len(seqs(peer)) < 40
+    base = (peer.irs or 0) + 1
+    for _ in range(2):
+        peer.send("A", options=Options(sack=[(base, base + SMSS)]))
+        assert seqs(peer) == []
+
+
 def test_acks_of_what_was_never_sent_change_nothing() -> None:
     stack, peer = flight(10)
     seqs(peer)

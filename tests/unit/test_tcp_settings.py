@@ -48,6 +48,13 @@ def unanswered(stack: Stack, peer: Peer, limit_s: int = 20_000) -> float:
     raise AssertionError("it never ends")
 
 
+def test_an_idle_connection_is_silent_for_a_day_by_default() -> None:  # RFC 9293 3.8.4
+    stack, peer = established()
+    for _ in range(24):
+        stack.advance(3600 * S)
+        peer.silent()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
