@@ -66,6 +66,8 @@ void cc_recovery_exit(struct cc_window *window, struct cc_state *state, uint32_t
     state->acked = 0;
     burst_free = burst_free < CC_CWND_MAX ? burst_free : CC_CWND_MAX;
     window->cwnd = window->ssthresh < burst_free ? window->ssthresh : burst_free;
+    if (window->cwnd < smss) /* segments have become longer since */
+        window->cwnd = smss;
 }
 
 void cc_undo(struct cc_window *window, struct cc_state *state)

@@ -14,6 +14,7 @@ from tests.sim import runner
 KNOWN_BAD = {
     "what waits behind a hole kept out what fills it": 374,
     "hole, many connections, few slots": 116,
+    "segments became longer during recovery, and cwnd was less than one": 10662,
 }
 ADVERSARIES_KNOWN_BAD = {
     "a cookie made segments larger than a tiny MSS": 139,

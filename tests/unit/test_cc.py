@@ -215,6 +215,15 @@ def test_no_event_takes_cwnd_out_of_bounds(
         assert sender.window.ssthresh >= 2 * smss
 
 
+@BOTH
+def test_the_end_of_recovery_leaves_a_segment_though_segments_have_grown(cc: int) -> None:  # RFC 4821 7.2
+    sender = Sender(cc)
+    sender.set(4 * 500, 4 * 500)
+    sender.ops.on_congestion(sender.window, sender.state, 2 * 500, 500, sender.now)
+    sender.ops.on_recovery_exit(sender.window, sender.state, 0, 1448)
+    assert sender.window.cwnd >= 1448
+
+
 # --- HyStart++, RFC 9406 4.2 ---
 
 
