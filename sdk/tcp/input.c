@@ -116,8 +116,9 @@ static void note_timestamp(struct tcb *t, const struct input *in)
     }
 }
 
-/* The ACK that a received text deserves (RFC 9293 3.8.6.3, RFC 5681 4.2).  Without SACK the peer counts duplicate ACKs, so
- * each segment out of order in a batch has its own. */
+/* The ACK that a received text deserves (RFC 9293 3.8.6.3, RFC 5681 4.2): what is more than a full segment does not
+ * wait, or a peer that has sent all probes for its tail (RFC 8985 7.2) before the delay is over.  Without SACK the peer
+ * counts duplicate ACKs, so each segment out of order in a batch has its own. */
 void input_owe_ack(struct tcp_stack *s, struct tcb *t, const struct input *in, bool in_order)
 {
     struct tcb_ext *e = stack_ext(s, t);
@@ -132,7 +133,7 @@ void input_owe_ack(struct tcp_stack *s, struct tcb *t, const struct input *in, b
     }
     if (e == NULL || !in_order || !reasm_is_empty(&e->reasm) || (t->flags & TCB_QUICK_ACK)) {
         tcb_owe(s, t, OWE_ACK);
-    } else if (t->rcv_nxt - t->last_ack_sent >= 2u * e->rmss) {
+    } else if (t->rcv_nxt - t->last_ack_sent > e->rmss) {
         tcb_owe(s, t, OWE_ACK);
         if (!e->rcv_round || seq_geq(t->rcv_nxt, e->rcv_mark))
             window_round(s, t, e, in->now_us);
