@@ -146,7 +146,10 @@ fuzz: $(VENV)/.ready
 bench: build
 	@$(PY) -m bench all
 
-paper: build
+$(VENV)/.bench: $(VENV)/.ready
+	@echo "  pip: what draws" && tools/install-python $(PY) bench && touch $@
+
+paper: build $(VENV)/.bench
 	@$(PY) -m bench.paper $(if $(QUICK),--quick)
 
 bench-csb: build
