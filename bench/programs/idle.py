@@ -1,0 +1,126 @@
+"""idle: what janusd and an application cost while nothing happens, and how soon the first packet after a silence is
+answered."""
+
+import contextlib
+import socket
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from bench.conns import BENCH, PORT, SERVER_CPU, check_privileges, echo_app, policy
+from bench.cpu import thread_seconds
+from bench.framework import Options, Program, Row, alternate, make_row
+from bench.rig import Janusd, JanusdConfig, Network, Process, Workdir, build_tool
+from bench.rig.processes import wait_until
+
+MESSAGE = b"x" * 64
+SILENCE_SECONDS = 0.25  # longer than any thread's longest sleep
+WARM = 200
+
+
+@dataclass(frozen=True)
+class Server:
+    """One echo server: the client's way to it, and the processes to be charged by name."""
+
+    connect: Callable[[], socket.socket]
+    pids: dict[str, int]
+
+
+@contextlib.contextmanager
+def janus() -> Iterator[Server]:
+    """janusd and the C echo server, both in adaptive mode, on no certain processor."""
+    with contextlib.ExitStack() as stack:
+        path = stack.enter_context(Workdir("idle")).path
+        network = stack.enter_context(Network("idle", path))
+        janusd = stack.enter_context(Janusd(network, path, JanusdConfig(apps=(policy(),))))
+        app = stack.enter_context(echo_app(janusd, path, "adaptive", -1))
+        wait_until(lambda: network.answers(PORT), 10, "the echo server answers")
+        yield Server(lambda: network.connect(PORT), {"janusd": janusd.process.pid, "app": app.pid})
+
+
+@contextlib.contextmanager
+def linux() -> Iterator[Server]:
+    """epoll in C on kernel sockets."""
+    with contextlib.ExitStack() as stack:
+        path = stack.enter_context(Workdir("idlek")).path
+        network = stack.enter_context(Network("idlek", path, kernel_server=True))
+        words = [str(build_tool(BENCH / "echo_linux.c")), str(PORT), str(SERVER_CPU)]
+        server = stack.enter_context(Process(words, name="linux", workdir=path, namespace=network.srv))
+        wait_until(lambda: network.answers(PORT), 10, "the kernel's server answers")
+        yield Server(lambda: network.connect(PORT), {"app": server.pid})
+
+
+def round_trip_us(conn: socket.socket) -> float:
+    """From the send to the whole echo."""
+    begin = time.perf_counter_ns()
+    conn.sendall(MESSAGE)
+    left = len(MESSAGE)
+    while left:
+        got = len(conn.recv(left))
+        if got == 0:
+            raise RuntimeError("the echo server has closed the connection")
+        left -= got
+    return (time.perf_counter_ns() - begin) / 1000
+
+
+def measure(server: Server, trips: int, seconds: float) -> dict[str, float]:
+    """Round trips in a row and after silence, in microseconds; processor time of silence, in % of a core."""
+    with server.connect() as conn:
+        conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        in_a_row = [round_trip_us(conn) for _ in range(2 * WARM)][WARM:]
+        after = []
+        for _ in range(trips):
+            time.sleep(SILENCE_SECONDS)
+            after.append(round_trip_us(conn))
+        time.sleep(SILENCE_SECONDS)
+        before, begin = {name: thread_seconds([pid]) for name, pid in server.pids.items()}, time.monotonic()
+        time.sleep(seconds)
+        elapsed = time.monotonic() - begin
+    found = {"in a row": statistics.median(in_a_row), "after silence": statistics.median(after)}
+    found["after silence, worst"] = max(after)
+    found["woken"] = found["after silence"] - found["in a row"]
+    for name, pid in server.pids.items():
+        now = thread_seconds([pid])
+        ran = sum(spent - before[name].get(key, 0.0) for key, spent in now.items())
+        found[f"% {name}"] = 100 * ran / elapsed
+    return found
+
+
+def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
+    """The whole program."""
+    check_privileges()
+    trips, seconds, runs = 20 if options.quick else 40, options.seconds(4, 2), options.runs(5, 2)
+    with janus() as ours, linux() as theirs:
+        contenders = {
+            "janus": partial(measure, ours, trips, seconds),
+            "linux": partial(measure, theirs, trips, seconds),
+        }
+        samples = alternate(contenders, runs, progress)
+    rows = [
+        make_row(f"{name}, idle", "% of a core", samples["janus"][f"% {name}"], higher_is_better=False)
+        for name in ("janusd", "app")
+    ]
+    for case, key in (
+        ("64 B and echo, one after the other: p50", "in a row"),
+        ("64 B and echo after silence: p50", "after silence"),
+        ("64 B and echo after silence: worst", "after silence, worst"),
+        ("what silence adds: p50", "woken"),
+    ):
+        rows.append(
+            make_row(case, "us", samples["janus"][key], samples["linux"][key], higher_is_better=False)
+        )
+    return rows
+
+
+PROGRAM = Program(
+    "idle",
+    "processor time of silence in adaptive mode, and how soon the first packet after it is answered",
+    run,
+    notes=(
+        "janusd and a C echo server in adaptive mode over af_packet and a veth, a Python client on kernel sockets; "
+        f"{SILENCE_SECONDS:g} s of silence before each packet. The baseline is epoll in C on a veth of its own.",
+        "Goals: under 2 % of a core each; what silence adds at most 100 us.",
+    ),
+)
