@@ -1,8 +1,9 @@
 """python -m bench.paper [--quick] [NAME...]: what the paper shows, measured here, its numbers beside ours.
 
-Each subject runs programs of this directory and leaves bench/results/NAME.txt and, with matplotlib, NAME.png.  The paper's numbers are those that are known to this project: where there is none, none is drawn, and
-only two subjects are known to be a certain figure or table of it.  Two processors cannot show how anything grows
-with cores; every text says what is missing."""
+Each subject runs programs of this directory and leaves bench/results/NAME.txt and, with matplotlib, NAME.png.
+The paper's numbers are those that are known to this project: where there is none, none is drawn, and only two
+subjects are known to be a certain figure or table of it.  Two processors cannot show how anything grows with
+cores; every text says what is missing."""
 
 import argparse
 import sys
