@@ -147,9 +147,7 @@ static uint64_t turn(uint64_t now_us)
                                          .verified = true};
     }
     uint64_t begin = __rdtsc();
-    tcp_prefetch(stack, packets, n);
-    for (uint32_t i = 0; i < n; i++)
-        tcp_input(stack, &packets[i], now_us);
+    tcp_input_batch(stack, packets, n, now_us);
     if (now_us >= tcp_next_deadline(stack))
         tcp_advance(stack, now_us);
     while (tcp_next_event(stack, &event))

@@ -239,9 +239,7 @@ uint32_t thread_poll(struct janus_thread *t)
     if (t->session)
         look_after_session(t);
     n = t->driver.receive(t->driver.context, packets, THREAD_BATCH);
-    tcp_prefetch(t->stack, packets, n);
-    for (uint32_t i = 0; i < n; i++)
-        tcp_input(t->stack, &packets[i], t->now_us);
+    tcp_input_batch(t->stack, packets, n, t->now_us);
     done = t->driver.collect(t->driver.context);
     if (done > 0)
         tcp_tx_completed(t->stack);

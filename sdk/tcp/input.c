@@ -10,6 +10,7 @@
 #include "tcp/ecn.h"
 #include "tcp/icmp.h"
 #include "tcp/listen.h"
+#include "tcp/parse.h"
 #include "tcp/predict.h"
 #include "tcp/reply.h"
 #include "tcp/rxq.h"
@@ -20,7 +21,6 @@
 #include "tcp/timers.h"
 #include "tcp/timewait.h"
 #include "tcp/window.h"
-#include "wire/ip.h"
 
 #include <errno.h>
 
@@ -330,9 +330,17 @@ uint32_t input_find(const struct tcp_stack *s, const struct input *in)
     return TABLE_NONE;
 }
 
-static enum tcp_drop dispatch(struct tcp_stack *s, struct input *in)
+/* handle was found a moment ago; packets have come since, which may have ended the flow or moved it on. */
+static inline bool is_still(const struct tcp_stack *s, uint32_t handle, const struct input *in)
 {
-    uint32_t handle = input_find(s, in);
+    return handle != TABLE_NONE && is_tcb_of(s, handle, in) &&
+           (stack_tcb(s, handle_index(handle))->flags & TCB_IN_TABLE) != 0;
+}
+
+/* ahead: what was found under the packet's hash before, or TABLE_NONE. */
+static enum tcp_drop dispatch(struct tcp_stack *s, struct input *in, uint32_t ahead)
+{
+    uint32_t handle = is_still(s, ahead, in) ? ahead : input_find(s, in);
 
     if (handle == TABLE_NONE)
         return listen_input(s, in);
@@ -346,43 +354,12 @@ static enum tcp_drop dispatch(struct tcp_stack *s, struct input *in)
     }
 }
 
-enum { IS_ICMP = TCP_DROP_COUNT }; /* no reason of a drop: not TCP at all */
-
-/* Headers to values. */
-static enum tcp_drop parse(struct tcp_stack *s, const struct tcp_packet *packet, struct input *in)
+static inline enum tcp_drop input_one(struct tcp_stack *s, const struct tcp_packet *packet, uint64_t now_us,
+                                      uint32_t ahead)
 {
-    const uint8_t *data = s->env.rx_data(s->env.context, packet->slot) + packet->offset;
-    struct ip_packet ip;
-    enum ip_verdict verdict =
-        packet->verified ? ip_parse_verified(data, packet->len, &ip) : ip_parse(data, packet->len, &ip);
-    uint32_t laddr_index = 0;
-
-    if (verdict != IP_OK)
-        return verdict == IP_BAD_CHECKSUM ? TCP_DROP_CHECKSUM : TCP_DROP_MALFORMED;
-    if (ip.protocol != IP_PROTOCOL_TCP)
-        return (enum tcp_drop)IS_ICMP;
-    if (tcp_header_parse(data + ip.l4_offset, ip.l4_len, &in->seg) != TCP_HEADER_OK)
-        return TCP_DROP_MALFORMED;
-    if (!packet->verified && tcp_header_verify(data + ip.l4_offset, ip.l4_len, &ip.src, &ip.dst) != TCP_HEADER_OK)
-        return TCP_DROP_CHECKSUM;
-    while (laddr_index < s->address_count && !ip_addr_equal(&s->addresses[laddr_index], &ip.dst))
-        laddr_index++;
-    if (laddr_index == s->address_count)
-        return TCP_DROP_NOT_LOCAL;
-    in->flow = (struct flow){ip.dst, ip.src, in->seg.dport, in->seg.sport};
-    in->data = packet->offset + ip.l4_offset + in->seg.data_offset;
-    in->laddr_index = (uint8_t)laddr_index;
-    in->ecn = ip.ecn;
-    in->hash = packet->has_hash ? packet->hash : csb_table_hash(csb_hash(&s->config.flow_secret, &in->flow));
-    return TCP_DROP_NONE;
-}
-
-enum tcp_drop tcp_input(struct tcp_stack *s, const struct tcp_packet *packet, uint64_t now_us)
-{
-    struct input in; /* parse() fills the rest */
+    struct input in; /* parse_packet() fills the rest */
     enum tcp_drop drop = TCP_DROP_MALFORMED;
 
-    s->now_us = now_us;
     s->counters.segments_received++;
     if (packet->slot >= s->config.rx_slots) {
         s->counters.dropped[drop]++;
@@ -392,10 +369,10 @@ enum tcp_drop tcp_input(struct tcp_stack *s, const struct tcp_packet *packet, ui
     in.now_us = now_us;
     in.taken = false;
     if (packet->offset + packet->len <= TCP_SLOT_BYTES)
-        drop = parse(s, packet, &in);
+        drop = parse_packet(s, packet, &in);
     if (drop == TCP_DROP_NONE)
-        drop = dispatch(s, &in);
-    else if (drop == (enum tcp_drop)IS_ICMP)
+        drop = dispatch(s, &in, ahead);
+    else if (drop == PARSE_NOT_TCP)
         drop = icmp_input(s, packet, now_us);
     if (!in.taken)
         s->env.rx_release(s->env.context, packet->slot);
@@ -403,7 +380,15 @@ enum tcp_drop tcp_input(struct tcp_stack *s, const struct tcp_packet *packet, ui
     return drop;
 }
 
-enum { PREFETCH_BATCH = 64 };
+enum tcp_drop tcp_input(struct tcp_stack *s, const struct tcp_packet *packet, uint64_t now_us)
+{
+    s->now_us = now_us;
+    return input_one(s, packet, now_us, TABLE_NONE);
+}
+
+/* --- many at a time --- */
+
+enum { BATCH = 64 };
 
 /* The block that handle stands for: a TCB's two lines; the other blocks may cross into a second one. */
 static void prefetch_block(const struct tcp_stack *s, uint32_t handle)
@@ -426,15 +411,17 @@ static void prefetch_ext(const struct tcb_ext *e)
     __builtin_prefetch((const uint8_t *)e + 128);
 }
 
-void tcp_prefetch(const struct tcp_stack *s, const struct tcp_packet *packets, uint32_t count)
+/* Buckets of the table, then the connections' blocks that they name, then what those name, each a pass. */
+static void look_ahead(const struct tcp_stack *s, const struct tcp_packet *packets, uint32_t count, uint32_t *handles)
 {
-    uint32_t handles[PREFETCH_BATCH];
+    const struct table_bucket *homes[BATCH];
 
-    count = count < PREFETCH_BATCH ? count : PREFETCH_BATCH;
-    for (uint32_t i = 0; i < count; i++)
-        table_prefetch(&s->table, packets[i].hash);
     for (uint32_t i = 0; i < count; i++) {
-        handles[i] = table_peek(&s->table, packets[i].hash);
+        homes[i] = &s->table.buckets[table_home(&s->table, packets[i].hash)];
+        __builtin_prefetch(homes[i]);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        handles[i] = packets[i].has_hash ? table_first_in(homes[i], packets[i].hash) : TABLE_NONE;
         if (handles[i] != TABLE_NONE)
             prefetch_block(s, handles[i]);
     }
@@ -445,5 +432,18 @@ void tcp_prefetch(const struct tcp_stack *s, const struct tcp_packet *packets, u
             if (e != NULL)
                 prefetch_ext(e);
         }
+    }
+}
+
+void tcp_input_batch(struct tcp_stack *s, const struct tcp_packet *packets, uint32_t count, uint64_t now_us)
+{
+    uint32_t handles[BATCH];
+
+    s->now_us = now_us;
+    for (uint32_t done = 0, n; done < count; done += n) {
+        n = count - done < BATCH ? count - done : BATCH;
+        look_ahead(s, packets + done, n, handles);
+        for (uint32_t i = 0; i < n; i++)
+            input_one(s, &packets[done + i], now_us, handles[i]);
     }
 }

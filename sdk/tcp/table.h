@@ -78,11 +78,6 @@ static inline uint32_t table_home(const struct table *t, uint32_t hash)
     return home;
 }
 
-static inline void table_prefetch(const struct table *t, uint32_t hash)
-{
-    __builtin_prefetch(&t->buckets[table_home(t, hash)]);
-}
-
 /* Entries of b with this hash, one bit each. */
 static inline uint32_t table_matches(const struct table_bucket *b, uint32_t hash)
 {
@@ -110,13 +105,18 @@ static inline bool table_overflows(const struct table *t, uint32_t hash)
     return t->buckets[table_home(t, hash)].taken[TABLE_BUCKET_ENTRIES - 1] != 0;
 }
 
-/* The first handle under hash in its home bucket, where nearly all are; TABLE_NONE: look on by table_first(). */
-static inline uint32_t table_peek(const struct table *t, uint32_t hash)
+/* The first handle under hash in bucket b. */
+static inline uint32_t table_first_in(const struct table_bucket *b, uint32_t hash)
 {
-    const struct table_bucket *b = &t->buckets[table_home(t, hash)];
     uint32_t matches = table_matches(b, hash);
 
     return matches != 0 ? ~b->taken[__builtin_ctz(matches)] : TABLE_NONE;
+}
+
+/* The same of its home bucket, where nearly all are; TABLE_NONE: look on by table_first(). */
+static inline uint32_t table_peek(const struct table *t, uint32_t hash)
+{
+    return table_first_in(&t->buckets[table_home(t, hash)], hash);
 }
 
 /* Aborts the program when an entry cannot be found from its home or the count is wrong.  O(buckets). */

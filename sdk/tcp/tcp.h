@@ -150,9 +150,8 @@ bool tcp_add_address(struct tcp_stack *s, const struct ip_addr *addr);
  * TCP_DROP_NONE.  Sends nothing: marks what is owed. */
 enum tcp_drop tcp_input(struct tcp_stack *s, const struct tcp_packet *packet, uint64_t now_us);
 
-/* Fetches into cache what tcp_input() will need for these packets, up to 64, which have their hashes: buckets of the table, then the
- * connections' blocks that they name, then what those name. */
-void tcp_prefetch(const struct tcp_stack *s, const struct tcp_packet *packets, uint32_t count);
+/* The same for many at a time, in their order; those with hashes are looked up ahead, and what they name is fetched into the cache. */
+void tcp_input_batch(struct tcp_stack *s, const struct tcp_packet *packets, uint32_t count, uint64_t now_us);
 
 /* Runs the timers that are due. */
 void tcp_advance(struct tcp_stack *s, uint64_t now_us);

@@ -25,8 +25,7 @@ enum {
     LEN_USER_TIMEOUT = 4,
     LEN_SACK_BLOCK = 8,
 };
-/* NOP, NOP, Timestamps: how nearly every segment begins its options (RFC 7323 appendix A). */
-#define ALIGNED_TIMESTAMPS UINT32_C(0x0101080a)
+enum { SYN_LEN = 20, SYN_SECOND = 0x0402080a, SYN_LAST = 0x010303 };
 
 static void take_timestamps(const uint8_t *value, struct tcp_options *out)
 {
@@ -89,6 +88,13 @@ static bool take_option(const uint8_t *option, uint32_t len, struct tcp_options 
     }
 }
 
+/* The options of a SYN as Linux writes them, and tcp_options_build(): MSS, SACK-permitted and timestamps, NOP, window scale. */
+static bool is_usual_syn(const uint8_t *data, size_t len)
+{
+    return len == SYN_LEN && get_be16(data) == (KIND_MSS << 8 | LEN_MSS) && get_be32(data + 4) == SYN_SECOND &&
+           get_be32(data + 16) >> 8 == SYN_LAST;
+}
+
 bool tcp_options_parse(const uint8_t *data, size_t len, struct tcp_options *out)
 {
     size_t i = 0;
@@ -100,7 +106,14 @@ bool tcp_options_parse(const uint8_t *data, size_t len, struct tcp_options *out)
     out->user_timeout = 0;
     out->tsval = 0;
     out->tsecr = 0;
-    if (len >= 12 && get_be32(data) == ALIGNED_TIMESTAMPS) {
+    if (is_usual_syn(data, len)) {
+        out->present = TCP_OPTION_MSS | TCP_OPTION_SACK_PERMITTED | TCP_OPTION_WINDOW_SCALE;
+        out->mss = get_be16(data + 2);
+        out->window_scale = data[19];
+        take_timestamps(data + 8, out);
+        return true;
+    }
+    if (len >= 12 && get_be32(data) == TCP_ALIGNED_TIMESTAMPS) {
         take_timestamps(data + 4, out);
         i = 12;
     }
@@ -150,7 +163,7 @@ size_t tcp_options_len(const struct tcp_options *options)
 
 uint64_t tcp_options_put_timestamps(uint8_t *data, const struct tcp_options *options)
 {
-    uint64_t sum = put_word(data, ALIGNED_TIMESTAMPS);
+    uint64_t sum = put_word(data, TCP_ALIGNED_TIMESTAMPS);
 
     sum += put_word(data + 4, options->tsval);
     return sum + put_word(data + 8, options->tsecr);

@@ -7,6 +7,8 @@
 #ifndef WIRE_TCP_OPTIONS_H
 #define WIRE_TCP_OPTIONS_H
 
+#include "wire/bytes.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -42,6 +44,24 @@ struct tcp_options {
 /* Parses len (0 to 40) bytes of options.  False: an option has length 0 or 1, runs past the end, or a known option has a
  * wrong length; out is then not to be used. */
 bool tcp_options_parse(const uint8_t *data, size_t len, struct tcp_options *out);
+
+/* NOP, NOP, Timestamps: how nearly every segment begins its options (RFC 7323 appendix A). */
+#define TCP_ALIGNED_TIMESTAMPS UINT32_C(0x0101080a)
+
+/* The same, and at once for the usual ones: none, or timestamps alone. */
+static inline bool tcp_options_parse_usual(const uint8_t *data, size_t len, struct tcp_options *out)
+{
+    if (len != 0 && (len != TCP_TIMESTAMPS_LEN || get_be32(data) != TCP_ALIGNED_TIMESTAMPS))
+        return tcp_options_parse(data, len, out);
+    out->present = len != 0 ? TCP_OPTION_TIMESTAMPS : 0;
+    out->window_scale = 0;
+    out->sack_count = 0;
+    out->mss = 0;
+    out->user_timeout = 0;
+    out->tsval = len != 0 ? get_be32(data + 4) : 0;
+    out->tsecr = len != 0 ? get_be32(data + 8) : 0;
+    return true;
+}
 
 /* Writes what options->present names, padded with NOP to a multiple of 4; returns the bytes written, at most 40.  SACK
  * blocks are written as far as they fit behind the others. */
