@@ -22,7 +22,7 @@ bool predict_input(struct tcp_stack *s, struct tcb *t, struct input *in, enum tc
 
 enum { UNUSUAL = TCB_RECOVERY | TCB_LOSS | TCB_ORPHAN | TCB_FIN_AHEAD | TCB_PROBED | TCB_ECN_ECHO };
 
-/* Zero: the segment is as predicted.  Each way to be otherwise gives bits, so that one branch asks for all. */
+/* Zero: the segment, an ACK in ESTABLISHED, is as predicted.  Each way to be otherwise gives bits, so that one branch asks for all. */
 static inline uint32_t odds(const struct tcb *t, const struct tcb_ext *e, const struct input *in)
 {
     const struct tcp_segment *seg = &in->seg;
@@ -30,8 +30,7 @@ static inline uint32_t odds(const struct tcb *t, const struct tcb_ext *e, const 
     uint32_t acked = seg->ack - t->snd_una;
     uint32_t hole = e != NULL ? ~e->reasm.first : 0; /* REASM_NO_SLOT: none */
 
-    return (uint32_t)((seg->flags & ~TCP_PSH) ^ TCP_ACK) | (uint32_t)(t->state ^ TCP_STATE_ESTABLISHED) |
-           (uint32_t)(seg->options.present ^ agreed) | (t->flags & UNUSUAL) | (uint32_t)(in->ecn == IP_ECN_CE) |
+    return (uint32_t)(seg->options.present ^ agreed) | (t->flags & UNUSUAL) | (uint32_t)(in->ecn == IP_ECN_CE) |
            (seg->seq ^ t->rcv_nxt) | hole | (uint32_t)(acked > t->snd_nxt - t->snd_una) |
            (uint32_t)(seg->payload_len > t->rcv_adv - t->rcv_nxt) | (uint32_t)((seg->payload_len | acked) == 0) |
            (uint32_t)seq_lt(seg->options.tsval, t->ts_recent) | (uint32_t)seq_gt(t->snd_wl1, seg->seq);
@@ -40,8 +39,11 @@ static inline uint32_t odds(const struct tcb *t, const struct tcb_ext *e, const 
 bool predict_input(struct tcp_stack *s, struct tcb *t, struct input *in, enum tcp_drop *drop)
 {
     const struct tcp_segment *seg = &in->seg;
-    struct tcb_ext *e = stack_ext(s, t);
+    struct tcb_ext *e;
 
+    if ((seg->flags & (uint8_t)~TCP_PSH) != TCP_ACK || t->state != TCP_STATE_ESTABLISHED)
+        return false;
+    e = stack_ext(s, t);
     if (odds(t, e, in) != 0)
         return false;
     timers_heard(s, t, in->now_us);

@@ -154,7 +154,7 @@ struct input {
 
 static inline struct tcb *stack_tcb(const struct tcp_stack *s, uint32_t index)
 {
-    return slab_at(&s->rows, index);
+    return (struct tcb *)(void *)s->rows.base + index; /* as slab_at(), which does not know the stride */
 }
 
 static inline uint32_t stack_index(const struct tcp_stack *s, const struct tcb *t)
@@ -164,7 +164,7 @@ static inline uint32_t stack_index(const struct tcp_stack *s, const struct tcb *
 
 static inline struct tcb_ext *stack_ext(const struct tcp_stack *s, const struct tcb *t)
 {
-    return t->ext == TCB_NO_EXT ? NULL : slab_at(&s->ext, t->ext);
+    return t->ext == TCB_NO_EXT ? NULL : (struct tcb_ext *)(void *)s->ext.base + t->ext;
 }
 
 static inline uint32_t stack_now_ms(uint64_t now_us)

@@ -210,8 +210,13 @@ uint32_t table_next(const struct table *t, struct table_cursor *cursor)
 
 static bool find_pair(const struct table *t, uint32_t hash, uint32_t handle, struct table_cursor *c)
 {
-    uint32_t found = table_first(t, hash, c);
+    const struct table_bucket *home = &t->buckets[c->bucket = table_home(t, hash)];
+    uint32_t found;
 
+    c->matches = table_matches(home, hash);
+    if (c->matches != 0 && home->taken[__builtin_ctz(c->matches)] == ~handle)
+        return true;
+    found = table_first(t, hash, c);
     while (found != TABLE_NONE && found != handle)
         found = table_next(t, c);
     return found != TABLE_NONE;

@@ -54,15 +54,6 @@ void timers_start_rtx(const struct tcb *t, struct tcb_ext *e, uint64_t now_us)
     e->rtx_deadline = stack_deadline(now_us, rtt_rto_us(&t->rtt, t->backoff));
 }
 
-void timers_heard(const struct tcp_stack *s, struct tcb *t, uint64_t now_us)
-{
-    /* A peer that only ever says "window zero" must not keep what nobody owns any more. */
-    if (!(t->flags & TCB_ORPHAN) || t->snd_wnd != 0)
-        t->unanswered = 0;
-    if (t->idle_deadline != 0 && !(t->flags & TCB_ORPHAN))
-        t->idle_deadline = stack_deadline(now_us, settings_of(s, t)->keepalive_ms * UINT64_C(1000));
-}
-
 /* R2 of RFC 9293 3.8.3: by the user timeout where one is set, else by the number of transmissions. */
 static bool gives_up(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e, uint64_t now_us)
 {

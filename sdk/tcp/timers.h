@@ -8,6 +8,7 @@
 #ifndef TCP_TIMERS_H
 #define TCP_TIMERS_H
 
+#include "tcp/settings.h"
 #include "tcp/stack.h"
 
 /* Puts t's wheel node where its deadlines say; after anything that may have changed them.  Of who waits for tcp_output() it is done
@@ -18,7 +19,14 @@ void timers_update(struct tcp_stack *s, struct tcb *t);
 void timers_start_rtx(const struct tcb *t, struct tcb_ext *e, uint64_t now_us);
 
 /* The peer was heard: its silence is over. */
-void timers_heard(const struct tcp_stack *s, struct tcb *t, uint64_t now_us);
+static inline void timers_heard(const struct tcp_stack *s, struct tcb *t, uint64_t now_us)
+{
+    /* A peer that only ever says "window zero" must not keep what nobody owns any more. */
+    if (!(t->flags & TCB_ORPHAN) || t->snd_wnd != 0)
+        t->unanswered = 0;
+    if (t->idle_deadline != 0 && !(t->flags & TCB_ORPHAN))
+        t->idle_deadline = stack_deadline(now_us, settings_of(s, t)->keepalive_ms * UINT64_C(1000));
+}
 
 /* The window is closed or cuts a segment short.  True: t was reset, since for long it has taken next to nothing, and others need the
  * slots that it holds. */

@@ -48,6 +48,15 @@ static inline bool ip_addr_is_ipv4(const struct ip_addr *a)
     return (first | (second ^ wanted)) == 0;
 }
 
+/* An IPv4 address as it lies in a packet. */
+static inline uint32_t ip_addr_last_word(const struct ip_addr *a)
+{
+    uint32_t word;
+
+    memcpy(&word, a->b + 12, sizeof word);
+    return word;
+}
+
 static inline bool ip_addr_equal(const struct ip_addr *a, const struct ip_addr *b)
 {
     uint64_t x[2], y[2]; /* words: compilers call memcmp() for more than eight bytes */

@@ -7,7 +7,6 @@
 #include "wire/checksum.h"
 
 enum {
-    IPV4_DF = 0x4000,
     IPV4_MF_AND_OFFSET = 0x3fff,
     IPV6_HOP_BY_HOP = 0,
     IPV6_ROUTING = 43,
@@ -16,7 +15,6 @@ enum {
     IPV6_EXTENSIONS_MAX = 8,
     IPV6_OPTION_PAD1 = 0,
     IPV6_OPTION_ACTION = 0xc0, /* not 0: discard when the option is not known (RFC 8200 4.2) */
-    IP_TTL = 64,
 };
 
 /* Sources that no host may use on a wire (RFC 1122 3.2.1.3): this network, loopback, multicast, reserved, broadcast. */
@@ -157,11 +155,6 @@ enum ip_verdict ip_parse_verified(const uint8_t *data, size_t len, struct ip_pac
     return parse(data, len, out, true);
 }
 
-uint32_t ip_header_len(const struct ip_addr *dst)
-{
-    return ip_addr_is_ipv4(dst) ? IPV4_HEADER_LEN : IPV6_HEADER_LEN;
-}
-
 void ip_build(uint8_t *data, const struct ip_addr *src, const struct ip_addr *dst, uint8_t protocol, uint32_t l4_len,
               enum ip_ecn ecn)
 {
@@ -174,12 +167,5 @@ void ip_build(uint8_t *data, const struct ip_addr *src, const struct ip_addr *ds
         memcpy(data + 24, dst->b, 16);
         return;
     }
-    uint64_t sum = put_word(data, 0x45u << 24 | (uint32_t)ecn << 16 | (IPV4_HEADER_LEN + l4_len));
-    sum += put_word(data + 4, IPV4_DF);
-    sum += put_word(data + 8, (uint32_t)IP_TTL << 24 | (uint32_t)protocol << 16);
-    memcpy(data + 12, src->b + 12, 4);
-    memcpy(data + 16, dst->b + 12, 4);
-    sum += checksum_words(src->b + 12, 1) + checksum_words(dst->b + 12, 1);
-    uint16_t checksum = checksum_finish(sum);
-    memcpy(data + 10, &checksum, sizeof checksum);
+    ipv4_build(data, ip_addr_last_word(src), ip_addr_last_word(dst), protocol, l4_len, ecn);
 }

@@ -7,6 +7,8 @@
 #ifndef WIRE_IP_H
 #define WIRE_IP_H
 
+#include "wire/bytes.h"
+#include "wire/checksum.h"
 #include "wire/flow.h"
 
 #include <stddef.h>
@@ -49,11 +51,31 @@ enum ip_verdict ip_parse(const uint8_t *data, size_t len, struct ip_packet *out)
 enum ip_verdict ip_parse_verified(const uint8_t *data, size_t len, struct ip_packet *out);
 
 /* Header bytes that ip_build() writes for this destination: 20 or 40. */
-uint32_t ip_header_len(const struct ip_addr *dst);
+static inline uint32_t ip_header_len(const struct ip_addr *dst)
+{
+    return ip_addr_is_ipv4(dst) ? IPV4_HEADER_LEN : IPV6_HEADER_LEN;
+}
 
 /* Writes an IP header of ip_header_len(dst) bytes at data for l4_len bytes of payload: DF set, identification 0 (RFC 6864
  * 4.1), TTL or hop limit 64, header checksum filled.  src and dst are of one family. */
 void ip_build(uint8_t *data, const struct ip_addr *src, const struct ip_addr *dst, uint8_t protocol, uint32_t l4_len,
               enum ip_ecn ecn);
+
+enum { IPV4_DONT_FRAGMENT = 0x4000, IP_TTL = 64 };
+
+/* The same over IPv4; src and dst as they lie in memory. */
+static inline void ipv4_build(uint8_t *data, uint32_t src, uint32_t dst, uint8_t protocol, uint32_t l4_len,
+                              enum ip_ecn ecn)
+{
+    uint64_t sum = put_word(data, 0x45u << 24 | (uint32_t)ecn << 16 | (IPV4_HEADER_LEN + l4_len));
+    uint16_t checksum;
+
+    sum += put_word(data + 4, IPV4_DONT_FRAGMENT);
+    sum += put_word(data + 8, (uint32_t)IP_TTL << 24 | (uint32_t)protocol << 16);
+    memcpy(data + 12, &src, sizeof src);
+    memcpy(data + 16, &dst, sizeof dst);
+    checksum = checksum_finish(sum + src + dst);
+    memcpy(data + 10, &checksum, sizeof checksum);
+}
 
 #endif
