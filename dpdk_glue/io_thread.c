@@ -134,11 +134,13 @@ static bool turn(struct io_thread *io)
     return work != 0;
 }
 
-/* After a turn in which there was nothing to do. */
+/* After a turn in which there was nothing to do.  Who shares the processor may be the one that is waited for. */
 static void idle(struct io_thread *io, uint64_t now)
 {
-    if (io->glue->mode == GLUE_MODE_POLL || now - io->idle_since_tsc < io->glue->tsc_hz / 1000000 * SPIN_US)
+    if (io->glue->mode == GLUE_MODE_POLL)
         rte_pause();
+    else if (now - io->idle_since_tsc < io->glue->tsc_hz / 1000000 * SPIN_US)
+        sched_yield();
     else
         nap(io);
 }

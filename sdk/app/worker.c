@@ -7,6 +7,7 @@
 #include "app/error.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 
 enum { SPIN_US = 20 };
@@ -113,16 +114,7 @@ static uint32_t work(struct janus_worker *w)
     return done;
 }
 
-static inline void pause_processor(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#else
-    __asm__ volatile("yield" ::: "memory");
-#endif
-}
-
-/* A short spin, since the next packet is often near; then sleep. */
+/* A short spin, since the next packet is often near, but not at the cost of who brings it; then sleep. */
 static void idle(struct janus_worker *w, uint64_t timeout_us)
 {
     uint64_t now_us = thread_clock_us(w->thread), spin_until_us = now_us + SPIN_US;
@@ -131,8 +123,7 @@ static void idle(struct janus_worker *w, uint64_t timeout_us)
     for (; thread_fd(w->thread) >= 0 && now_us < spin_until_us; now_us = thread_clock_us(w->thread)) {
         if (thread_pending(w->thread) || own_us <= now_us)
             return;
-        for (int i = 0; i < 32; i++)
-            pause_processor();
+        sched_yield();
     }
     if (own_us <= now_us)
         return;

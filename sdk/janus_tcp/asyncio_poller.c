@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <sched.h>
 
 #define SLEEP_MAX_US UINT64_C(1000000000000)
 
@@ -206,8 +207,7 @@ static bool spin(struct poller *p, uint64_t until_us)
 
     Py_BEGIN_ALLOW_THREADS while (!(found = thread_pending(p->thread)) && thread_clock_us(p->thread) < until_us)
     {
-        for (int i = 0; i < 32; i++)
-            __builtin_ia32_pause();
+        sched_yield();
     }
     Py_END_ALLOW_THREADS return found;
 }

@@ -10,6 +10,7 @@
 
 #include "app/handlers.h"
 
+#include <sched.h>
 #include <time.h>
 
 enum {
@@ -272,7 +273,7 @@ static uint32_t turn(struct loop *loop)
     return work;
 }
 
-/* A short spin, since the next packet is often near; then sleep. */
+/* A short spin, since the next packet is often near, but not at the cost of who brings it; then sleep. */
 static void idle(struct loop *loop, uint64_t timeout_us)
 {
     uint64_t now_us = thread_clock_us(loop->thread);
@@ -284,8 +285,7 @@ static void idle(struct loop *loop, uint64_t timeout_us)
     for (; thread_fd(loop->thread) >= 0 && now_us < spin_until_us; now_us = thread_clock_us(loop->thread)) {
         if (thread_pending(loop->thread))
             return;
-        for (int i = 0; i < 32; i++)
-            __builtin_ia32_pause();
+        sched_yield();
     }
     if (timer_us <= now_us)
         return;
