@@ -49,7 +49,8 @@ def steer_installed() -> None:
 def steer_back(module: Any) -> None:
     """Have aiofastnet, which makes kernel transports past the event loop, ask a Janus loop instead.
 
-    Newer releases of aiohttp call it.  Other loops are served as before.
+    Other loops are served as before.  patch_loop(), and with it aiofastnet's loop_factory() and policy, leaves a
+    Janus loop as it is.
     """
 
     def by_loop(shortcut: Any, method: str) -> Any:
@@ -68,6 +69,18 @@ def steer_back(module: Any) -> None:
         shortcut = getattr(module, name, None)
         if shortcut is not None and not hasattr(shortcut, "on_janus"):
             setattr(module, name, by_loop(shortcut, name))
+    patch = getattr(module, "patch_loop", None)
+    if patch is None or hasattr(patch, "on_janus"):
+        return
+
+    def patch_loop(loop: asyncio.AbstractEventLoop | None = None) -> Any:
+        loop = loop or asyncio.get_running_loop()
+        return loop if isinstance(loop, JanusEventLoop) else patch(loop)
+
+    patch_loop.on_janus = True  # type: ignore[attr-defined]
+    for where in (module, sys.modules.get(getattr(patch, "__module__", ""))):
+        if getattr(where, "patch_loop", None) is patch:
+            where.patch_loop = patch_loop  # type: ignore[union-attr]
 
 
 class _Policy(asyncio.DefaultEventLoopPolicy):

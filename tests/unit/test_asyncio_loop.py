@@ -240,6 +240,48 @@ def test_what_goes_past_the_loop_is_steered_back(loop: PairEventLoop) -> None:
     loop.run_until_complete(run())
 
 
+FASTNET = """
+import asyncio, aiofastnet
+from janus_tcp.asyncio import steer_installed
+from janus_tcp.asyncio_testing import PairEventLoop
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+    def data_received(self, data):
+        self.transport.write(data)
+
+async def main():
+    loop = asyncio.get_running_loop()
+    server = await aiofastnet.create_server(loop, Echo, loop.host, 80, ssl_incoming_bio_size=4096)
+    await aiofastnet.start_server(loop, print, loop.host, 81)
+    reader, writer = await aiofastnet.open_connection(loop, loop.host, 80)
+    writer.write(b"x")
+    assert await reader.readexactly(1) == b"x"
+    assert type(writer.transport).__module__ == "janus_tcp.asyncio"
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+
+steer_installed()
+for loop in (PairEventLoop(), aiofastnet.patch_loop(PairEventLoop()), aiofastnet.loop_factory(PairEventLoop)()):
+    assert "create_server" not in vars(loop)
+    loop.run_until_complete(main())
+    loop.close()
+other = aiofastnet.patch_loop(asyncio.SelectorEventLoop())
+assert "create_server" in vars(other)
+other.close()
+"""
+
+
+def test_the_real_aiofastnet_asks_the_loop() -> None:
+    """In a process of its own: what it patches stays patched."""
+    pytest.importorskip("aiofastnet")
+    words = [sys.executable, "-X", "dev", "-W", "error", "-c", FASTNET]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_goes_past_the_loop_is_noticed_where_it_is_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
