@@ -12,7 +12,7 @@ from cffi import FFI
 SDK = Path(__file__).resolve().parent.parent
 SOURCES = [
     "arenas",
-    *(f"asyncio_{part}" for part in ("info", "outbox", "poller", "ready", "transport")),
+    *(f"asyncio_{part}" for part in ("info", "outbox", "poller", "ready", "timers", "transport")),
     "c_handlers",
     "connection",
     "loop",

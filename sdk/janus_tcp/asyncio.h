@@ -131,6 +131,41 @@ void outbox_clear(struct transport *t);
 /* --- asyncio_ready.c --- */
 extern PyTypeObject ready_type;
 
+struct ready {
+    PyObject_HEAD PyObject *queue, *append, *popleft; /* BaseEventLoop._ready, a deque */
+    struct timers timers;                             /* of TimerHandles of ours, owned */
+    bool slow;                                        /* debug: asyncio's way */
+    bool closed;
+};
+
+enum handle_slot {
+    HANDLE_CALLBACK,
+    HANDLE_ARGS,
+    HANDLE_CANCELLED,
+    HANDLE_LOOP,
+    HANDLE_TRACEBACK,
+    HANDLE_REPR,
+    HANDLE_CONTEXT,
+    HANDLE_SLOTS
+};
+
+PyObject **handle_slot(PyObject *handle, enum handle_slot which);
+/* A Handle of a type; context null or None: the current one. */
+PyObject *handle_new(PyTypeObject *type, PyObject *loop, PyObject *callback, PyObject *const *args, Py_ssize_t count,
+                     PyObject *context);
+
+/* --- asyncio_timers.c --- */
+/* Our TimerHandle, a subclass of asyncio's; null with an error set. */
+PyTypeObject *timers_make_type(PyTypeObject *base);
+/* Methods of Ready. */
+PyObject *ready_call_at(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names);
+PyObject *ready_call_later(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names);
+PyObject *ready_next_timer(PyObject *self, PyObject *unused);
+PyObject *ready_queue_timers(PyObject *self, PyObject *end);
+PyObject *ready_take_timers(PyObject *self, PyObject *unused);
+int ready_visit_timers(struct ready *r, visitproc visit, void *arg);
+void ready_clear_timers(struct ready *r);
+
 /* Names that are called often, interned. */
 struct asyncio_names {
     PyObject *data_received, *get_buffer, *buffer_updated, *eof_received, *connection_made, *connection_lost,

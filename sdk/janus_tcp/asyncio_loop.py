@@ -24,6 +24,7 @@ from janus_tcp.asyncio_workers import Membership
 from janus_tcp.scheduler import local_addresses, open_thread, stats
 
 LINGER_S = 1.0
+LONGEST_S = 24 * 3600.0  # one sleep
 MEASURE_ALL_US = 1
 
 Factory = Callable[[], asyncio.BaseProtocol]
@@ -44,7 +45,6 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
     _ready: deque[asyncio.Handle]
     _scheduled: list[asyncio.TimerHandle]
     _selector: JanusSelector
-    _timer_cancelled_count: int
     _clock_resolution: float
     _stopping: bool
     _closed = True  # until it is made
@@ -128,44 +128,23 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
 
     def _run_once(self) -> None:
         """asyncio's turn, with the callbacks run in C."""
-        if self.get_debug():
+        if self.get_debug() or self._scheduled:
+            for handle in self._take_timers():
+                heapq.heappush(self._scheduled, handle)
             base_events.BaseEventLoop._run_once(self)  # type: ignore[attr-defined]
             return
-        scheduled = self._scheduled
-        if scheduled:
-            self._forget_cancelled()
         timeout: float | None = None
+        when = self._next_timer()
         if self._ready or self._stopping:
             timeout = 0
-        elif scheduled:
-            timeout = min(max(0, scheduled[0].when() - self.time()), 24 * 3600)
+        elif when is not None:
+            timeout = min(max(0, when - self.time()), LONGEST_S)
         events = self._selector.select(timeout)
         if events:
             KERNEL._process_events(self, events)
-        if scheduled:
-            end = self.time() + self._clock_resolution
-            while scheduled and scheduled[0].when() < end:
-                handle = heapq.heappop(scheduled)
-                handle._scheduled = False  # type: ignore[attr-defined]
-                self._ready.append(handle)
+        if self._next_timer() is not None:
+            self._queue_timers(self.time() + self._clock_resolution)
         self._run_ready()
-
-    def _forget_cancelled(self) -> None:
-        """Timers that were cancelled leave the heap: from its top at once, from all of it when they are many."""
-        scheduled = self._scheduled
-        if self._timer_cancelled_count > max(100, len(scheduled) // 2):
-            kept = []
-            for handle in scheduled:
-                if handle.cancelled():
-                    handle._scheduled = False  # type: ignore[attr-defined]
-                else:
-                    kept.append(handle)
-            heapq.heapify(kept)
-            scheduled[:] = kept
-            self._timer_cancelled_count = 0
-        while scheduled and scheduled[0].cancelled():
-            self._timer_cancelled_count -= 1
-            heapq.heappop(scheduled)._scheduled = False  # type: ignore[attr-defined]
 
     def set_debug(self, enabled: bool) -> None:
         """asyncio's debug mode; callbacks of connections that take long are named too."""
@@ -176,6 +155,18 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
 
     def _call_soon_slowly(self, *args: Any, **kwargs: Any) -> asyncio.Handle:
         handle: asyncio.Handle = KERNEL.call_soon(self, *args, **kwargs)
+        if handle._source_traceback:  # type: ignore[attr-defined]
+            del handle._source_traceback[-1]  # type: ignore[attr-defined]  # this frame
+        return handle
+
+    def _call_at_slowly(self, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+        handle: asyncio.TimerHandle = KERNEL.call_at(self, *args, **kwargs)
+        if handle._source_traceback:  # type: ignore[attr-defined]
+            del handle._source_traceback[-1]  # type: ignore[attr-defined]  # this frame
+        return handle
+
+    def _call_later_slowly(self, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+        handle: asyncio.TimerHandle = KERNEL.call_later(self, *args, **kwargs)
         if handle._source_traceback:  # type: ignore[attr-defined]
             del handle._source_traceback[-1]  # type: ignore[attr-defined]  # this frame
         return handle

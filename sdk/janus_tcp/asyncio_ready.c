@@ -8,22 +8,14 @@
 
 #include <structmember.h>
 
-struct ready {
-    PyObject_HEAD PyObject *queue, *append, *popleft; /* BaseEventLoop._ready, a deque */
-    bool slow;                                        /* debug: asyncio's way */
-    bool closed;
-};
-
 struct asyncio_names asyncio_names;
 
-/* enum of slots, in the order of slot_names */
-enum { CALLBACK, ARGS, CANCELLED, LOOP, TRACEBACK, REPR, CONTEXT, SLOTS };
-static const char *const slot_names[SLOTS] = {"_callback",         "_args", "_cancelled", "_loop",
-                                              "_source_traceback", "_repr", "_context"};
-static Py_ssize_t slot_offsets[SLOTS];
-static PyTypeObject *handle_type, *timer_handle_type;
+static const char *const slot_names[HANDLE_SLOTS] = {"_callback",         "_args", "_cancelled", "_loop",
+                                                     "_source_traceback", "_repr", "_context"};
+static Py_ssize_t slot_offsets[HANDLE_SLOTS];
+static PyTypeObject *handle_type, *timer_handle_type, *our_timer_type;
 
-static PyObject **slot(PyObject *handle, int which)
+PyObject **handle_slot(PyObject *handle, enum handle_slot which)
 {
     return (PyObject **)((char *)handle + slot_offsets[which]);
 }
@@ -37,7 +29,7 @@ static int learn_handles(void)
     Py_XDECREF(module);
     if (!timer_handle_type)
         return -1;
-    for (int i = 0; i < SLOTS; i++) {
+    for (int i = 0; i < HANDLE_SLOTS; i++) {
         PyObject *descriptor = PyDict_GetItemString(handle_type->tp_dict, slot_names[i]);
 
         if (!descriptor || !Py_IS_TYPE(descriptor, &PyMemberDescr_Type) ||
@@ -47,30 +39,31 @@ static int learn_handles(void)
         }
         slot_offsets[i] = ((PyMemberDescrObject *)descriptor)->d_member->offset;
     }
-    return 0;
+    our_timer_type = timers_make_type(timer_handle_type);
+    return our_timer_type ? 0 : -1;
 }
 
 /* --- making --- */
 
-static PyObject *handle_new(PyObject *loop, PyObject *callback, PyObject *const *args, Py_ssize_t count,
-                            PyObject *context)
+PyObject *handle_new(PyTypeObject *type, PyObject *loop, PyObject *callback, PyObject *const *args, Py_ssize_t count,
+                     PyObject *context)
 {
-    PyObject *handle = handle_type->tp_alloc(handle_type, 0);
+    PyObject *handle = type->tp_alloc(type, 0);
     PyObject *tuple = PyTuple_New(count);
 
     if (!handle || !tuple)
         goto fail;
     for (Py_ssize_t i = 0; i < count; i++)
         PyTuple_SET_ITEM(tuple, i, Py_NewRef(args[i]));
-    *slot(handle, ARGS) = tuple;
-    *slot(handle, CALLBACK) = Py_NewRef(callback);
-    *slot(handle, CANCELLED) = Py_NewRef(Py_False);
-    *slot(handle, LOOP) = Py_NewRef(loop);
-    *slot(handle, TRACEBACK) = Py_NewRef(Py_None);
-    *slot(handle, REPR) = Py_NewRef(Py_None);
+    *handle_slot(handle, HANDLE_ARGS) = tuple;
+    *handle_slot(handle, HANDLE_CALLBACK) = Py_NewRef(callback);
+    *handle_slot(handle, HANDLE_CANCELLED) = Py_NewRef(Py_False);
+    *handle_slot(handle, HANDLE_LOOP) = Py_NewRef(loop);
+    *handle_slot(handle, HANDLE_TRACEBACK) = Py_NewRef(Py_None);
+    *handle_slot(handle, HANDLE_REPR) = Py_NewRef(Py_None);
     tuple = NULL;
-    *slot(handle, CONTEXT) = context && context != Py_None ? Py_NewRef(context) : PyContext_CopyCurrent();
-    if (*slot(handle, CONTEXT))
+    *handle_slot(handle, HANDLE_CONTEXT) = context && context != Py_None ? Py_NewRef(context) : PyContext_CopyCurrent();
+    if (*handle_slot(handle, HANDLE_CONTEXT))
         return handle;
 fail:
     Py_XDECREF(handle);
@@ -100,7 +93,7 @@ static PyObject *ready_call_soon(PyObject *self, PyObject *const *args, Py_ssize
         Py_XDECREF(slow);
         return made;
     }
-    handle = handle_new(self, args[0], args + 1, nargs - 1, context);
+    handle = handle_new(handle_type, self, args[0], args + 1, nargs - 1, context);
     appended = handle ? PyObject_CallOneArg(r->append, handle) : NULL;
     if (!appended)
         Py_CLEAR(handle);
@@ -112,9 +105,9 @@ static PyObject *ready_call_soon(PyObject *self, PyObject *const *args, Py_ssize
 
 static PyObject *call_handle(PyObject *handle)
 {
-    PyObject *callback = Py_XNewRef(*slot(handle, CALLBACK));
-    PyObject *args = Py_XNewRef(*slot(handle, ARGS));
-    PyObject *context = Py_XNewRef(*slot(handle, CONTEXT));
+    PyObject *callback = Py_XNewRef(*handle_slot(handle, HANDLE_CALLBACK));
+    PyObject *args = Py_XNewRef(*handle_slot(handle, HANDLE_ARGS));
+    PyObject *context = Py_XNewRef(*handle_slot(handle, HANDLE_CONTEXT));
     PyObject *r = NULL;
 
     if (!callback || !args || !context || !PyTuple_Check(args)) {
@@ -148,7 +141,8 @@ static int run_handle(PyObject *self, PyObject *handle)
 {
     PyObject *r;
 
-    if (!Py_IS_TYPE(handle, handle_type) && !Py_IS_TYPE(handle, timer_handle_type)) {
+    if (!Py_IS_TYPE(handle, handle_type) && !Py_IS_TYPE(handle, our_timer_type) &&
+        !Py_IS_TYPE(handle, timer_handle_type)) {
         PyObject *cancelled = PyObject_GetAttrString(handle, "_cancelled");
         int skip = cancelled ? PyObject_IsTrue(cancelled) : -1;
 
@@ -157,7 +151,7 @@ static int run_handle(PyObject *self, PyObject *handle)
         Py_XDECREF(r);
         return r ? 0 : -1;
     }
-    if (*slot(handle, CANCELLED) == Py_True)
+    if (*handle_slot(handle, HANDLE_CANCELLED) == Py_True)
         return 0;
     r = call_handle(handle);
     Py_XDECREF(r);
@@ -195,7 +189,7 @@ static int ready_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(r->queue);
     Py_VISIT(r->append);
     Py_VISIT(r->popleft);
-    return 0;
+    return ready_visit_timers(r, visit, arg);
 }
 
 static int ready_clear(PyObject *self)
@@ -205,6 +199,7 @@ static int ready_clear(PyObject *self)
     Py_CLEAR(r->queue);
     Py_CLEAR(r->append);
     Py_CLEAR(r->popleft);
+    ready_clear_timers(r);
     return 0;
 }
 
@@ -245,6 +240,13 @@ static PyObject *ready_slow(PyObject *self, PyObject *on)
 static PyMethodDef ready_methods[] = {
     {"call_soon", (PyCFunction)(void (*)(void))ready_call_soon, METH_FASTCALL | METH_KEYWORDS,
      "Call a function in the next turn of the loop; returns a Handle."},
+    {"call_later", (PyCFunction)(void (*)(void))ready_call_later, METH_FASTCALL | METH_KEYWORDS,
+     "Call a function after so many seconds; returns a TimerHandle."},
+    {"call_at", (PyCFunction)(void (*)(void))ready_call_at, METH_FASTCALL | METH_KEYWORDS,
+     "Call a function at a time of the loop's time(), in seconds; returns a TimerHandle."},
+    {"_next_timer", ready_next_timer, METH_NOARGS, NULL},
+    {"_queue_timers", ready_queue_timers, METH_O, NULL},
+    {"_take_timers", ready_take_timers, METH_NOARGS, NULL},
     {"_run_ready", ready_run, METH_NOARGS, NULL},
     {"_ready_is", ready_is, METH_O, NULL},
     {"_ready_slow", ready_slow, METH_O, NULL},

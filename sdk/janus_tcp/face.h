@@ -76,7 +76,7 @@ struct task_object {
 
 struct timer_entry {
     uint64_t when_us;
-    PyObject *owner; /* Connection, Sleep or Timer; borrowed: its dealloc removes the entry */
+    PyObject *owner; /* Connection, Sleep or Timer; borrowed: its dealloc removes the entry.  Of asyncio: see there */
     uint32_t *index; /* the owner's place to remember where the entry is */
 };
 
