@@ -15,7 +15,8 @@ struct sleep_object {
 
 struct timer_object {
     PyObject_HEAD struct loop *loop;
-    PyObject *callback;
+    PyObject
+        *callback; /* null: called or cancelled; it may hold the Timer, and the collector does not know of either */
     uint32_t index;
 };
 
@@ -139,17 +140,17 @@ PyObject *timer_new(struct loop *loop, double seconds, PyObject *callback)
 void timer_fire(PyObject *self)
 {
     struct timer_object *t = (struct timer_object *)self;
-    PyObject *r = PyObject_CallNoArgs(t->callback);
+    PyObject *callback = t->callback, *e;
 
+    t->callback = NULL;
+    Py_XDECREF(PyObject_CallNoArgs(callback));
+    e = PyErr_Occurred() ? face_take_exception() : NULL;
     if (t->loop->slow_ms)
-        loop_note_time(t->loop, self, t->callback);
-    if (!r) {
-        PyObject *e = face_take_exception();
-
+        loop_note_time(t->loop, self, callback);
+    if (e)
         face_report(self, e);
-        Py_XDECREF(e);
-    }
-    Py_XDECREF(r);
+    Py_XDECREF(e);
+    Py_DECREF(callback);
 }
 
 static PyObject *timer_cancel(PyObject *self, PyObject *unused)
@@ -158,6 +159,7 @@ static PyObject *timer_cancel(PyObject *self, PyObject *unused)
 
     (void)unused;
     timers_remove(&t->loop->timers, &t->index);
+    Py_CLEAR(t->callback);
     Py_RETURN_NONE;
 }
 
@@ -166,7 +168,7 @@ static void timer_dealloc(PyObject *self)
     struct timer_object *t = (struct timer_object *)self;
 
     timers_remove(&t->loop->timers, &t->index);
-    Py_DECREF(t->callback);
+    Py_XDECREF(t->callback);
     Py_DECREF((PyObject *)t->loop);
     PyObject_Free(self);
 }
