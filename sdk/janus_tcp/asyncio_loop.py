@@ -353,6 +353,7 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
             self._online = True
         if sslcontext is None:
             sock.stack.listen(sock.address, sock.port, protocol_factory, server, False)
+            sock.serving = True
             return
 
         def accept(transport: Opened) -> None:
@@ -366,15 +367,17 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
             )[0].add_done_callback(self._handshaken)
 
         sock.stack.listen(sock.address, sock.port, accept, server, True)
+        sock.serving = True
 
     def _stop_serving(self, sock: Any) -> None:
-        if isinstance(sock, ListeningSocket):
+        if not isinstance(sock, ListeningSocket):
+            KERNEL._stop_serving(self, sock)
+        elif sock.serving:
+            sock.serving = False
             with suppress(
                 OSError, RuntimeError
             ):  # janusd is away, or the stack is closed: nobody comes anyway
                 sock.stack.unlisten(sock.address, sock.port)
-        else:
-            KERNEL._stop_serving(self, sock)
 
     # --- TLS ---
 

@@ -89,6 +89,7 @@ class ListeningSocket(PretendedSocket):
         self.stack = stack
         self.address = address
         self.port = port
+        self.serving: bool = False  # it has the port, and no other server
 
     def getsockname(self) -> tuple[Any, ...]:
         """Where it listens."""
