@@ -441,8 +441,8 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
         found: list[tuple[Poller, bytes]] = []
         local = await self._local(local_addr)
         if host is not None and rest.get("sock") is None and (local or self._may_reach()):
-            infos = await self.getaddrinfo(
-                host, port, family=family, type=SOCK_STREAM, proto=proto, flags=flags
+            infos = await KERNEL._ensure_resolved(  # an address in figures asks no thread
+                self, (host, port), family=family, type=SOCK_STREAM, proto=proto, flags=flags, loop=self
             )
             port = int(infos[0][4][1])
             for packed in dict.fromkeys(pack(str(info[4][0])) or b"" for info in infos):

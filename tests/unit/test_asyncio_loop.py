@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import re
+import socket
 import ssl
 import subprocess
 import sys
@@ -219,6 +220,24 @@ def test_call_soon_and_its_handles_are_asyncios_own(loop: PairEventLoop) -> None
         loop.call_soon()  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="context"):
         loop.call_soon(print, nonsense=1)  # type: ignore[call-arg]
+
+
+def test_an_address_in_figures_needs_no_resolver_and_a_name_does(loop: PairEventLoop) -> None:
+    asked: list[str] = []
+
+    async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (loop.host, port))]
+
+    async def run() -> None:
+        await loop.create_server(asyncio.Protocol, loop.host, PORT)
+        for host in (loop.host, "named.example"):
+            transport, _ = await loop.create_connection(asyncio.Protocol, host, PORT)
+            transport.abort()
+
+    loop.getaddrinfo = getaddrinfo  # type: ignore[assignment]
+    loop.run_until_complete(run())
+    assert asked == ["named.example"]
 
 
 def test_what_goes_past_the_loop_is_steered_back(loop: PairEventLoop) -> None:
