@@ -10,6 +10,7 @@ server's processor pays for the server alone."""
 
 import contextlib
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -147,19 +148,22 @@ def cpu_busy_seconds(cpu: int) -> float:
 
 
 def measured(server: Server, command: str, **arguments: float) -> tuple[Result, dict[str, float]]:
-    """A command's result, and by how much the server's counters and its processor's time went up."""
+    """A command's result, and by how much the server's counters and its processor's time went up.
+
+    The load does not wait while the counters are read, so their span is shorter: counters are for ratios
+    among themselves, and the processor's time is that of its share of the span in the command's seconds."""
     before: dict[str, float] = {}
-    busy: list[float] = []
+    began: list[float] = []
 
     def begin() -> None:
         before.update(server.counters())
-        busy.append(cpu_busy_seconds(SERVER_CPU))
+        began.extend((cpu_busy_seconds(SERVER_CPU), time.monotonic()))
 
     result = server.load.measure(command, begin, **arguments)
-    spent = {"cpu": cpu_busy_seconds(SERVER_CPU) - busy[0]}
+    share = (cpu_busy_seconds(SERVER_CPU) - began[0]) / (time.monotonic() - began[1])
     after = server.counters()
-    spent.update({key: after[key] - value for key, value in before.items()})
-    return result, spent
+    spent = {key: after[key] - value for key, value in before.items()}
+    return result, {**spent, "cpu": share * float(result["seconds"])}
 
 
 def check_privileges() -> None:

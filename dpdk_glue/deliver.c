@@ -9,7 +9,9 @@
 enum {
     BAD_PER_SECOND_MAX = 64,
     STAGGER = 16,
-    STAGGERED_MAX = SHM_SLOT_BYTES - SHM_SLOT_HEADROOM - (STAGGER - 1) * SHM_CACHE_LINE
+    STAGGERED_MAX = SHM_SLOT_BYTES - SHM_SLOT_HEADROOM - (STAGGER - 1) * SHM_CACHE_LINE,
+    SLOTS_AHEAD = 8,
+    FULL_PART = 4, /* with less than this part of its slots free a thread must have its turn */
 };
 
 static void close_for(struct glue_session *s, uint32_t io, enum shm_drop drop)
@@ -87,6 +89,29 @@ static bool is_overloaded(struct glue_session *s, uint32_t io)
     return overload_sheds(&s->io[io].overload, size - ring_producer_room(rx), slots, rte_rdtsc(), s->glue->tsc_hz / 10);
 }
 
+/* The line that will be written, which the app's processor may have. */
+static void fetch_slot(const struct glue_session *s, uint32_t slot)
+{
+    uint64_t at = (uint64_t)slot * SHM_SLOT_BYTES + SHM_SLOT_HEADROOM + slot % STAGGER * SHM_CACHE_LINE;
+
+    __builtin_prefetch(s->j2a + s->offsets.rx_slots + at, 1);
+}
+
+/* Segments without payload are copied by two pieces that overlap: a call costs more. */
+static void copy_packet(uint8_t *to, const uint8_t *from, uint32_t len)
+{
+    enum { PIECE = 32 };
+
+    if (len < PIECE || len > 2 * PIECE) {
+        memcpy(to, from, len);
+        return;
+    }
+    uint8_t tail[PIECE];
+    memcpy(tail, from + len - PIECE, PIECE);
+    memcpy(to, from, PIECE);
+    memcpy(to + len - PIECE, tail, PIECE);
+}
+
 enum shm_drop deliver(struct delivered *d, struct glue_session *s, uint32_t io, const struct classified *c,
                       const uint8_t *packet, uint32_t hash)
 {
@@ -97,6 +122,8 @@ enum shm_drop deliver(struct delivered *d, struct glue_session *s, uint32_t io, 
         sio->touched = true;
         d->sessions[d->count++] = s;
         (void)session_collect(s, io);
+        for (uint32_t i = 1; i <= SLOTS_AHEAD && i < sio->ledger.free_count; i++)
+            fetch_slot(s, sio->ledger.free[sio->ledger.free_count - i]);
     }
     enum shm_drop drop = len <= SHM_SLOT_BYTES - SHM_SLOT_HEADROOM ? make_room(s, io) : SHM_DROP_OVERSIZE;
     if (drop == SHM_DROP_NONE && c->is_syn && is_overloaded(s, io))
@@ -112,9 +139,11 @@ enum shm_drop deliver(struct delivered *d, struct glue_session *s, uint32_t io, 
                             .kind = SHM_DESC_PACKET,
                             .flags = SHM_DESC_VERIFIED};
     desc.slot = ledger_lend(&sio->ledger, &desc.generation);
+    if (sio->ledger.free_count >= SLOTS_AHEAD)
+        fetch_slot(s, sio->ledger.free[sio->ledger.free_count - SLOTS_AHEAD]);
     if (len <= STAGGERED_MAX)
         desc.offset = (uint16_t)(desc.offset + desc.slot % STAGGER * SHM_CACHE_LINE);
-    memcpy(s->j2a + s->offsets.rx_slots + (uint64_t)desc.slot * SHM_SLOT_BYTES + desc.offset, packet, len);
+    copy_packet(s->j2a + s->offsets.rx_slots + (uint64_t)desc.slot * SHM_SLOT_BYTES + desc.offset, packet, len);
     ring_push(&sio->rx, desc);
     sio->rx_packets++;
     sio->rx_bytes += len;
@@ -136,6 +165,7 @@ void deliver_publish(struct delivered *d, uint32_t io)
         struct session_io *sio = &s->io[io];
         sio->touched = false;
         ring_publish(&sio->rx);
+        s->glue->io[io].thread_is_full |= sio->ledger.free_count < s->sizes.rx_slots_per_io / FULL_PART;
         count_app(s, io, STATS_APP_RX_PACKETS, sio->rx_packets);
         count_app(s, io, STATS_APP_RX_BYTES, sio->rx_bytes);
         sio->rx_packets = sio->rx_bytes = 0;

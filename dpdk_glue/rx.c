@@ -4,6 +4,7 @@
 #include "dpdk_glue/rx.h"
 
 #include "dpdk_glue/deliver.h"
+#include "dpdk_glue/mbufs.h"
 #include "dpdk_glue/out.h"
 #include "dpdk_glue/reset.h"
 #include "dpdk_glue/slow_path.h"
@@ -12,7 +13,7 @@
 
 #include <rte_cycles.h>
 
-enum { RESETS_PER_MS = 20, PREFETCH_AHEAD = 4 };
+enum { RESETS_PER_MS = 20 };
 
 struct burst {
     struct io_thread *io;
@@ -259,6 +260,15 @@ static void deliver_all(struct burst *b)
     deliver_publish(&b->delivered, b->io->index);
 }
 
+/* Its first lines: what follows, the processor fetches by itself. */
+static void fetch_frame(const uint8_t *frame, uint32_t len)
+{
+    enum { LINES = 3 };
+
+    for (uint32_t at = 0; at < len && at < LINES * RTE_CACHE_LINE_MIN_SIZE; at += RTE_CACHE_LINE_MIN_SIZE)
+        rte_prefetch0(frame + at);
+}
+
 /* Frames of one mbuf each; a chain is more than any port of ours is set up to give. */
 static void lay_out(struct burst *b, uint32_t received)
 {
@@ -272,6 +282,7 @@ static void lay_out(struct burst *b, uint32_t received)
         }
         b->frames[b->count] = rte_pktmbuf_mtod(m, const uint8_t *);
         b->lens[b->count] = rte_pktmbuf_data_len(m);
+        fetch_frame(b->frames[b->count], b->lens[b->count]);
         b->bytes += b->lens[b->count];
         b->mbuf[b->count] = (uint8_t)i;
         bool good = (m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_GOOD;
@@ -289,15 +300,13 @@ static void process(struct burst *b, uint32_t received)
 {
     for (uint32_t i = 0; i < received; i++) /* another processor has written them: all misses at once */
         rte_prefetch0(b->mbufs[i]);
-    for (uint32_t i = 0; i < received && i < PREFETCH_AHEAD; i++)
-        rte_prefetch0(rte_pktmbuf_mtod(b->mbufs[i], void *));
     lay_out(b, received);
     classify_burst(&b->port->classify, b->frames, b->lens, b->flags, b->classified, b->count);
     b->tcp_count = 0;
     dispatch(b);
     find_sessions(b);
     deliver_all(b);
-    rte_pktmbuf_free_bulk(b->mbufs, received);
+    mbufs_free(b->mbufs, received);
 }
 
 static uint32_t rx_queue(struct burst *b, uint16_t queue)

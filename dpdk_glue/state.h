@@ -157,7 +157,7 @@ struct io_thread {
     bool markers_due;
     struct held_syns held;
     bool port_has_more;  /* a burst of this turn was as long as can be */
-    bool thread_is_full; /* a packet of this turn found no slot */
+    bool thread_is_full; /* a packet of this turn found no slot, or the next ones may */
     struct fragments *fragments;
     _Atomic uint64_t orders_obeyed;
     _Alignas(64) _Atomic uint64_t turns;

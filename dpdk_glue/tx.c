@@ -7,6 +7,7 @@
 #include "dpdk_glue/tx.h"
 
 #include "dpdk_glue/deliver.h"
+#include "dpdk_glue/mbufs.h"
 #include "dpdk_glue/out.h"
 #include "dpdk_glue/slow_path.h"
 
@@ -160,7 +161,7 @@ static uint32_t tx_session(struct tx_turn *turn, struct glue_session *s)
     if (n == 0)
         return 0;
     take_descs(s, &sio->tx, descs, n);
-    turn->mbuf_count = rte_pktmbuf_alloc_bulk(s->glue->pool, turn->mbufs, n) == 0 ? n : 0;
+    turn->mbuf_count = mbufs_take(s->glue->pool, turn->mbufs, n) ? n : 0;
     for (uint32_t i = 0; i < n; i++) {
         struct shm_desc d = descs[i];
         enum shm_drop drop = send_one(turn, s, &d);
@@ -174,7 +175,7 @@ static uint32_t tx_session(struct tx_turn *turn, struct glue_session *s)
             count_drop(s, io->index, drop, 1);
         }
     }
-    rte_pktmbuf_free_bulk(turn->mbufs, turn->mbuf_count);
+    mbufs_free(turn->mbufs, turn->mbuf_count);
     ring_release(&sio->tx);
     ring_publish(&sio->tx_done);
     count_app(s, io->index, STATS_APP_TX_PACKETS, sent);

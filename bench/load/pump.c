@@ -3,6 +3,8 @@
  */
 #include "bench/load/pump.h"
 
+#include "dpdk_glue/mbufs.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <rte_cycles.h>
@@ -46,19 +48,19 @@ static uint8_t *room(void *context)
 {
     struct pump *p = context;
 
-    if (p->next == NULL)
-        p->next = rte_pktmbuf_alloc(p->pool);
-    return p->next != NULL ? rte_pktmbuf_mtod(p->next, uint8_t *) : NULL;
+    if (p->fresh_count == 0 && mbufs_take(p->pool, p->fresh, PUMP_BURST))
+        p->fresh_count = PUMP_BURST;
+    return p->fresh_count != 0 ? rte_pktmbuf_mtod(p->fresh[p->fresh_count - 1], uint8_t *) : NULL;
 }
 
 static void send_next(void *context, uint32_t len)
 {
     struct pump *p = context;
+    struct rte_mbuf *m = p->fresh[--p->fresh_count];
 
-    p->next->data_len = (uint16_t)len;
-    p->next->pkt_len = len;
-    p->staged[p->staged_count++] = p->next;
-    p->next = NULL;
+    m->data_len = (uint16_t)len;
+    m->pkt_len = len;
+    p->staged[p->staged_count++] = m;
     if (p->staged_count == PUMP_BURST)
         flush(p);
 }
@@ -68,6 +70,8 @@ static uint32_t turn(struct pump *p)
     struct rte_mbuf *mbufs[PUMP_BURST];
     uint32_t n = p->receive(p->wire, mbufs, PUMP_BURST);
 
+    for (uint32_t i = 0; i < n; i++)
+        rte_prefetch0(mbufs[i]);
     for (uint32_t i = 0; i < n && i < 8; i++)
         rte_prefetch0(rte_pktmbuf_mtod(mbufs[i], void *));
     for (uint32_t i = 0; i < n; i++) {
@@ -76,7 +80,7 @@ static uint32_t turn(struct pump *p)
         if (mbufs[i]->nb_segs == 1)
             load_input(&p->load, rte_pktmbuf_mtod(mbufs[i], const uint8_t *), rte_pktmbuf_data_len(mbufs[i]));
     }
-    rte_pktmbuf_free_bulk(mbufs, n);
+    mbufs_free(mbufs, n);
     n += load_emit(&p->load);
     if (p->staged_count != 0)
         flush(p);

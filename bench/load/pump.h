@@ -15,8 +15,8 @@ struct pump {
     uint16_t (*transmit)(void *wire, struct rte_mbuf **mbufs, uint16_t count);
     void *wire;
     struct rte_mempool *pool;
-    struct rte_mbuf *next, *staged[PUMP_BURST];
-    uint32_t staged_count;
+    struct rte_mbuf *fresh[PUMP_BURST], *staged[PUMP_BURST];
+    uint32_t fresh_count, staged_count;
     struct control control;
     struct load load;
 };

@@ -191,6 +191,69 @@ def test_a_burst_is_its_frames(count: int, with_flags: bool) -> None:
         assert bytes(ffi.buffer(ffi.addressof(out[i]))) == bytes(ffi.buffer(alone))
 
 
+TIMESTAMPS = [("NOP", None), ("NOP", None), ("Timestamp", (1, 2))]
+VLAN = 5
+# What keeps its place when a tag is put in front, and what moves with it.
+KEPT = ("total_len", "verdict", "slow", "drop", "version", "protocol", "tcp_flags", "is_syn")
+
+
+@given(
+    st.sampled_from([[], TIMESTAMPS, [("MSS", 1460)], [("WScale", 3), *TIMESTAMPS]]),
+    st.sampled_from([PEER4, "127.0.0.1", "0.1.1.1", "224.0.0.1", "255.255.255.255", OUR4]),
+    st.sampled_from([OUR4, "127.0.0.1", "0.1.1.1", "224.0.0.1", "240.0.0.1"]),
+    st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 255)),
+    st.binary(max_size=70),
+    st.lists(st.tuples(st.integers(0, 70), st.integers(0, 255)), max_size=2),
+    st.integers(0, 40),
+    st.sampled_from([0, lib.CLASSIFY_L4_VERIFIED]),
+    st.sampled_from([0, 60, 1500]),
+)
+def test_a_plain_frame_is_seen_as_the_checks_one_by_one_see_it(
+    options: list[tuple[str, object]],
+    src: str,
+    dst: str,
+    header: tuple[int, int, int],
+    payload: bytes,
+    changes: list[tuple[int, int]],
+    cut: int,
+    flags: int,
+    mtu: int,
+) -> None:
+    """Tagged frames never take the short way."""
+    sport, dport, tcp_flags = header
+    segment = TCP(sport=sport, dport=dport, flags=tcp_flags, options=options)
+    packet = bytearray(bytes(IP(src=src, dst=dst) / segment / Raw(payload)))
+    for at, value in changes:
+        packet[at % len(packet)] = value
+    packet = packet[: len(packet) - cut // 4] + bytes(cut % 4)
+    link = bytes(Ether(dst=OUR_MAC, src=PEER_MAC, type=0x0800))
+    tag = bytes(Ether(dst=OUR_MAC, src=PEER_MAC) / Dot1Q(vlan=VLAN, type=0x0800))
+    _, plain = classify(link + bytes(packet), make_port(mtu=mtu), flags)
+    _, tagged = classify(tag + bytes(packet), make_port(mtu=mtu, vlan_id=VLAN), flags)
+    assert [getattr(plain, name) for name in KEPT] == [getattr(tagged, name) for name in KEPT]
+    assert bytes(ffi.buffer(ffi.addressof(plain, "flow"))) == bytes(ffi.buffer(ffi.addressof(tagged, "flow")))
+    if plain.verdict == lib.CLASSIFY_TCP:
+        assert (plain.l3_offset + 4, plain.l4_offset + 4) == (tagged.l3_offset, tagged.l4_offset)
+
+
+@pytest.mark.parametrize(
+    ("dst", "src"),
+    [
+        ("ff:ff:ff:ff:ff:ff", PEER_MAC),
+        (OUR_MAC, "00:00:00:00:00:00"),
+        (OUR_MAC, "01:00:00:00:00:01"),
+        (PEER_MAC, OUR_MAC),
+    ],
+)
+def test_a_plain_packet_in_a_frame_that_is_not_plain(dst: str, src: str) -> None:
+    packet = IP(src=PEER4, dst=OUR4) / TCP(sport=1, dport=2)
+    verdict, _ = classify(bytes(Ether(dst=dst, src=src) / packet))
+    tagged = bytes(Ether(dst=dst, src=src) / Dot1Q(vlan=VLAN) / packet)
+    assert verdict != "tcp"
+    assert verdict == classify(tagged, make_port(vlan_id=VLAN))[0]
+    assert classify(bytes(Ether(dst=OUR_MAC, src=PEER_MAC) / packet), make_port(no_ipv4=True))[0] != "tcp"
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_safe(data: bytes) -> None:
     classify(data)

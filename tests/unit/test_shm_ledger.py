@@ -66,7 +66,7 @@ def test_last_in_first_out() -> None:
     assert b != a
 
 
-def test_newcomers_wait_when_half_of_the_slots_do_and_then_from_an_eighth_on_for_a_while() -> None:
+def test_newcomers_wait_when_half_of_the_slots_do_and_then_from_an_eighth_on_until_it_is_over() -> None:
     overload = ffi.new("struct overload *")
 
     def sheds(waiting: int, now: int) -> bool:
@@ -74,11 +74,12 @@ def test_newcomers_wait_when_half_of_the_slots_do_and_then_from_an_eighth_on_for
 
     assert not sheds(4095, 1000)  # a burst
     assert sheds(4096, 1001)
-    assert sheds(1024, 1100)
     assert not sheds(1023, 1050)
-    assert not sheds(4095, 1101)  # it did not last
-    assert sheds(4096, 1102)
-    assert sheds(2000, 1201)
+    assert sheds(1024, 1100)
+    assert sheds(1024, 1199)  # it lasts as long as somebody is turned away
+    assert not sheds(4095, 1299)  # nobody was, for a tenth
+    assert sheds(4096, 1300)
+    assert sheds(2000, 1399)
 
 
 def test_an_overload_neither_starves_newcomers_nor_lets_the_queue_stay_long() -> None:
@@ -86,7 +87,7 @@ def test_an_overload_neither_starves_newcomers_nor_lets_the_queue_stay_long() ->
     room for what follows them, and the queue is short nearly all of the time."""
     overload = ffi.new("struct overload *")
     waiting, taken, shed, long = 0, 0, 0, 0
-    for now in range(200_000):
+    for now in range(200_000):  # ten times as long as an overload is remembered
         if lib.test_overload_sheds(overload, waiting, 8192, now, 20_000):
             shed += 1
         else:
@@ -95,4 +96,4 @@ def test_an_overload_neither_starves_newcomers_nor_lets_the_queue_stay_long() ->
         waiting = max(0, waiting - 3)
         long += waiting > 1100
     assert 0.55 < taken / (taken + shed) < 0.65  # 3 of 5
-    assert long / (taken + shed) < 0.2
+    assert long / (taken + shed) < 0.03
