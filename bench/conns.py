@@ -10,12 +10,14 @@ server's processor pays for the server alone."""
 
 import contextlib
 import json
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.framework import Row, make_row
 from bench.rig import REPO, AppPolicy, Janusd, JanusdConfig, Network, Process, Workdir, missing_privileges
 from bench.rig.load import GATEWAY, Load, Result, RingJanusd, load_process
 from bench.rig.network import run, set_in
@@ -164,6 +166,18 @@ def measured(server: Server, command: str, **arguments: float) -> tuple[Result, 
     after = server.counters()
     spent = {key: after[key] - value for key, value in before.items()}
     return result, {**spent, "cpu": share * float(result["seconds"])}
+
+
+def line_trip() -> float:
+    """Cycles of a cache line from the load's processor to the server's and back: with the host's placement of
+    the two it changes fivefold, and what a server on rings spends for packets with it."""
+    words = [str(build_tool(BENCH / "line_trip.c")), str(LOAD_CPU), str(SERVER_CPU)]
+    return float(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+
+
+def line_trip_row(samples: Sequence[float]) -> Row:
+    """What it was beside the runs."""
+    return make_row("a line to the load's CPU and back", "cycles", samples, higher_is_better=False)
 
 
 def check_privileges() -> None:

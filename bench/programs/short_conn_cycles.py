@@ -4,7 +4,7 @@ import json
 import subprocess
 from collections.abc import Callable
 
-from bench.conns import BENCH, check_privileges, janus, linux, measured
+from bench.conns import BENCH, check_privileges, janus, line_trip, line_trip_row, linux, measured
 from bench.framework import Options, Program, Row, alternate, make_row
 from bench.machine import cycles_per_second
 from bench.rig import REPO
@@ -17,8 +17,9 @@ def on_rings(seconds: float) -> dict[str, float]:
     """Busy cycles of the TCP thread and of the I/O thread, by the connections that the first has accepted."""
     with janus("ring") as server:
         _, spent = measured(server, "run", seconds=seconds, window=WINDOW)
+        trip = line_trip()
     count = max(spent["tcp_accepted"], 1)
-    return {"tcp": spent["tcp_busy_cycles"] / count, "io": spent["io_busy_cycles"] / count}
+    return {"tcp": spent["tcp_busy_cycles"] / count, "io": spent["io_busy_cycles"] / count, "trip": trip}
 
 
 def in_one_process(seconds: float) -> dict[str, float]:
@@ -58,6 +59,7 @@ def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
         make_row(
             "ring-hop: tcp thread, rings / one process", unit, rings["tcp"], one, higher_is_better=False
         ),
+        line_trip_row(rings["trip"]),
     ]
 
 

@@ -18,7 +18,7 @@ def build_load(name: str, source: str, *flags: str, libs: str = "") -> Path:
     """The load generator around one of its main files, against DPDK, in build/tools."""
     program = REPO / "build" / "tools" / name
     program.parent.mkdir(parents=True, exist_ok=True)
-    newest = max(path.stat().st_mtime for path in LOAD.iterdir())
+    newest = max(path.stat().st_mtime for path in (*LOAD.iterdir(), REPO / "dpdk_glue" / "mbufs.h"))
     if program.exists() and program.stat().st_mtime >= newest:
         return program
     cflags, dpdk = (
