@@ -32,7 +32,14 @@ SHORTCUTS = (  # functions of aiofastnet that make transports beside the loop
 
 
 def new_event_loop() -> JanusEventLoop:
-    """A new event loop on Janus; $JANUS_APP, $JANUS_SOCKET and $JANUS_CONNECT say the rest."""
+    """A new event loop on Janus; $JANUS_APP, $JANUS_SOCKET and $JANUS_CONNECT say the rest.
+
+    Raises ValueError for a network of $JANUS_CONNECT that is none.
+
+    >>> with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    ...     runner.run(asyncio.sleep(0, "done"))
+    'done'
+    """
     steer_installed()
     return JanusEventLoop()
 
@@ -50,7 +57,13 @@ def steer_back(module: Any) -> None:
     """Have aiofastnet, which makes kernel transports past the event loop, ask a Janus loop instead.
 
     Other loops are served as before.  patch_loop(), and with it aiofastnet's loop_factory() and policy, leaves a
-    Janus loop as it is.
+    Janus loop as it is.  new_event_loop() and main() call it where aiofastnet is installed.
+
+    >>> from types import SimpleNamespace
+    >>> module = SimpleNamespace(create_server=lambda loop, *args: "past the loop")
+    >>> steer_back(module)
+    >>> module.create_server(asyncio.SelectorEventLoop)
+    'past the loop'
     """
 
     def by_loop(shortcut: Any, method: str) -> Any:
@@ -122,7 +135,15 @@ def run_program(words: list[str]) -> None:
 
 
 def main(words: list[str] | None = None) -> None:
-    """The command line: a program in this process, or with --workers in children that are reloaded."""
+    """The command line: a program in this process, or with --workers in children that are reloaded.
+
+    words are its arguments, those of the process when None.  SystemExit with what is wrong of them, and with
+    janusd's reason when workers cannot start.
+
+    >>> main(["--help"])
+    Traceback (most recent call last):
+    SystemExit: 0
+    """
     given = parser().parse_args(words)
     program = [given.program, *given.arguments]
     if not given.workers:
@@ -130,7 +151,7 @@ def main(words: list[str] | None = None) -> None:
         return
 
     def worker(report: Report) -> None:
-        JanusEventLoop.membership = Membership(report, given.retire)
+        JanusEventLoop._membership = Membership(report, given.retire)
         run_program(program)
 
     logging.basicConfig(level="INFO", format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")

@@ -39,7 +39,14 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
 
     It attaches to janusd when the first address is asked for that may be Janus's: not before, and never for
     loopback, Unix sockets or pipes.  app and socket are as in janus_tcp.run(); connect names the networks whose
-    addresses are connected to through Janus (default: $JANUS_CONNECT, else none).
+    addresses are connected to through Janus (default: $JANUS_CONNECT, else none).  connections, recv_buffer and
+    send_buffer are bounds of one loop: connections, and bytes per connection; 0 is the policy's or the stack's
+    default.  Raises ValueError for a network that is none.
+
+    >>> loop = JanusEventLoop(connect="10.0.0.0/8")
+    >>> loop.run_until_complete(asyncio.sleep(0, "kernel and Janus alike"))
+    'kernel and Janus alike'
+    >>> loop.close()
     """
 
     _ready: deque[asyncio.Handle]
@@ -48,7 +55,7 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
     _clock_resolution: float
     _stopping: bool
     _closed = True  # until it is made
-    membership: ClassVar[Membership | None] = None  # of a worker's process
+    _membership: ClassVar[Membership | None] = None  # of a worker's process
 
     def __init__(
         self,
@@ -107,7 +114,13 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
         return self._attached() if reached(address, self._through) else None
 
     def janus_stats(self) -> dict[str, Any] | None:
-        """What the stack counts, as janus_tcp's own loops have it; None when it is not attached."""
+        """What the stack counts, as janus_tcp's own loops have it; None when it is not attached.
+
+        >>> loop = JanusEventLoop()
+        >>> loop.janus_stats() is None
+        True
+        >>> loop.close()
+        """
         return stats(self._stack) if self._stack is not None else None  # type: ignore[arg-type]
 
     def _stacks(self) -> list[Poller]:
@@ -117,7 +130,13 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
     # --- running ---
 
     def run_forever(self) -> None:
-        """Run until stop()."""
+        """Run until stop().  RuntimeError when a loop runs already, or this one is closed.
+
+        >>> loop = PairEventLoop()
+        >>> _ = loop.call_later(2.0, loop.stop)
+        >>> loop.run_forever()
+        >>> loop.close()
+        """
         for stack in self._stacks():
             stack.enter(True)
         try:
@@ -147,7 +166,14 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
         self._run_ready()
 
     def set_debug(self, enabled: bool) -> None:
-        """asyncio's debug mode; callbacks of connections that take long are named too."""
+        """asyncio's debug mode; callbacks of connections that take slow_callback_duration seconds are named too.
+
+        >>> loop = PairEventLoop()
+        >>> loop.set_debug(True)
+        >>> loop.get_debug()
+        True
+        >>> loop.close()
+        """
         KERNEL.set_debug(self, enabled)
         self._ready_slow(enabled)
         for stack in self._stacks():
@@ -185,7 +211,15 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
         logger.warning("socket.send() raised exception.")
 
     def close(self) -> None:
-        """Let out what closed connections still owe (at most a second), reset open ones, detach."""
+        """Let out what closed connections still owe (at most a second), reset open ones, detach.
+
+        Warns with ResourceWarning of connections that were open.  RuntimeError when the loop runs.
+
+        >>> loop = JanusEventLoop()
+        >>> loop.close()
+        >>> loop.is_closed()
+        True
+        """
         if self.is_running():
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
@@ -235,6 +269,14 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
         """As asyncio's; addresses of the lease, and all addresses when none is named, are listened on by Janus.
 
         A kernel socket that is bound to all addresses serves as it is, and its port is listened on by Janus too.
+        Times are in seconds; backlog has no effect on Janus.  Raises OSError: EADDRINUSE, EADDRNOTAVAIL,
+        PermissionError with janusd's reason, FileNotFoundError without janusd; TypeError and ValueError as asyncio.
+
+        >>> loop = PairEventLoop(host="10.77.0.1", client_host="10.77.0.2")
+        >>> server = loop.run_until_complete(loop.create_server(asyncio.Protocol, loop.host, 80))
+        >>> server.sockets[0].getsockname()
+        ('10.77.0.1', 80)
+        >>> loop.close()
         """
         kept: dict[str, Any] = {
             "ssl": ssl,
@@ -347,8 +389,8 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
             )
             return
         if not self._online:
-            if self.membership is not None:
-                self.membership.starting(self, sock.stack)
+            if self._membership is not None:
+                self._membership.starting(self, sock.stack)
             sock.stack.online()
             self._online = True
         if sslcontext is None:
@@ -433,7 +475,16 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
         ssl_shutdown_timeout: float | None = None,
         **rest: Any,
     ) -> tuple[Any, asyncio.BaseProtocol]:
-        """As asyncio's; through Janus from a local address of the lease, and to the networks of connect."""
+        """As asyncio's; through Janus from a local address of the lease, and to the networks of connect.
+
+        Times are in seconds.  ConnectionRefusedError, TimeoutError, or OSError EADDRNOTAVAIL: no address or port.
+
+        >>> loop = PairEventLoop()
+        >>> loop.run_until_complete(loop.create_connection(asyncio.Protocol, loop.host, 80))
+        Traceback (most recent call last):
+        ConnectionRefusedError: [Errno 111] Connection refused
+        >>> loop.close()
+        """
         kept: dict[str, Any] = {
             "ssl_handshake_timeout": ssl_handshake_timeout,
             "ssl_shutdown_timeout": ssl_shutdown_timeout,
@@ -441,14 +492,7 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
         found: list[tuple[Poller, bytes]] = []
         local = await self._local(local_addr)
         if host is not None and rest.get("sock") is None and (local or self._may_reach()):
-            infos = await KERNEL._ensure_resolved(  # an address in figures asks no thread
-                self, (host, port), family=family, type=SOCK_STREAM, proto=proto, flags=flags, loop=self
-            )
-            port = int(infos[0][4][1])
-            for packed in dict.fromkeys(pack(str(info[4][0])) or b"" for info in infos):
-                stack = self._reaches(packed, local) if packed else None
-                if stack is not None:
-                    found.append((stack, packed))
+            found, port = await self._found(host, port, local, family=family, proto=proto, flags=flags)
         if not found:
             kept |= {"family": family, "proto": proto, "flags": flags, "server_hostname": server_hostname}
             made: tuple[Any, asyncio.BaseProtocol] = await KERNEL.create_connection(
@@ -480,6 +524,17 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
             above.close()
             raise
         return above, protocol
+
+    async def _found(
+        self, host: str, port: int | None, local: bytes | None, **kinds: int
+    ) -> tuple[list[tuple[Poller, bytes]], int]:
+        """The addresses of a host that are connected to through Janus, and the port's number."""
+        infos = await KERNEL._ensure_resolved(  # an address in figures asks no thread
+            self, (host, port), type=SOCK_STREAM, loop=self, **kinds
+        )
+        packed = dict.fromkeys(pack(str(info[4][0])) or b"" for info in infos)
+        reached_by = [(self._reaches(one, local), one) for one in packed if one]
+        return [(stack, one) for stack, one in reached_by if stack is not None], int(infos[0][4][1])
 
     def _may_reach(self) -> bool:
         return bool(self._through)

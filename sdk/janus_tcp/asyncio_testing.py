@@ -40,7 +40,21 @@ class PairEventLoop(JanusEventLoop):
     """Servers listen on host in one stack; connections to it are opened in the other, from client_host.
 
     Virtual time moves only when nothing is left to do now; threads and subprocesses are not waited for, so tests
-    with such want virtual_time=False.
+    with such want virtual_time=False.  The bounds are those of janus_tcp.testing.Pair.
+
+    >>> async def main(loop):
+    ...     async def handle(reader, writer):
+    ...         await asyncio.sleep(3600)
+    ...         writer.close()
+    ...     async with await asyncio.start_server(handle, loop.host, 7):
+    ...         reader, writer = await asyncio.open_connection(loop.host, 7)
+    ...         answer = await reader.read()
+    ...         writer.close()
+    ...         return answer, loop.time() > 3600
+    >>> loop = PairEventLoop()
+    >>> loop.run_until_complete(main(loop))
+    (b'', True)
+    >>> loop.close()
     """
 
     def __init__(
@@ -67,13 +81,27 @@ class PairEventLoop(JanusEventLoop):
         return VirtualSelector(self) if self._virtual else JanusSelector()
 
     def time(self) -> float:
-        """Seconds; virtual ones jump."""
+        """Seconds; virtual ones jump.
+
+        >>> loop = PairEventLoop()
+        >>> before = loop.time()
+        >>> loop.run_until_complete(asyncio.sleep(86400))
+        >>> round(loop.time() - before)
+        86400
+        >>> loop.close()
+        """
         if not self._virtual or not getattr(self, "_ends", None) or self.is_closed():
             return super().time()
         return self.stacks[self._ends[0]].clock_s
 
     def close(self) -> None:
-        """End everything on both sides."""
+        """End everything on both sides.
+
+        >>> loop = PairEventLoop()
+        >>> loop.close()
+        >>> loop.is_closed()
+        True
+        """
         super().close()
         self._wire.close()
 

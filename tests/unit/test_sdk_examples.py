@@ -1,15 +1,20 @@
 """The examples in the docstrings of every public name run, and each name has one."""
 
+import asyncio
 import doctest
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
 import janus_tcp
+import janus_tcp.asyncio
+import janus_tcp.asyncio_testing
 import janus_tcp.sync
 import janus_tcp.testing
 import pytest
 from janus_tcp.testing import Pair, talk
+
+ASYNCIO = [janus_tcp.asyncio, janus_tcp.asyncio_testing]
 
 
 async def echo(conn: janus_tcp.Connection) -> None:
@@ -19,7 +24,7 @@ async def echo(conn: janus_tcp.Connection) -> None:
 
 def public() -> Iterator[tuple[str, Any]]:
     """Names with the objects whose docstrings are looked at, methods of the package's classes included."""
-    modules: list[ModuleType] = [janus_tcp, janus_tcp.testing, janus_tcp.sync]
+    modules: list[ModuleType] = [janus_tcp, janus_tcp.testing, janus_tcp.sync, *ASYNCIO]
     for module in modules:
         prefix = "" if module is janus_tcp else f"{module.__name__}."
         for name in module.__all__:
@@ -39,6 +44,8 @@ def test_the_examples_of_a_docstring_run(name: str, value: Any) -> None:
     assert value.__doc__, f"{name} has no docstring"
     names: dict[str, Any] = {"janus_tcp": janus_tcp, "echo": echo, "talk": talk, "Pair": Pair}
     names |= {"Session": janus_tcp.sync.Session, "attach": janus_tcp.sync.attach}
+    for module in ASYNCIO:
+        names |= {one: getattr(module, one) for one in module.__all__} | {"asyncio": asyncio}
     test = doctest.DocTestParser().get_doctest(value.__doc__, names, name, None, None)
     said: list[str] = []
     doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=said.append)
@@ -56,7 +63,8 @@ def test_every_public_function_and_class_has_an_example() -> None:
     assert set(without) <= errors
 
 
-def test_every_name_of_sync_has_an_example() -> None:
-    names = [(name, value) for name, value in public() if name.startswith("janus_tcp.sync.")]
-    assert len(names) > 10
+@pytest.mark.parametrize(("face", "least"), [("sync", 10), ("asyncio", 12)])
+def test_every_name_of_a_face_has_an_example(face: str, least: int) -> None:
+    names = [(name, value) for name, value in public() if name.startswith(f"janus_tcp.{face}")]
+    assert len(names) >= least
     assert [name for name, value in names if ">>> " not in (value.__doc__ or "")] == []
