@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <x86intrin.h>
 
-enum { SLOTS = CORE_SLOTS, BATCH = 64, ETHER = 14, ROWS = 65536, PORT = 7, WINDOW = 512, SAMPLES = 1 << 20 };
+enum { SLOTS = CORE_SLOTS, BATCH = 64, ETHER = 14, ROWS = 65536, PORT = 7, WINDOW = 512, SAMPLES = 1 << 16, SAMPLE_TURNS = 1024 };
 
 struct frame {
     uint32_t slot, len;
@@ -194,7 +194,7 @@ int main(int argc, char **argv)
         load_time(&load, now_us);
         feed_load();
         cycles += turn(now_us);
-        if (++turns % 64 != 0 || load.counts.completed - done < 64)
+        if (++turns % SAMPLE_TURNS != 0 || load.counts.completed == done)
             continue;
         samples[n++] = (double)cycles / (double)(load.counts.completed - done);
         done = load.counts.completed;
