@@ -13,7 +13,16 @@
 #include <stdio.h>
 #include <x86intrin.h>
 
-enum { SLOTS = CORE_SLOTS, BATCH = 64, ETHER = 14, ROWS = 65536, PORT = 7, WINDOW = 512, SAMPLES = 1 << 16, SAMPLE_TURNS = 1024 };
+enum {
+    SLOTS = CORE_SLOTS,
+    BATCH = 64,
+    ETHER = 14,
+    ROWS = 65536,
+    PORT = 7,
+    WINDOW = 512,
+    SAMPLES = 1 << 16,
+    SAMPLE_TURNS = 1024
+};
 
 struct frame {
     uint32_t slot, len;
@@ -104,12 +113,22 @@ static void feed_load(void)
 
 /* --- the stack and its user, which are what is measured --- */
 
-static uint32_t hash_of(const uint8_t *ip)
+static bool is_syn(const uint8_t *ip)
+{
+    return ip[33] == 2;
+}
+
+/* Leaves the low half behind a SYN, as janusd does. */
+static uint32_t hash_of(uint8_t *ip, uint32_t len)
 {
     struct flow flow = {.laddr = ip_addr_from_ipv4(ip + 16), .raddr = ip_addr_from_ipv4(ip + 12), .lport = PORT};
 
     flow.rport = (uint16_t)(ip[20] << 8 | ip[21]);
-    return csb_table_hash(csb_hash(&secret, &flow));
+    uint64_t hash = csb_hash(&secret, &flow);
+    uint32_t low = csb_key(hash);
+    if (is_syn(ip))
+        memcpy(ip + len, &low, sizeof low);
+    return csb_table_hash(hash);
 }
 
 static void serve(const struct tcp_event *event, uint64_t now_us)
@@ -142,8 +161,9 @@ static uint64_t turn(uint64_t now_us)
         packets[n] = (struct tcp_packet){.slot = f.slot,
                                          .offset = (uint16_t)rx_offset(f.slot),
                                          .len = (uint16_t)f.len,
-                                         .hash = hash_of(rx[f.slot] + rx_offset(f.slot)),
+                                         .hash = hash_of(rx[f.slot] + rx_offset(f.slot), f.len),
                                          .has_hash = true,
+                                         .has_low = is_syn(rx[f.slot] + rx_offset(f.slot)),
                                          .verified = true};
     }
     uint64_t begin = __rdtsc();

@@ -27,7 +27,7 @@ struct client {
     uint32_t conn;
     uint32_t seq, ack; /* next to send, next expected */
     uint32_t tsecr;
-    uint32_t hash;
+    uint64_t hash;
 };
 
 static struct tcp_stack *stack;
@@ -93,7 +93,7 @@ static void put(struct client *c, uint8_t flags, uint32_t payload)
 {
     uint32_t slot = rx_free[--rx_count];
     uint8_t *tcp = rx[slot] + TCP_SLOT_HEADROOM;
-    struct tcp_packet packet = {.slot = slot, .hash = c->hash, .has_hash = true, .verified = true};
+    struct tcp_packet packet = {.slot = slot, .hash = csb_table_hash(c->hash), .has_hash = true, .verified = true};
     struct tcp_options options = {
         .present = TCP_OPTION_TIMESTAMPS, .tsval = (uint32_t)(now_us / 1000), .tsecr = c->tsecr};
     uint32_t header_len;
@@ -121,6 +121,12 @@ static void put(struct client *c, uint8_t flags, uint32_t payload)
     ip_build(tcp - IPV4_HEADER_LEN, &there, &here, IP_PROTOCOL_TCP, header_len + payload, IP_ECN_NOT_ECT);
     packet.offset = TCP_SLOT_HEADROOM - IPV4_HEADER_LEN;
     packet.len = (uint16_t)(IPV4_HEADER_LEN + header_len + payload);
+    if (flags & TCP_SYN) {
+        uint32_t low = csb_key(c->hash);
+
+        memcpy(tcp + header_len, &low, sizeof low);
+        packet.has_low = true;
+    }
     c->seq += payload + !!(flags & (TCP_SYN | TCP_FIN));
     packets++;
     if (with_baseline)
@@ -169,7 +175,7 @@ static void open_client(struct client *c, uint32_t number)
 
     flow.rport = (uint16_t)(1024 + number % 60000 / BATCH * BATCH + number % BATCH);
     *c = (struct client){.port = flow.rport, .seq = number * 1000};
-    c->hash = csb_table_hash(csb_hash(&secret, &flow));
+    c->hash = csb_hash(&secret, &flow);
     put(c, TCP_SYN, 0);
 }
 

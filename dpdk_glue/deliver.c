@@ -113,7 +113,7 @@ static void copy_packet(uint8_t *to, const uint8_t *from, uint32_t len)
 }
 
 enum shm_drop deliver(struct delivered *d, struct glue_session *s, uint32_t io, const struct classified *c,
-                      const uint8_t *packet, uint32_t hash)
+                      const uint8_t *packet, uint64_t hash)
 {
     uint32_t len = c->total_len;
     struct session_io *sio = &s->io[io];
@@ -135,7 +135,7 @@ enum shm_drop deliver(struct delivered *d, struct glue_session *s, uint32_t io, 
     }
     struct shm_desc desc = {.offset = SHM_SLOT_HEADROOM,
                             .len = (uint16_t)len,
-                            .hash = hash,
+                            .hash = csb_table_hash(hash),
                             .kind = SHM_DESC_PACKET,
                             .flags = SHM_DESC_VERIFIED};
     desc.slot = ledger_lend(&sio->ledger, &desc.generation);
@@ -143,7 +143,13 @@ enum shm_drop deliver(struct delivered *d, struct glue_session *s, uint32_t io, 
         fetch_slot(s, sio->ledger.free[sio->ledger.free_count - SLOTS_AHEAD]);
     if (len <= STAGGERED_MAX)
         desc.offset = (uint16_t)(desc.offset + desc.slot % STAGGER * SHM_CACHE_LINE);
-    copy_packet(s->j2a + s->offsets.rx_slots + (uint64_t)desc.slot * SHM_SLOT_BYTES + desc.offset, packet, len);
+    uint8_t *room = s->j2a + s->offsets.rx_slots + (uint64_t)desc.slot * SHM_SLOT_BYTES + desc.offset;
+    copy_packet(room, packet, len);
+    uint32_t low = csb_key(hash);
+    if (c->is_syn && desc.offset + len + sizeof low <= SHM_SLOT_BYTES) { /* a connection needs all of the hash */
+        memcpy(room + len, &low, sizeof low);
+        desc.flags |= SHM_DESC_HASHED;
+    }
     ring_push(&sio->rx, desc);
     sio->rx_packets++;
     sio->rx_bytes += len;

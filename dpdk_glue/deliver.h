@@ -24,9 +24,9 @@ void session_violated(struct glue_session *s, uint32_t io, enum shm_drop drop);
 /* Takes returned slots; how many. */
 uint32_t session_collect(struct glue_session *s, uint32_t io);
 
-/* Copies one IP packet that classify() has found good; SHM_DROP_NONE or why it was dropped, counted. */
+/* Copies one IP packet that classify() has found good; SHM_DROP_NONE or why it was dropped, counted.  hash: csb_hash() of its flow. */
 enum shm_drop deliver(struct delivered *d, struct glue_session *s, uint32_t io, const struct classified *c,
-                      const uint8_t *packet, uint32_t hash);
+                      const uint8_t *packet, uint64_t hash);
 void deliver_publish(struct delivered *d, uint32_t io);
 
 /* Rings the app's doorbell if it sleeps. */

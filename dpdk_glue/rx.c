@@ -254,8 +254,7 @@ static void deliver_all(struct burst *b)
             continue;
         uint32_t i = b->tcp[k];
         const struct classified *c = &b->classified[i];
-        (void)deliver(&b->delivered, b->session[k], b->io->index, c, b->frames[i] + c->l3_offset,
-                      csb_table_hash(b->hash[k]));
+        (void)deliver(&b->delivered, b->session[k], b->io->index, c, b->frames[i] + c->l3_offset, b->hash[k]);
     }
     deliver_publish(&b->delivered, b->io->index);
 }

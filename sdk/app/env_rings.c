@@ -304,6 +304,7 @@ static bool take_packet(struct env_rings *e, uint32_t io, const struct shm_desc 
                                   .len = d->len,
                                   .hash = d->hash,
                                   .has_hash = e->trust_hash,
+                                  .has_low = d->flags & SHM_DESC_HASHED,
                                   .verified = d->flags & SHM_DESC_VERIFIED};
     ref = &e->refs[packet->slot];
     ref->data = e->region->j2a + e->region->offsets.rx_slots + (size_t)d->slot * SHM_SLOT_BYTES;

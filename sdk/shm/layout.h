@@ -47,9 +47,10 @@ enum shm_desc_kind {
 };
 
 enum shm_desc_flag {
-    SHM_DESC_VERIFIED = 0x01,     /* RX: lengths, addresses and all checksums are verified */
-    SHM_DESC_DROPPED = 0x02,      /* tx_done: refused or lost; counted */
-    SHM_DESC_NEED_CHECKSUM = 0x04 /* TX: the TCP checksum holds the pseudo-header sum, the port completes it */
+    SHM_DESC_VERIFIED = 0x01,      /* RX: lengths, addresses and all checksums are verified */
+    SHM_DESC_DROPPED = 0x02,       /* tx_done: refused or lost; counted */
+    SHM_DESC_NEED_CHECKSUM = 0x04, /* TX: the TCP checksum holds the pseudo-header sum, the port completes it */
+    SHM_DESC_HASHED = 0x08 /* RX: the low half of csb_hash() of the flow lies in the 4 bytes behind the packet */
 };
 
 /* The same 16 bytes in every ring. */

@@ -16,6 +16,17 @@ static inline uint64_t flows_hash(const struct tcp_stack *s, const struct flow *
     return csb_hash(&s->config.flow_secret, flow);
 }
 
+/* Of a segment's flow. */
+static inline uint64_t flows_hash_of(const struct tcp_stack *s, const struct input *in)
+{
+    uint32_t low;
+
+    if (in->low == NULL)
+        return flows_hash(s, &in->flow);
+    memcpy(&low, in->low, sizeof low);
+    return (uint64_t)in->hash << 32 | low;
+}
+
 /* The hash of the flow of handle, which is in the table. */
 static inline uint64_t flows_of(const struct tcp_stack *s, uint32_t handle)
 {

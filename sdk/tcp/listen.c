@@ -352,7 +352,7 @@ enum tcp_drop listen_syn(struct tcp_stack *s, struct input *in, bool has_min, ui
         answer_by_cookie(s, in, &hs);
         return TCP_DROP_NONE;
     }
-    hash = flows_hash(s, &in->flow);
+    hash = flows_hash_of(s, in);
     if (!flows_may_create(s, hash))
         return TCP_DROP_MOVING;
     index = slab_take(&s->half_open);

@@ -123,6 +123,9 @@ enum tcp_drop parse_packet(const struct tcp_stack *s, const struct tcp_packet *p
         if (drop != TCP_DROP_NONE)
             return drop;
     }
+    in->low = packet->has_low && packet->has_hash && packet->offset + packet->len + 4u <= TCP_SLOT_BYTES
+                  ? data + packet->len
+                  : NULL;
     in->hash = packet->has_hash ? packet->hash : csb_table_hash(csb_hash(&s->config.flow_secret, &in->flow));
     return TCP_DROP_NONE;
 }

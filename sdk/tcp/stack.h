@@ -144,6 +144,7 @@ struct input {
     struct tcp_segment seg; /* trimmed as it goes */
     struct flow flow;
     uint32_t hash;
+    const uint8_t *low; /* where the other half of csb_hash() lies; null: it is to be computed */
     uint32_t slot;
     uint32_t data; /* offset of the payload in the slot */
     uint64_t now_us;

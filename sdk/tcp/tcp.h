@@ -126,6 +126,7 @@ struct tcp_packet {
     uint16_t len;    /* bytes of the IP packet */
     uint32_t hash;   /* csb_table_hash() of the flow when has_hash */
     bool has_hash;
+    bool has_low;  /* and the low half of csb_hash() lies in the 4 bytes behind the packet */
     bool verified; /* IP and TCP checksums are known to be right */
 };
 

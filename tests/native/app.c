@@ -202,14 +202,14 @@ static void fake_collect(struct fake *f)
     }
 }
 
-static uint32_t table_hash(const struct fake *f, const uint8_t *packet, uint32_t len)
+static uint64_t flow_hash(const struct fake *f, const uint8_t *packet, uint32_t len)
 {
     struct ip_packet ip;
 
     if (ip_parse(packet, len, &ip) != IP_OK)
         return 0;
     struct flow flow = {ip.dst, ip.src, get_be16(packet + ip.l4_offset + 2), get_be16(packet + ip.l4_offset)};
-    return csb_table_hash(csb_hash(&f->secret, &flow));
+    return csb_hash(&f->secret, &flow);
 }
 
 static void deliver(struct fake *to, const uint8_t *packet, uint16_t len)
@@ -217,13 +217,18 @@ static void deliver(struct fake *to, const uint8_t *packet, uint16_t len)
     if (to->rx_free_count == 0)
         return;
     uint32_t slot = to->rx_free[--to->rx_free_count], io = slot / to->sizes.rx_slots_per_io;
+    uint8_t *room = to->j2a + to->offsets.rx_slots + (size_t)slot * SHM_SLOT_BYTES + SHM_SLOT_HEADROOM;
+    uint64_t hash = flow_hash(to, packet, len);
+    uint32_t low = csb_key(hash);
     struct shm_desc d = {.slot = slot,
                          .offset = SHM_SLOT_HEADROOM,
                          .len = len,
-                         .hash = table_hash(to, packet, len),
+                         .hash = csb_table_hash(hash),
                          .generation = to->generation[slot],
-                         .kind = SHM_DESC_PACKET};
-    memcpy(to->j2a + to->offsets.rx_slots + (size_t)slot * SHM_SLOT_BYTES + SHM_SLOT_HEADROOM, packet, len);
+                         .kind = SHM_DESC_PACKET,
+                         .flags = SHM_DESC_HASHED};
+    memcpy(room, packet, len);
+    memcpy(room + len, &low, sizeof low);
     to->with_app[slot] = true;
     if (ring_producer_refresh(&to->rx[io]) <= 0)
         abort();

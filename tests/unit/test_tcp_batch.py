@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from _tcp import lib
+from _tcp import ffi, lib
 from tcp_talk import Options, Peer, Stack, checksum
 
 SYN = Options(mss=1460, sack_ok=True, ts=(7, 0), wscale=7)
@@ -79,6 +79,24 @@ def test_a_batch_is_as_its_packets_one_by_one() -> None:
     alone, together = talk(False), talk(True)
     for i, (a, b) in enumerate(zip(alone, together, strict=True)):
         assert a == b, i
+
+
+def first_hash(odd_low: int) -> int:
+    """That of a new flow, by what its SYN says of it."""
+    stack = Stack()
+    stack.listen()
+    stack.native.odd_low = odd_low
+    packet = Peer(stack).segment("S", options=SYN).build()
+    lib.native_queue(stack.native, packet, len(packet))
+    lib.native_input_queued(stack.native, stack.now_us)
+    column = ffi.new("uint64_t **")
+    assert lib.tcp_flow_column(stack.tcp, 0, column) == 1  # half-open blocks
+    return int(column[0][0])
+
+
+def test_the_low_half_of_a_new_flows_hash_is_taken_from_behind_its_packet() -> None:
+    whole = first_hash(0)
+    assert first_hash(0x01020304) == whole >> 32 << 32 | 0x01020304
 
 
 def refill(packet: bytearray) -> bytes:
