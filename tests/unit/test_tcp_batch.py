@@ -81,12 +81,12 @@ def test_a_batch_is_as_its_packets_one_by_one() -> None:
         assert a == b, i
 
 
-def first_hash(odd_low: int) -> int:
+def first_hash(odd_low: int, data: bytes = b"") -> int:
     """That of a new flow, by what its SYN says of it."""
     stack = Stack()
     stack.listen()
     stack.native.odd_low = odd_low
-    packet = Peer(stack).segment("S", options=SYN).build()
+    packet = Peer(stack).segment("S", data, options=SYN).build()
     lib.native_queue(stack.native, packet, len(packet))
     lib.native_input_queued(stack.native, stack.now_us)
     column = ffi.new("uint64_t **")
@@ -97,6 +97,9 @@ def first_hash(odd_low: int) -> int:
 def test_the_low_half_of_a_new_flows_hash_is_taken_from_behind_its_packet() -> None:
     whole = first_hash(0)
     assert first_hash(0x01020304) == whole >> 32 << 32 | 0x01020304
+    fills = bytes(2048 - 14 - 60)  # its slot: nothing can lie behind it
+    assert first_hash(0x01020304, fills[:-4]) != whole
+    assert first_hash(0x01020304, fills[:-3]) == first_hash(0x01020304, fills) == whole
 
 
 def refill(packet: bytearray) -> bytes:
