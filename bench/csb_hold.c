@@ -10,6 +10,7 @@
  */
 #include "app/balance.c"
 #include "app/clock.c"
+#include "app/mapper.c"
 #include "bench/csb_tools.h"
 
 #include <pthread.h>
@@ -217,6 +218,7 @@ int main(int argc, char **argv)
     fd = descriptor_of(draft, bytes);
     calibrate();
     balance_start(&b, NULL, 0, true);
+    mapper_start(&b.mapper);
     for (int n = 1; n <= atoi(argv[2]); n++)
         one_update(&b, (uint64_t)n, &plan, fd, bytes);
     spin_turns(any.count);

@@ -274,6 +274,7 @@ class Peer:
             if not data:
                 self.end("hang-up")
                 return
+            self._allowance -= 1
             self._receive(data)
 
     def _may_speak(self) -> bool:
@@ -287,7 +288,6 @@ class Peer:
             loop.remove_reader(self._sock)
             self._pause = loop.call_later(0.05, self._resume_reading)
             return False
-        self._allowance -= 1
         return True
 
     def _resume_reading(self) -> None:
@@ -381,7 +381,8 @@ class Peer:
                 self._bad("lists more flows than it can have")
             return
         if isinstance(message, CsbDone):
-            sessions.updates.hear_done(attached.session.app, attached, message.attempt, message.phase)
+            app = attached.session.app
+            self._allowance += sessions.updates.hear_done(app, attached, message.attempt, message.phase)
             return
         if isinstance(message, Listen):
             change = sessions.listen if message.on else sessions.unlisten

@@ -146,14 +146,17 @@ class Updates:
             return True  # it is over
         return self._balance.add_list(self._app_ids[app], member.tid, hashes, 2 * member.rows + LIST_SLACK)
 
-    def hear_done(self, app: str, member: Member, attempt: int, phase: int) -> None:
-        """A thread has done what the phase asks, or cannot (0)."""
+    def hear_done(self, app: str, member: Member, attempt: int, phase: int) -> bool:
+        """A thread has done what the phase asks, or cannot (0). False: nobody has asked it."""
         if not self.awaits(app, attempt):
-            return
+            return False
         if phase == 0:
             self.abort(app, f"thread {member.tid} has no room for its list")
-        elif self._updates[app].member_done(attempt, phase, member.tid):
-            self._advance(app)
+            return False
+        if not self._updates[app].member_done(attempt, phase, member.tid):
+            return False
+        self._advance(app)
+        return True
 
     def welcome(self, app: str, member: Member, *, rebuilding: bool) -> None:
         """A thread that the circle names is back: give it the view in force."""

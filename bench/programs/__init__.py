@@ -11,6 +11,7 @@ from bench.programs import (
     csb_hold,
     csb_lookup,
     csb_oracle,
+    csb_phases,
     csb_share,
     csb_table,
     idle,
@@ -48,6 +49,7 @@ PROGRAMS: tuple[Program, ...] = (
     csb_aged.PROGRAM,
     csb_hold.PROGRAM,
     csb_oracle.PROGRAM,
+    csb_phases.PROGRAM,
     csb_auto.PROGRAM,
     csb_table.PROGRAM,
 )

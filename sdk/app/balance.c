@@ -6,113 +6,37 @@
 #include "app/clock.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* A turn takes small steps until its time or its number of them is over: what one step may add is what a thread is held longer. */
 enum {
     TURN_US = 20,
     TURN_STEPS = 16,
-    STEP_ROWS = 256, /* walked: about 1 us, 8 us where each key has to be looked for among the points */
-    PAGE = 4096,
-    STEP_TOUCHED = 16 * PAGE,  /* of a value that a walk will read: page faults */
-    STEP_RELEASED = 64 * PAGE, /* of a value that is over */
-    LIST_ROOM = 65536,         /* hashes that wait to be sent; the walk uses half, what is created late the rest */
+    STEP_ROWS = 256,   /* walked: about 1 us, 8 us where each key has to be looked for among the points */
+    LIST_ROOM = 65536, /* hashes that wait to be sent; the walk uses half, what is created late the rest */
     WALK_ROOM = 32768,
     SEND_HASHES = 1024, /* of a message */
 };
 
 /* --- values --- */
 
-static void unmap(struct balance_map *map)
+static void retire(struct balance *b, struct balance_map *map)
 {
-    if (map->memory)
-        munmap((void *)(uintptr_t)map->memory, map->bytes);
+    mapper_unmap(&b->mapper, map->memory, map->bytes);
     *map = (struct balance_map){0};
 }
 
-/* It is over: release() gives it back by and by. */
-static void retire(struct balance *b, struct balance_map *map)
+static bool is_view(const struct balance_map *map)
 {
-    if (map->memory && b->retired_count < BALANCE_RETIRED_MAX) {
-        b->retired[b->retired_count++] = *map;
-        *map = (struct balance_map){0};
-    }
-    unmap(map);
-}
+    const struct csb_view *view = map->memory;
 
-/* True: there was something to give back. */
-static bool release(struct balance *b)
-{
-    struct balance_map *map;
-    uint64_t left;
-
-    if (b->retired_count == 0)
-        return false;
-    map = &b->retired[b->retired_count - 1];
-    left = (map->bytes - 1) / STEP_RELEASED * STEP_RELEASED;
-    munmap((char *)(uintptr_t)map->memory + left, map->bytes - left);
-    map->bytes = left;
-    b->retired_count -= left == 0;
-    return true;
-}
-
-/* True: a part of it had not been read yet. */
-static bool touch(struct balance_map *map)
-{
-    uint64_t end = map->touched + STEP_TOUCHED < map->bytes ? map->touched + STEP_TOUCHED : map->bytes;
-
-    if (map->touched == map->bytes)
-        return false;
-    for (uint64_t at = map->touched; at < end; at += PAGE)
-        (void)*((const volatile uint8_t *)map->memory + at);
-    map->touched = end;
-    return true;
-}
-
-/* Maps bytes of fd, at least least of them.  False: it is not what it is said to be. */
-static bool map_value(struct balance *b, struct balance_map *map, int fd, uint64_t bytes, uint64_t least)
-{
-    struct stat st;
-    void *p;
-
-    retire(b, map);
-    if (fd < 0 || bytes < least || fstat(fd, &st) < 0 || (uint64_t)st.st_size < bytes)
-        return false;
-    p = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
-    if (p == MAP_FAILED)
-        return false;
-    *map = (struct balance_map){.memory = p, .bytes = bytes};
-    return true;
-}
-
-static bool map_view(struct balance *b, struct balance_map *map, int fd, uint64_t bytes)
-{
-    const struct csb_view *view;
-
-    if (!map_value(b, map, fd, bytes, sizeof *view))
-        return false;
-    view = map->memory;
-    if (view->bytes <= bytes && view->map.point_count <= CSB_POINTS_MAX &&
-        sizeof *view + (uint64_t)view->line_count * sizeof(struct csb_line) +
-                (uint64_t)view->exact_size * sizeof(struct csb_exact) <=
-            bytes)
-        return true;
-    retire(b, map);
-    return false;
-}
-
-static bool make_list(struct balance *b)
-{
-    uint64_t bytes = LIST_ROOM * sizeof(uint64_t);
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-    if (p == MAP_FAILED)
-        return false;
-    b->list = (struct balance_map){.memory = p, .bytes = bytes};
-    return true;
+    return view != NULL && map->bytes >= sizeof *view && view->bytes <= map->bytes &&
+           view->map.point_count <= CSB_POINTS_MAX &&
+           sizeof *view + (uint64_t)view->line_count * sizeof(struct csb_line) +
+                   (uint64_t)view->exact_size * sizeof(struct csb_exact) <=
+               map->bytes;
 }
 
 /* --- beginning and ending --- */
@@ -123,7 +47,7 @@ static void forget_attempt(struct balance *b)
     retire(b, &b->plan);
     retire(b, &b->draft);
     b->sent = 0;
-    b->is_walking = b->is_open_due = b->has_failed = false;
+    b->is_walking = b->has_failed = false;
     b->due = CSB_IDLE;
 }
 
@@ -144,15 +68,28 @@ void balance_lost(struct balance *b)
     retire(b, &b->next);
     b->member.view = NULL;
     b->member.is_rebuilding = b->is_on;
+    b->is_open_due = false;
+    b->attempt = 0;
+    b->views_asked = 0;
+    b->session++;
+}
+
+static void drop(struct balance *b, const struct mapper_job *job)
+{
+    mapper_unmap(&b->mapper, job->memory, job->bytes);
+    mapper_unmap(&b->mapper, job->list, job->list_bytes);
 }
 
 void balance_free(struct balance *b)
 {
+    struct mapper_job job;
+
+    mapper_stop(&b->mapper);
+    while (mapper_take(&b->mapper, &job))
+        drop(b, &job);
     forget_attempt(b);
     retire(b, &b->view);
     retire(b, &b->next);
-    while (release(b))
-        ;
 }
 
 static void fail(struct balance *b, uint64_t attempt)
@@ -169,16 +106,33 @@ static void enter_view(struct balance *b, uint64_t now_us)
     retire(b, &b->view);
     b->view = b->next;
     b->next = (struct balance_map){0};
+    b->member.view = b->view.memory;
     tcp_expect_cookies(b->stack, now_us);
 }
 
+/* All open markers have come, and the view that they stand for is mapped. */
 static void open_view(struct balance *b, uint64_t now_us)
 {
     csb_member_open(&b->member, b->next.memory);
     forget_attempt(b);
     enter_view(b, now_us);
+    b->is_open_due = false;
     b->due = CSB_OPEN;
     b->updates++;
+}
+
+/* All open markers have come: what follows in the rings went by the new map.  A view that is still being mapped is waited for by active opens
+ * alone. */
+static void open_early(struct balance *b, uint64_t now_us)
+{
+    if (!b->is_open_due || b->view_heard != b->attempt)
+        return;
+    if (b->next.memory && b->next_attempt == b->attempt) {
+        open_view(b, now_us);
+    } else if (b->member.attempt != 0) {
+        csb_member_open(&b->member, b->view.memory);
+        forget_attempt(b);
+    }
 }
 
 /* Adds what the thread has worked since began_ns to this turn; others' turns on its processor are not in it. */
@@ -188,27 +142,38 @@ static void note_held(struct balance *b, uint64_t began_ns)
     b->held_ns = b->spent_ns > b->held_ns ? b->spent_ns : b->held_ns;
 }
 
-/* --- what janusd says --- */
+/* --- what janusd says: a value is mapped first --- */
 
-static void begin(struct balance *b, const struct attach_csb *m, int fd)
+static void begin(struct balance *b, const struct mapper_job *job)
 {
-    csb_member_abort(&b->member);
-    forget_attempt(b);
-    if (!make_list(b) || !map_value(b, &b->plan, fd, m->bytes, sizeof(struct csb_plan))) {
+    const struct attach_csb *m = &job->message;
+
+    if (m->attempt != b->attempt) {
+        drop(b, job);
+        return;
+    }
+    b->plan = (struct balance_map){job->memory, job->bytes};
+    b->list = (struct balance_map){job->list, job->list_bytes};
+    if (job->memory == NULL || job->list == NULL || job->bytes < sizeof(struct csb_plan)) {
         fail(b, m->attempt);
         return;
     }
-    b->attempt = m->attempt;
     b->part = 0;
     b->is_walking = true;
-    csb_member_begin(&b->member, m->attempt, b->plan.memory, m->ios, (uint64_t *)(uintptr_t)b->list.memory, LIST_ROOM);
+    csb_member_begin(&b->member, m->attempt, b->plan.memory, m->ios, job->list, LIST_ROOM);
 }
 
-static void check(struct balance *b, const struct attach_csb *m, int fd)
+static void check(struct balance *b, const struct mapper_job *job)
 {
-    if (m->attempt != b->member.attempt)
+    const struct attach_csb *m = &job->message;
+
+    if (m->attempt != b->member.attempt) {
+        drop(b, job);
         return;
-    if (!map_view(b, &b->draft, fd, m->bytes)) {
+    }
+    retire(b, &b->draft);
+    b->draft = (struct balance_map){job->memory, job->bytes};
+    if (!is_view(&b->draft)) {
         fail(b, m->attempt);
         return;
     }
@@ -217,47 +182,82 @@ static void check(struct balance *b, const struct attach_csb *m, int fd)
     b->is_walking = true;
 }
 
-static void take_view(struct balance *b, const struct attach_csb *m, int fd, uint64_t now_us)
+static void take_view(struct balance *b, const struct mapper_job *job, uint64_t now_us)
 {
-    if (!map_view(b, &b->next, fd, m->bytes)) {
+    const struct attach_csb *m = &job->message;
+
+    b->views_asked--;
+    retire(b, &b->next);
+    b->next = (struct balance_map){job->memory, job->bytes};
+    if (!is_view(&b->next)) {
+        retire(b, &b->next);
         fail(b, m->attempt);
+        b->is_open_due = false;
         return;
     }
     b->next_attempt = m->attempt;
     if (m->attempt == 0) {
         csb_member_abort(&b->member);
         forget_attempt(b);
-        b->member.view = b->next.memory;
         b->member.is_rebuilding = m->phase != 0;
         enter_view(b, now_us);
-    } else if (b->is_open_due && m->attempt == b->member.attempt) {
-        open_view(b, now_us);
+    } else {
+        open_early(b, now_us);
     }
+}
+
+/* Takes what is mapped. */
+static void take_values(struct balance *b, uint64_t now_us)
+{
+    struct mapper_job job;
+
+    while (mapper_take(&b->mapper, &job)) {
+        if (job.session != b->session)
+            drop(b, &job);
+        else if (job.message.type == ATTACH_CSB_BEGIN)
+            begin(b, &job);
+        else if (job.message.type == ATTACH_CSB_CHECK)
+            check(b, &job);
+        else
+            take_view(b, &job, now_us);
+    }
+}
+
+static void end_attempt(struct balance *b)
+{
+    csb_member_abort(&b->member);
+    forget_attempt(b);
+    b->is_open_due = false;
 }
 
 void balance_hear(struct balance *b, const struct attach_csb *message, int fd, uint64_t now_us)
 {
     uint64_t began_ns = clock_thread_ns();
+    bool is_begin = message->type == ATTACH_CSB_BEGIN;
 
-    switch (message->type) {
-    case ATTACH_CSB_BEGIN:
-        begin(b, message, fd);
-        break;
-    case ATTACH_CSB_CHECK:
-        check(b, message, fd);
-        break;
-    case ATTACH_CSB_VIEW:
-        take_view(b, message, fd, now_us);
-        break;
-    default:
-        if (message->attempt == b->member.attempt) {
-            csb_member_abort(&b->member);
-            forget_attempt(b);
+    if (message->type == ATTACH_CSB_ABORT) {
+        if (message->attempt == b->attempt && !b->is_open_due) {
+            end_attempt(b);
+            b->attempt = 0;
         }
-        break;
+        if (fd >= 0)
+            close(fd);
+    } else {
+        if (is_begin) {
+            end_attempt(b);
+            b->attempt = message->attempt;
+        }
+        if (message->type == ATTACH_CSB_VIEW) {
+            b->views_asked++;
+            b->view_heard = message->attempt;
+        }
+        if (!mapper_map(&b->mapper, message, fd, is_begin ? LIST_ROOM * sizeof(uint64_t) : 0, b->session)) {
+            b->views_asked -= message->type == ATTACH_CSB_VIEW;
+            fail(b, message->attempt);
+        }
+        take_values(b, now_us);
+        open_early(b, now_us);
     }
-    if (fd >= 0)
-        close(fd);
     note_held(b, began_ns);
 }
 
@@ -265,22 +265,22 @@ void balance_marker(struct balance *b, uint32_t attempt, uint32_t marker, uint32
 {
     uint64_t began_ns = clock_thread_ns();
 
+    take_values(b, now_us);
     if (attempt != (uint32_t)b->member.attempt || marker > CSB_MARKER_OPEN ||
         !csb_member_marker(&b->member, b->member.attempt, (enum csb_marker)marker, io))
         return;
     if (marker == CSB_MARKER_SEAL) {
         b->due = CSB_SEAL;
-    } else if (b->next.memory && b->next_attempt == b->member.attempt) {
-        open_view(b, now_us);
     } else {
         b->is_open_due = true;
+        open_early(b, now_us);
     }
     note_held(b, began_ns);
 }
 
 /* --- each turn --- */
 
-/* True: some rows were walked, or what that needs was made ready. */
+/* True: some rows were walked. */
 static bool walk(struct balance *b)
 {
     struct csb_member *m = &b->member;
@@ -289,8 +289,6 @@ static bool walk(struct balance *b)
 
     if (!b->is_walking || m->list_count + STEP_ROWS > WALK_ROOM)
         return false;
-    if (touch(&b->plan) || touch(&b->view) || touch(&b->draft))
-        return true;
     rows = tcp_flow_column(b->stack, b->part, &column);
     if (!csb_member_walk(m, column, rows, STEP_ROWS))
         return true;
@@ -343,13 +341,14 @@ bool balance_turn(struct balance *b)
     uint64_t began_ns = clock_thread_ns(), until_us = clock_now_us() + TURN_US;
     bool is_going = true;
 
+    take_values(b, until_us - TURN_US);
     if (b->member.is_full)
         fail(b, b->member.attempt);
     for (uint32_t step = 0; is_going && step < TURN_STEPS && (step == 0 || clock_now_us() < until_us); step++)
-        is_going = send_list(b) || walk(b) || send_answer(b) || release(b);
+        is_going = send_list(b) || walk(b) || send_answer(b);
     note_held(b, began_ns);
     b->spent_ns = 0;
-    return b->is_walking || b->due != CSB_IDLE || b->has_failed || b->retired_count > 0;
+    return b->is_walking || b->due != CSB_IDLE || b->has_failed;
 }
 
 /* --- what the stack asks --- */
@@ -359,8 +358,19 @@ bool balance_may_create(struct balance *b, uint64_t hash)
     return csb_member_create(&b->member, hash);
 }
 
+/* The view in force, waited for if it is being mapped: an active open wants the newest. */
+static void await_view(struct balance *b)
+{
+    while (b->views_asked > 0) {
+        take_values(b, clock_now_us());
+        if (b->views_asked > 0)
+            sched_yield();
+    }
+}
+
 bool balance_may_connect(struct balance *b, uint64_t hash)
 {
+    await_view(b);
     return !b->is_on || csb_member_connect(&b->member, hash);
 }
 
@@ -368,7 +378,7 @@ enum tcp_miss balance_miss(const struct balance *b, uint64_t hash)
 {
     const struct csb_member *m = &b->member;
 
-    if (!csb_member_answers_miss(m, hash))
+    if (!csb_member_answers_miss(m, hash) || b->is_open_due || b->views_asked > 0)
         return TCP_MISS_SILENT;
     if (!m->view || csb_view_lookup(m->view, hash) == m->tid)
         return TCP_MISS_RESET;

@@ -10,14 +10,13 @@
 #define APP_BALANCE_H
 
 #include "app/attach.h"
+#include "app/mapper.h"
 #include "csb/update.h"
 #include "tcp/tcp.h"
 
-enum { BALANCE_RETIRED_MAX = 8 };
-
 struct balance_map {
     const void *memory;
-    uint64_t bytes, touched;
+    uint64_t bytes;
 };
 
 struct balance {
@@ -26,13 +25,14 @@ struct balance {
     struct tcp_stack *stack;
     bool is_on;                                       /* janusd speaks of views (ABI 1.2) */
     struct balance_map view, next, plan, draft, list; /* list: the member's */
-    struct balance_map retired[BALANCE_RETIRED_MAX];  /* over, and given back a part at a time */
-    uint32_t retired_count;
-    uint32_t sent;    /* of the list, from its beginning */
-    uint64_t attempt; /* that the answers below are of */
-    uint64_t next_attempt;
-    enum csb_phase due; /* to be answered when all lists are sent; CSB_IDLE: nothing */
-    bool has_failed;    /* and it is to be said */
+    struct mapper mapper;
+    uint64_t session;                  /* what was asked for in a former one is nothing */
+    uint32_t views_asked;              /* not mapped yet */
+    uint32_t sent;                     /* of the list, from its beginning */
+    uint64_t attempt;                  /* that the answers below are of */
+    uint64_t next_attempt, view_heard; /* attempts of the view that is mapped, and of the one that was heard of last */
+    enum csb_phase due;                /* to be answered when all lists are sent; CSB_IDLE: nothing */
+    bool has_failed;                   /* and it is to be said */
     bool is_walking, is_open_due;
     uint32_t part; /* column that is walked */
     uint64_t updates;
@@ -55,10 +55,11 @@ bool balance_turn(struct balance *b);
 
 static inline bool balance_is_idle(const struct balance *b)
 {
-    return b->member.attempt == 0 && b->due == CSB_IDLE && !b->has_failed && b->retired_count == 0 && b->spent_ns == 0;
+    return b->member.attempt == 0 && b->due == CSB_IDLE && !b->has_failed && !b->is_open_due &&
+           !mapper_is_busy(&b->mapper) && b->spent_ns == 0;
 }
 
-/* The view that the last open marker asks for has not been read from the socket yet. */
+/* The view that the last open marker asks for has not been read from the socket, or is not mapped. */
 static inline bool balance_wants_view(const struct balance *b)
 {
     return b->is_open_due;

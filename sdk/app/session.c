@@ -119,6 +119,7 @@ static int attach_first(struct session *s, uint64_t deadline_us, struct janus_er
 static void begin_balance(struct session *s)
 {
     balance_start(&s->balance, &s->attach, s->lease.tid, s->lease.abi_minor >= ABI_MINOR_CSB);
+    mapper_start(&s->balance.mapper);
     s->rings.balance = &s->balance;
 }
 

@@ -288,7 +288,7 @@ bool thread_pending(const struct janus_thread *t)
 
 bool thread_arm(struct janus_thread *t)
 {
-    if (t->busy)
+    if (t->busy || (t->session && mapper_is_busy(&t->session->balance.mapper)))
         return false;
     t->driver.set_sleeping(t->driver.context, true);
     if (!t->driver.pending(t->driver.context))

@@ -2,6 +2,7 @@
  * app.c: the SDK's C API, and janusd's side of the shared memory in the same process: rings, slots and one wire between
  * two sessions.  Python speaks the attach protocol.
  */
+#include "app/thread.h"
 #include "app/thread_api.h"
 #include "csb/walk.h"
 #include "csb/hash.h"
@@ -83,6 +84,12 @@ static int fake_plan(uint32_t point, uint16_t below, uint16_t above)
 static uint64_t fake_view_bytes(void)
 {
     return csb_view_bytes(0, 0);
+}
+
+/* The thread that the view in force gives the lowest key to. */
+static uint32_t fake_owner(const struct janus_thread *t)
+{
+    return t->session->balance.view.memory ? csb_view_lookup(t->session->balance.view.memory, 1) : CSB_NO_TID;
 }
 
 static uint64_t fake_plan_bytes(void)

@@ -1,18 +1,6 @@
 /* balance.c: a TCP thread's part in updates with a clock, a socket and flows of the test's own. */
-#include <sys/mman.h>
-
-static uint64_t unmapped, unmapped_most; /* bytes: of all calls, of one */
-
-static int count_munmap(void *p, size_t bytes)
-{
-    unmapped += bytes;
-    unmapped_most = bytes > unmapped_most ? bytes : unmapped_most;
-    return munmap(p, bytes);
-}
-
-#define munmap count_munmap
 #include "../../sdk/app/balance.c"
-#undef munmap
+#include "../../sdk/app/mapper.c"
 
 #include <stdlib.h>
 
@@ -25,7 +13,7 @@ struct bed {
     uint32_t room;              /* messages that the socket still takes */
     bool only_small;            /* it has no room for lists */
     uint32_t messages, answers; /* taken */
-    uint32_t last_phase;
+    uint32_t last_phase, last_attempt;
     uint64_t *listed;
     uint32_t listed_count;
 };
@@ -70,6 +58,7 @@ int attach_send(struct attach *a, const void *message, size_t bytes)
         bed->messages++;
     } else {
         bed->last_phase = ((const struct attach_csb *)message)->phase;
+        bed->last_attempt = (uint32_t)((const struct attach_csb *)message)->attempt;
         bed->answers++;
     }
     return 0;
@@ -89,13 +78,14 @@ static struct bed *bed_new(const uint64_t *hashes, uint32_t half_open, uint32_t 
     }
     bed->listed = calloc(half_open + rows + time_wait + LIST_ROOM, sizeof *bed->listed);
     bed->room = UINT32_MAX;
-    unmapped = unmapped_most = 0;
     balance_start(&bed->b, &bed->attach, 0, true);
     return bed;
 }
 
 static void bed_free(void)
 {
+    bed->b.mapper.is_running = false;
+    work_all(&bed->b.mapper);
     balance_free(&bed->b);
     for (uint32_t part = 0; part < TCP_FLOW_COLUMNS; part++)
         free(bed->column[part]);
@@ -153,6 +143,17 @@ static uint64_t say_view(uint32_t type, uint64_t attempt, uint32_t point, const 
     return bytes;
 }
 
+/* A value of the right length, with nothing right in it. */
+static void say_rubbish(uint32_t type, uint64_t attempt)
+{
+    uint64_t bytes = sizeof(struct csb_view);
+    void *value = malloc(bytes);
+
+    memset(value, 0xff, bytes);
+    say(type, attempt, value, bytes);
+    free(value);
+}
+
 static uint64_t walked(void)
 {
     uint64_t rows = bed->b.member.cursor;
@@ -162,12 +163,14 @@ static uint64_t walked(void)
     return rows;
 }
 
-static uint64_t munmap_bytes(void)
+/* From here on what is to be mapped waits for map_all(), as if the mapper were slow. */
+static void map_later(void)
 {
-    return unmapped;
+    sem_init(&bed->b.mapper.wake, 0, 0);
+    bed->b.mapper.is_running = true;
 }
 
-static uint64_t munmap_most(void)
+static void map_all(void)
 {
-    return unmapped_most;
+    work_all(&bed->b.mapper);
 }

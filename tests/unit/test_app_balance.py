@@ -177,7 +177,7 @@ def test_active_opens_want_a_port_that_the_view_gives_to_this_thread(janusd: Fak
     pair = Pair(janusd)
     connect(janusd, pair.transfer.server)
     pair.view(0, lib.fake_view(ALL, 5, 5, 0))
-    pair.turns()
+    pair.run(lambda: lib.fake_owner(pair.transfer.server) == 5)
     with pytest.raises(Refused) as refused:
         connect(janusd, pair.transfer.server)
     assert refused.value.args[0] == errno.EADDRINUSE
@@ -190,6 +190,7 @@ def test_a_flow_that_ends_is_counted_when_the_circle_gave_its_key_to_another(
 ) -> None:
     pair = Pair(janusd)
     pair.view(0, lib.fake_view(ALL, owner, owner, 0))
+    pair.run(lambda: lib.fake_owner(pair.transfer.server) == owner)
     pair.run(pair.transfer.is_complete)
     assert lib.fake_csb_closed(pair.session) == 0
     lib.thread_close_conn(pair.transfer.client, pair.transfer.conn)

@@ -3,14 +3,15 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from _balance import ffi, lib
 
 HALF = 2**31
-COLLECT, CHECK, SEAL = 1, 2, 4
-SEAL_MARKER = 0
+COLLECT, SEAL, OPEN = 1, 4, 6
+SEAL_MARKER, OPEN_MARKER = 0, 1
 
 
 def flows(count: int, *, seed: int = 1) -> list[int]:
@@ -154,29 +155,74 @@ def test_a_late_marker_of_an_aborted_attempt_seals_nothing(make: Make) -> None:
         assert lib.balance_may_create(ffi.addressof(bed.b), moved) is not sealed
 
 
-def test_what_a_walk_reads_is_fetched_a_part_at_a_time_and_what_is_over_goes_the_same_way(make: Make) -> None:
-    """A draft of megabytes: neither its page faults nor its end are one turn's."""
-    bed = make(flows(3000), tick_us=lib.TURN_US)
-    lib.say_begin(1, HALF)
-    while bed.answers == 0:
-        lib.balance_turn(ffi.addressof(bed.b))
-    exceptions = flows(300_000, seed=9)
-    bytes_ = lib.say_view(lib.ATTACH_CSB_CHECK, 1, HALF, exceptions, len(exceptions), 1)
-    assert bytes_ > 9 * lib.STEP_RELEASED
-    while bed.b.draft.touched < bytes_:
-        before = bed.b.draft.touched
-        lib.balance_turn(ffi.addressof(bed.b))
-        assert bed.b.draft.touched - before <= lib.STEP_TOUCHED
-        assert lib.walked() == 0
-    while bed.answers < 2:
-        lib.balance_turn(ffi.addressof(bed.b))
-    assert bed.last_phase == CHECK
-    assert lib.munmap_bytes() == 0
-    lib.say_view(lib.ATTACH_CSB_VIEW, 0, HALF, exceptions, 10, 1)  # in force at once: what was, is over
-    assert lib.munmap_bytes() == 0
-    turns = 0
+def turns(bed: Any) -> None:
+    """Until nothing is left to do."""
     while lib.balance_turn(ffi.addressof(bed.b)):
-        turns += 1
-    assert turns >= bytes_ // lib.STEP_RELEASED
-    assert lib.munmap_most() <= lib.STEP_RELEASED
-    assert lib.munmap_bytes() > bytes_
+        pass
+
+
+def test_values_are_mapped_beside_the_loop_and_what_is_over_is_dropped(make: Make) -> None:
+    column = flows(1000)
+    bed = make(column)
+    lib.map_later()
+    for attempt in (1, 2):
+        lib.say_begin(attempt, HALF)
+    for _ in range(5):
+        lib.balance_turn(ffi.addressof(bed.b))
+    assert (lib.walked(), bed.answers) == (0, 0)
+    lib.map_all()
+    turns(bed)
+    assert (bed.answers, bed.last_attempt, bed.last_phase) == (1, 2, COLLECT)
+    assert listed(bed) == [h for h in column if moves(h)]
+
+
+def test_what_was_asked_for_before_janusd_was_lost_is_nothing(make: Make) -> None:
+    bed = make(flows(10))
+    lib.map_later()
+    lib.say_begin(1, HALF)
+    lib.say_view(lib.ATTACH_CSB_VIEW, 0, HALF, [], 0, 1)
+    lib.balance_lost(ffi.addressof(bed.b))
+    lib.map_all()
+    turns(bed)
+    assert bed.answers == 0
+    assert not lib.balance_may_connect(ffi.addressof(bed.b), 1), "no view is known"
+
+
+def test_behind_the_last_marker_flows_begin_while_the_view_is_mapped(make: Make) -> None:
+    """Nothing is reset or called misdirected meanwhile, and an active open waits for the view."""
+    bed = make([])
+    kept, moved = 1 << 40 | HALF - 5, 1 << 40 | HALF + 5
+    lib.say_view(lib.ATTACH_CSB_VIEW, 0, 2**32 - 2, [], 0, 0)
+    lib.say_begin(1, HALF)
+    turns(bed)
+    lib.balance_marker(ffi.addressof(bed.b), 1, SEAL_MARKER, 0, 0)
+    turns(bed)
+    assert not lib.balance_may_create(ffi.addressof(bed.b), moved)
+    lib.map_later()
+    lib.balance_marker(ffi.addressof(bed.b), 1, OPEN_MARKER, 0, 0)
+    assert not lib.balance_may_create(ffi.addressof(bed.b), moved), "its view has not been heard of"
+    lib.say_view(lib.ATTACH_CSB_VIEW, 1, HALF, [], 0, 0)
+    assert lib.balance_may_create(ffi.addressof(bed.b), moved)
+    assert lib.balance_miss(ffi.addressof(bed.b), kept) == lib.TCP_MISS_SILENT
+    lib.balance_turn(ffi.addressof(bed.b))
+    assert bed.last_phase == SEAL, "the update is over when the view is mapped"
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(lib.balance_may_connect, ffi.addressof(bed.b), h) for h in (moved,)]
+        assert not asked[0].done()
+        lib.map_all()
+        assert not asked[0].result(10), "by the new view it is another thread's"
+    turns(bed)
+    assert bed.last_phase == OPEN
+    assert lib.balance_may_connect(ffi.addressof(bed.b), kept)
+    assert lib.balance_miss(ffi.addressof(bed.b), kept) == lib.TCP_MISS_RESET
+    assert lib.balance_miss(ffi.addressof(bed.b), moved) == lib.TCP_MISS_FOREIGN
+
+
+@pytest.mark.parametrize("type_", ["ATTACH_CSB_CHECK", "ATTACH_CSB_VIEW"])
+def test_a_value_that_is_none_ends_the_attempt(make: Make, type_: str) -> None:
+    bed = make([])
+    lib.say_begin(1, HALF)
+    turns(bed)
+    lib.say_rubbish(getattr(lib, type_), 1)
+    turns(bed)
+    assert (bed.answers, bed.last_attempt, bed.last_phase) == (2, 1, 0)

@@ -1,0 +1,70 @@
+"""csb-phases: how long each phase of an update takes in the live system, at rest and under load."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from itertools import cycle
+
+from bench.framework import Options, Program, Row, make_row
+from bench.programs.csb_auto import PORT, Visitors
+from bench.rig import AppPolicy, Janusd, JanusdConfig, Network, Workdir
+from janusd.ctl_client import Client
+
+WORKERS, HELD = 3, 200
+WEIGHTS = ({"0": 3.0}, {"0": 0.0, "1": 2.0}, {"0": 1.0, "1": 1.0}, {"2": 5.0}, {"2": 1.0})
+PHASES = ("collect", "drain", "seal", "publish", "open")
+
+
+def updates(client: Client, count: int) -> dict[str, list[float]]:
+    """Run updates one after the other; milliseconds by phase, and of those in which newcomers wait."""
+    found: dict[str, list[float]] = {phase: [] for phase in (*PHASES, "drain and seal", "all")}
+    for _, weights in zip(range(count), cycle(WEIGHTS), strict=False):
+        took = client.ask("csb_set", app="web", weights=weights)["phases_ms"]
+        for phase in PHASES:
+            found[phase].append(took[phase])
+        found["drain and seal"].append(took["drain"] + took["seal"])
+        found["all"].append(sum(took.values()))
+    return found
+
+
+def rows(found: dict[str, list[float]], when: str) -> list[Row]:
+    """p50, p99 and the worst of each phase."""
+    made: list[Row] = []
+    for phase, values in found.items():
+        values.sort()
+        for name, value in (("p50", 0.5), ("p99", 0.99), ("worst", 1.0)):
+            at = values[min(len(values) - 1, int(len(values) * value))]
+            made.append(make_row(f"{phase}, {when}: {name}", "ms", [at], higher_is_better=False))
+    return made
+
+
+def run(options: Options, progress: Callable[[str], None]) -> Sequence[Row]:
+    """At rest, then while clients come and go."""
+    count = options.runs(500, 100)
+    config = JanusdConfig(apps=(AppPolicy(name="web", ports=(str(PORT),)),))
+    with Workdir("phases") as workdir, Network("phases", workdir.path) as network:
+        with Janusd(network, workdir.path, config) as rig, ExitStack() as stack:
+            rig.serve("tests.system.apps.census:handle", port=PORT, workers=WORKERS)
+            for _ in range(HELD):
+                stack.enter_context(rig.network.connect(PORT))
+            client = Client(str(rig.runtime_dir / "ctl.sock"))
+            progress(f"{count} updates at rest")
+            made = rows(updates(client, count), "at rest")
+            with Visitors(rig) as visitors:
+                progress(f"{count} updates while clients come and go")
+                made += rows(updates(client, count), "under load")
+            if visitors.errors:
+                raise RuntimeError(f"{visitors.errors} clients were reset or not answered")
+    return made
+
+
+PROGRAM = Program(
+    "csb-phases",
+    "how long each phase of an update takes in the live system",
+    run,
+    notes=(
+        f"{WORKERS} TCP threads of an echo in Python, {HELD} connections held, updates one after the other over the",
+        "control API. Under load: eight kernel clients in Python come and go over a veth, which keeps two",
+        "processors busy: then a phase waits for its threads' turns of the processor. Newcomers wait from drain",
+        "to publish.",
+    ),
+)
