@@ -3,11 +3,15 @@
  *
  *   csb_aged STREAMS PACKETS RUNS CHURN_PERMILLE FLYING_PERMILLE both|janus < circles
  *
+ * After each update what is known of the exceptions is printed, and the next circles are read.
  * The input has, for the start and each update, the faithful form's points and the product's: a count, then point and tid of
  * each.  FLYING_PERMILLE of the streams end and as many begin while each update runs.  After every update each form is asked for every stream, and answers are compared with the owner it is due to;
  * a misdirected stream is counted and begins anew.  Prints FORM METRIC VALUE.
  */
 #include "bench/csb_balance.h"
+#include "csb/census.h"
+
+enum { STRANGERS_MAX = CSB_SLOT_COUNT * TIDS };
 
 struct circle {
     struct csb_point points[CSB_POINTS_MAX];
@@ -36,6 +40,8 @@ struct bed {
     uint32_t *flying;      /* streams whose successors begin during an update */
     uint64_t *flying_hash; /* of the successors */
     uint64_t *late[TIDS];
+    uint32_t counts[CSB_SLOT_COUNT * CSB_TIDS_MAX];
+    struct csb_strangers strangers[STRANGERS_MAX];
 };
 
 static uint64_t draw_hash(const struct bed *b)
@@ -89,6 +95,16 @@ static uint64_t verify_faithful(struct bed *b)
     return wrong;
 }
 
+/* What the circle's maker may know: "strangers", a count, then slot, tid and keys of each. */
+static void print_strangers(struct bed *b)
+{
+    uint32_t found = csb_view_census(b->product.view, b->counts, b->strangers, STRANGERS_MAX);
+
+    printf("strangers %u\n", found);
+    for (uint32_t i = 0; i < found; i++)
+        printf("%u %u %u\n", b->strangers[i].slot, b->strangers[i].tid, b->strangers[i].count);
+}
+
 static void verify(struct bed *b)
 {
     printf("janus misdirected %llu\n", (unsigned long long)verify_product(b));
@@ -100,6 +116,7 @@ static void verify(struct bed *b)
         printf("faithful exceptions %u\n", b->faithful.csb.set_diff_count);
         printf("faithful bytes %llu\n", b->faithful.csb.bf.bit_count / 8ULL + b->faithful.csb.h_diff.count * 8ULL);
     }
+    print_strangers(b);
     fflush(stdout);
 }
 

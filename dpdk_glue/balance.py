@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from dpdk_glue.native import check, ffi, lib, pack_address, why
 from dpdk_glue.values import Address, CsbBuilt, CsbDecider, CsbExplained, CsbPhase, CsbValue
 
 WORD_BITS = 64
+_STRANGERS = struct.Struct("=HHI")
 TIDS_MAX = 256
 SLOT_COUNT = 4096
 
@@ -168,6 +170,12 @@ class Balance:
         out = ffi.new("struct glue_csb_value *")
         check(lib.glue_csb_view(self._glue, app, out))
         return None if out.fd < 0 else CsbValue(out.fd, out.bytes)
+
+    def strangers(self, app: int, room: int) -> list[tuple[int, int, int]]:
+        """(slot, tid, count) of the exceptions in the view in force, by slot; at most room of them."""
+        out = ffi.new("struct glue_csb_strangers[]", room)
+        found = check(lib.glue_csb_strangers(self._glue, app, out, room))
+        return list(_STRANGERS.iter_unpack(ffi.buffer(out, min(found, room) * _STRANGERS.size)))
 
     def explain(self, app: int, remote: Endpoint, local: Endpoint) -> CsbExplained | None:
         """Where the I/O threads send packets from remote to local, and why; None: the app has no view."""

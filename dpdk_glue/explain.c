@@ -1,9 +1,11 @@
 /*
- * explain.c: what the view in force says of one flow, asked by a person.
+ * explain.c: what the view in force says of one flow, asked by a person, and of the exceptions in each slot.
  */
+#include "csb/census.h"
 #include "dpdk_glue/state.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 int glue_csb_explain(struct glue *g, uint32_t app, const uint8_t remote[16], uint16_t remote_port,
                      const uint8_t local[16], uint16_t local_port, struct glue_csb_explained *out)
@@ -33,4 +35,20 @@ int glue_csb_explain(struct glue *g, uint32_t app, const uint8_t remote[16], uin
     }
     mtx_unlock(&g->control);
     return rc;
+}
+
+int glue_csb_strangers(struct glue *g, uint32_t app, struct glue_csb_strangers *out, uint32_t room)
+{
+    static_assert(sizeof(struct glue_csb_strangers) == sizeof(struct csb_strangers), "one layout");
+    uint32_t *counts = malloc((uint64_t)CSB_SLOT_COUNT * CSB_TIDS_MAX * sizeof *counts);
+    int found = 0;
+
+    if (counts == NULL)
+        return -ENOMEM;
+    mtx_lock(&g->control);
+    if (app < GLUE_APPS_MAX && g->apps[app].id != 0 && g->apps[app].balance.view.memory != NULL)
+        found = (int)csb_view_census(g->apps[app].balance.view.memory, counts, (struct csb_strangers *)out, room);
+    mtx_unlock(&g->control);
+    free(counts);
+    return found;
 }

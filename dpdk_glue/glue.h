@@ -218,6 +218,14 @@ struct glue_csb_explained {
 int glue_csb_explain(struct glue *g, uint32_t app, const uint8_t remote[16], uint16_t remote_port,
                      const uint8_t local[16], uint16_t local_port, struct glue_csb_explained *out);
 
+struct glue_csb_strangers {
+    uint16_t slot, tid;
+    uint32_t count; /* exceptions of tid there */
+};
+
+/* Of the view in force; how many there are, of which at most room are written.  -ENOMEM. */
+int glue_csb_strangers(struct glue *g, uint32_t app, struct glue_csb_strangers *out, uint32_t room);
+
 /* The controller's role (sdk/csb/update.h), of one app.  start: the attempt, 0: one runs.  phase: enum csb_phase, and who is
  * waited for.  ios_done: the I/O threads have obeyed.  The others are 1 where csb/update.h says true. */
 struct csb_update *glue_update_new(void);

@@ -25,6 +25,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from janusd.placing import Strangers, place
 from janusd.weights import NOBODY, SLOT_COUNT, WEIGHT_MAX, divide, inherit, moved_slots, points, shares
 
 SECRET_BYTES = 16
@@ -211,6 +212,9 @@ class Runner(Protocol):
     def abort(self, app: str, why: str) -> None:
         """End the update that runs, by done, unless it is published already: then it goes on to its end."""
 
+    def strangers(self, app: str) -> Strangers:
+        """The exceptions in force, and how many connections there are."""
+
     def phase(self, app: str) -> str:
         """Of the update that runs; "" for none."""
 
@@ -314,7 +318,8 @@ class Balancer:
         a = self._requested(app)
         self._check(a, weights)
         wanted = a.wanted() | dict(weights)
-        before, after = a.circle.owners, divide(a.circle.owners, wanted, a.circle.homes)
+        before = a.circle.owners
+        after = place(before, wanted, a.circle.homes, self._strangers(app))
         moves: dict[tuple[int, int], int] = {}
         for was, now in zip(before, after, strict=True):
             if was != now:
@@ -473,13 +478,16 @@ class Balancer:
             a.running_since = a.requested_at
             a.running_tickets, a.waiting = a.waiting, []
             reason, a.reasons = "; ".join(a.reasons), []
-            a.running = self._target(a, reason)
+            a.running = self._target(a, reason, self._strangers(app))
         else:
             return
         if self._runner is None:
             self._ended(app, a, Result(PUBLISHED))
         else:
             self._runner.start(a.running, lambda result: self._ended(app, a, result))
+
+    def _strangers(self, app: str) -> Strangers:
+        return Strangers() if self._runner is None else self._runner.strangers(app)
 
     @staticmethod
     def _without(a: _App, dead: set[int], reason: str) -> Target:
@@ -490,13 +498,13 @@ class Balancer:
         return replace(a.target(reason, weights, owners, homes), dead=frozenset(dead))
 
     @staticmethod
-    def _target(a: _App, reason: str) -> Target:
+    def _target(a: _App, reason: str, strangers: Strangers) -> Target:
         circle = a.circle
         if a.rebuild:
             return replace(a.target(reason, circle.weights, circle.owners, circle.homes), rebuild=True)
         weights = a.wanted()
         homes = divide(circle.homes, dict.fromkeys(weights, 1.0))
-        return a.target(reason, weights, divide(circle.owners, weights, homes), homes)
+        return a.target(reason, weights, place(circle.owners, weights, homes, strangers), homes)
 
     def _ended(self, app: str, a: _App, result: Result) -> None:
         target, tickets = a.running, a.running_tickets

@@ -23,7 +23,7 @@ from dpdk_glue.values import (
     Service,
     SessionConfig,
 )
-from janusd import policy
+from janusd import policy, thread_counters
 from janusd.balancer import Balancer, BalancerError, Target, Ticket
 from janusd.config import AppConfig, Config, IpAddress
 from janusd.log_format import fields
@@ -63,6 +63,10 @@ class Attached:
     def rows(self) -> int:
         """The most connections that it can have."""
         return self.welcome.sizes.rows
+
+    def connections(self) -> int:
+        """How many it has, by its own word."""
+        return thread_counters.connections(self.plane.counters(), self.rows)
 
     def tell(self, message: bytes, fd: int | None) -> None:
         """Send a message about the balancer."""

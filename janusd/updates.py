@@ -19,10 +19,12 @@ from dpdk_glue.values import CsbBuilt, CsbPhase, CsbValue, GlueError
 from janusd.balancer import PUBLISHED, Result, Target
 from janusd.log_format import fields
 from janusd.messages import ABI_MINOR_CSB, AttachType, encode_csb
+from janusd.placing import Strangers
 
 log = logging.getLogger("janusd.updates")
 
 LIMIT_S = 2.0  # of an attempt, until it is published; and of opening it
+STRANGERS_MAX = 1 << 17  # slots times threads; what is beyond is not known when slots are chosen
 LIST_SLACK = 1 << 19  # flows beyond its rows that a thread may list: half-open, in TIME-WAIT, created late
 
 
@@ -40,6 +42,9 @@ class Member(Protocol):
     @property
     def rows(self) -> int:
         """The most connections that it can have."""
+
+    def connections(self) -> int:
+        """How many it has, by its own word."""
 
     def tell(self, message: bytes, fd: int | None) -> None:
         """Send a message, perhaps with a descriptor. A thread that does not read is as good as gone."""
@@ -124,6 +129,13 @@ class Updates:
             self._end(app, why)
         else:
             self._advance(app)
+
+    def strangers(self, app: str) -> Strangers:
+        """What the view in force says, and what the threads say of themselves."""
+        slots: dict[int, dict[int, int]] = {}
+        for slot, tid, count in self._balance.strangers(self._app_ids[app], STRANGERS_MAX):
+            slots.setdefault(slot, {})[tid] = count
+        return Strangers(slots, sum(m.connections() for m in self._members(app))) if slots else Strangers()
 
     def phase(self, app: str) -> str:
         """Of the update that runs; "" for none."""

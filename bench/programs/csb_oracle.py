@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from bench.csb_build import build, measure, size_name
+from bench.csb_build import build, size_name
 from bench.framework import Options, Program, Row, make_row
-from bench.programs.csb_aged import CHURN_PERMILLE, FLYING_PERMILLE, UPDATES, circles
+from bench.programs.csb_aged import CHURN_PERMILLE, FLYING_PERMILLE, UPDATES, measure
 
 SEED = 2
 
@@ -16,7 +16,7 @@ def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
     size = size_name(streams)
     progress(f"{UPDATES} updates of {size} streams in both forms")
     words = [program, str(streams), "64", "1", str(CHURN_PERMILLE), str(FLYING_PERMILLE), "janus"]
-    found = measure(words, circles(SEED, returning=False))["janus"]
+    found = measure(words, SEED, streams, returning=False)["janus"]
     wrong, asked = [sum(found["misdirected"])], [float(streams * len(found["misdirected"]))]
     return [
         make_row(f"oracle {size}", "misdirected", wrong, higher_is_better=False),

@@ -1,4 +1,5 @@
 /* csbup.c: the update's parts and the printed form for Python, inline functions wrapped. */
+#include "csb/census.h"
 #include "csb/update.h"
 
 #include <stdlib.h>

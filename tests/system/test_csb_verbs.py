@@ -1,6 +1,7 @@
 """janusctl csb on a real janusd under load from kernel clients: every verb, and nobody notices."""
 
 import json
+import signal
 import socket
 import subprocess
 import threading
@@ -144,6 +145,24 @@ def test_an_app_is_scaled_under_load(rig: Janusd) -> None:
             sock.close()
     no_harm(rig)
     logs_are_clean(rig.process, app)
+
+
+@pytest.mark.timeout(60)
+def test_watch_shows_a_change_while_it_runs_and_ends_with_the_operator(rig: Janusd) -> None:
+    rig.serve(ECHO, port=8000, workers=2)
+    with subprocess.Popen(words(rig, "watch", "web", "--json"), stdout=subprocess.PIPE, text=True) as watch:
+        assert watch.stdout is not None
+        [first] = json.loads(watch.stdout.readline())
+        changed = csb(rig, "set", "web", "0=3", "1=1")
+        shown = (json.loads(line)[0] for line in watch.stdout)
+        seen = next(app for app in shown if app["epoch"] == changed["epoch"])
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(10) == 0
+    assert first["epoch"] < changed["epoch"]
+    assert [t["share"] for t in first["threads"]] == [0.5, 0.5]
+    assert [t["share"] for t in seen["threads"]] == [0.75, 0.25]
+    assert sum(count for tid, count in seen["circle"] if tid == 0) == 3072, "the circle is shown"
+    assert seen["updates"][-1]["moved_slots"] == 1024
 
 
 @pytest.mark.timeout(60)

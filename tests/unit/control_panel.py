@@ -13,6 +13,7 @@ from janusd.autoweights import Sample
 from janusd.balancer import PUBLISHED, Balancer, Result, Target
 from janusd.control import Control, Peer, Reply
 from janusd.csb_views import CsbViews
+from janusd.placing import Strangers
 from janusd.wishes import Wishes
 from tests.unit.test_janusd_balancer import ByHand
 
@@ -31,6 +32,9 @@ class AtOnce:
 
     def abort(self, app: str, why: str) -> None:
         raise AssertionError("nothing runs")
+
+    def strangers(self, app: str) -> Strangers:
+        return Strangers()
 
     def phase(self, app: str) -> str:
         return ""

@@ -143,6 +143,7 @@ class FakeBalance:
         self.lists: dict[int, list[bytes]] = {}
         self.orders: list[tuple[str, int]] = []
         self._next: dict[int, tuple[list[tuple[int, int]], int]] = {}
+        self.counted: list[tuple[int, int, int]] = []  # strangers()
         self.has_views = False  # else nobody need be asked
         self._null = os.open("/dev/null", os.O_RDONLY)
 
@@ -189,6 +190,9 @@ class FakeBalance:
 
     def forget(self, app: int) -> None:
         self.circles[app] = ([], self.circles[app][1] + 1)
+
+    def strangers(self, app: int, room: int) -> list[tuple[int, int, int]]:
+        return self.counted
 
     def view(self, app: int) -> CsbValue | None:
         return CsbValue(self._null, 3000) if self.has_views and app in self.circles else None

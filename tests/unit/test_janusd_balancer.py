@@ -15,6 +15,7 @@ from janusd.balancer import (
     UnknownApp,
     UnknownThread,
 )
+from janusd.placing import Strangers
 
 
 class ByHand:
@@ -23,6 +24,7 @@ class ByHand:
     def __init__(self) -> None:
         self.target: Target | None = None
         self.begun: list[Target] = []
+        self.known = Strangers()
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self._done: Callable[[Result], None] | None = None
 
@@ -38,6 +40,9 @@ class ByHand:
 
     def abort(self, app: str, why: str) -> None:
         self.end(why)
+
+    def strangers(self, app: str) -> Strangers:
+        return self.known
 
     def phase(self, app: str) -> str:
         return "" if self.target is None else "collect"
@@ -252,3 +257,18 @@ def test_a_refresh_keeps_the_circle() -> None:
     assert ticket.record is not None
     assert ticket.record.moved_slots == 0
     assert balancer.circle("web").owners == owners
+
+
+def test_slots_are_chosen_by_the_exceptions_in_force_and_a_plan_says_so() -> None:
+    balancer, runner = a_pair()
+    owners = balancer.circle("web").owners
+    busy = [slot for slot, tid in enumerate(owners) if tid == 1][100:110]
+    runner.known = Strangers({slot: {0: 40} for slot in busy}, 40 * 4096)
+    assert balancer.plan("web", {0: 1.01}).moved_slots == 10
+    balancer.set_weights("web", {0: 1.01})
+    assert runner.target is not None
+    moved = [slot for slot, tid in enumerate(owners) if runner.target.owners[slot] != tid]
+    assert moved == busy
+    runner.end()
+    balancer.refresh("web")
+    assert runner.target.owners == balancer.circle("web").owners

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from janusd.balancer import Balancer
+from janusd.placing import Strangers
 from janusd.updates import LIMIT_S, LIST_SLACK, Updates
 from tests.unit.janusd_fakes import FakeBalance
 
@@ -24,6 +25,9 @@ class Thread:
     abi_minor: int = 2
     rows: int = 100
     heard: list[tuple[int, int, int]] = field(default_factory=list)  # type, phase, attempt
+
+    def connections(self) -> int:
+        return 50
 
     def tell(self, message: bytes, fd: int | None) -> None:
         type_, phase, attempt, size, _ = CSB.unpack(message)
@@ -226,3 +230,10 @@ def test_a_thread_that_is_back_gets_the_view(rebuilding: bool) -> None:
     house = House()
     house.updates.welcome("web", house.threads[0], rebuilding=rebuilding)
     assert house.threads[0].heard == [(VIEW, int(rebuilding), 0)]
+
+
+def test_exceptions_are_told_by_slot_and_thread() -> None:
+    house = House()
+    assert house.updates.strangers("web") == Strangers()
+    house.plane.counted = [(3, 1, 7), (3, 2, 1), (9, 0, 2)]
+    assert house.updates.strangers("web") == Strangers({3: {1: 7, 2: 1}, 9: {0: 2}}, 100)

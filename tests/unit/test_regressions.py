@@ -21,6 +21,7 @@ REQUIRED = {
     *("blind-segments", "challenge-counter", "sack", "segment-smack", "overlaps", "syn-flood", "ack-storm"),
     *("optimistic-acks", "vanished-peers", "time-wait", "isn-prediction", "wrap", "windows", "slow-clients"),
     *("ring-indices", "descriptor-bounds", "slot-owners"),
+    "balancer-updates",
 }
 
 
