@@ -125,8 +125,8 @@ static void heed_user_timeout(const struct tcp_stack *s, const struct tcb *t, st
 static void fire_rtx(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
 {
     e->rtx_deadline = 0;
-    if (t->backoff == 0) /* the timer has run since the last progress */
-        e->stalled_since_ms = stack_now_ms(now_us) - rtt_rto_us(&t->rtt, 0) / 1000;
+    if (t->backoff == 0 || e->stalled_since_ms == 0) /* the timer has run since the last progress */
+        e->stalled_since_ms = stack_now_ms(now_us) - rtt_rto_us(&t->rtt, t->backoff) / 1000;
     if (gives_up(s, t, e, now_us)) {
         s->counters.connections_timed_out++;
         tcb_end(s, t, t->flags & TCB_UNREACHABLE ? EHOSTUNREACH : ETIMEDOUT);

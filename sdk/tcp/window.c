@@ -30,12 +30,12 @@ static uint32_t room(const struct tcp_stack *s, const struct tcb *t, uint32_t ma
 /* The right edge to offer now. */
 static uint32_t edge(const struct tcp_stack *s, const struct tcb *t)
 {
-    uint32_t max = largest(s, t), wanted;
+    uint32_t max = largest(s, t), shift = window_rcv_shift(s, t), wanted;
     uint32_t step = s->config.rcv_buf_bytes / 2 < t->smss ? s->config.rcv_buf_bytes / 2 : t->smss;
 
     if (t->rcv_adv - t->rcv_nxt + step > max) /* whatever room there is */
         return t->rcv_adv;
-    wanted = t->rcv_nxt + room(s, t, max);
+    wanted = t->rcv_nxt + (room(s, t, max) >> shift << shift); /* what the field cannot say is no news */
     if (seq_lt(wanted, t->rcv_adv) || wanted - t->rcv_adv < step)
         return t->rcv_adv;
     return wanted;

