@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench.framework import Options, Program, Row, alternate, make_row
@@ -130,6 +131,16 @@ def goodput(network: Network, cell: Cell, seconds: float, seed: int) -> float:
     return count * 8 / seconds / 1e6
 
 
+def measure(network: Network, cell: Cell, seconds: float, seeds: Iterator[int]) -> dict[str, float]:
+    """One run, as alternate() wants it."""
+    return {"mbps": goodput(network, cell, seconds, next(seeds))}
+
+
+def tell(progress: Callable[[str], None], cell: Cell, text: str) -> None:
+    """Progress of a cell."""
+    progress(f"{cell}: {text}")
+
+
 @contextmanager
 def janus(purpose: str, path: Impairment, workdir: Path, *, rival: bool = False) -> Iterator[Network]:
     """A network with Janus as its server, which pours."""
@@ -181,10 +192,10 @@ def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
             for cell in chosen(options):
                 seeds = {"janus": iter(range(1, 99)), "linux": iter(range(1, 99))}
                 contenders = {
-                    name: lambda n=net, c=cell, s=seeds[name]: {"mbps": goodput(n, c, seconds, next(s))}
+                    name: partial(measure, net, cell, seconds, seeds[name])
                     for name, net in (("janus", network), ("linux", kernel))
                 }
-                samples = alternate(contenders, runs, lambda text, c=cell: progress(f"{c}: {text}"))
+                samples = alternate(contenders, runs, partial(tell, progress, cell))
                 got = samples["janus"]["mbps"], samples["linux"]["mbps"]
                 rows.append(make_row(str(cell), "Mbit/s", *got, higher_is_better=True))
     return rows + fair_rows(options, progress)
