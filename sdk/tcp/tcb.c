@@ -153,6 +153,7 @@ struct tcb_ext *tcb_borrow_ext(struct tcp_stack *s, struct tcb *t)
 void tcb_return_ext(struct tcp_stack *s, struct tcb *t)
 {
     const struct tcb_ext *e = stack_ext(s, t);
+    bool paced = (t->flags & TCB_PACED) != 0;
 
     if (e == NULL || (t->flags & TCB_IN_OUTPUT) || t->state == TCP_STATE_SYN_SENT ||
         t->state == TCP_STATE_SYN_RECEIVED || t->snd_una != t->snd_nxt || e->tx_first != TCP_NO_SLOT ||
@@ -165,6 +166,8 @@ void tcb_return_ext(struct tcp_stack *s, struct tcb *t)
         t->cc_memory = settings_cc(s, t)->memorize(&e->cc);
     slab_give(&s->ext, t->ext);
     t->ext = TCB_NO_EXT;
+    if (paced) /* what waited to be sent has been acknowledged: nothing is to happen then */
+        timers_update(s, t);
 }
 
 void tcb_owe(struct tcp_stack *s, struct tcb *t, uint8_t owe)

@@ -16,6 +16,7 @@ KNOWN_BAD = {
     "hole, many connections, few slots": 116,
     "segments became longer during recovery, and cwnd was less than one": 10662,
     "a user timeout counted from before there was anything to wait for": 131923,
+    "the wheel kept what paced a connection that had given its extension back": 316124,
     "an ACK was delayed that the peer's tail probe did not wait for": 32708,
 }
 ADVERSARIES_KNOWN_BAD = {
