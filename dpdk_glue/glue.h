@@ -68,9 +68,12 @@ void glue_destroy(struct glue *g);
 /* --- ports --- */
 
 enum glue_offload {
-    GLUE_OFFLOAD_TX_TCP = 1,  /* the port completes TCP checksums */
-    GLUE_OFFLOAD_RX_TCP = 2,  /* the port verifies IP and TCP checksums */
-    GLUE_OFFLOAD_TX_IPV4 = 4, /* the port fills the IPv4 header checksum */
+    GLUE_OFFLOAD_TX_TCP = 1,      /* the port completes TCP checksums */
+    GLUE_OFFLOAD_RX_TCP = 2,      /* the port verifies IP and TCP checksums */
+    GLUE_OFFLOAD_TX_IPV4 = 4,     /* the port fills the IPv4 header checksum */
+    GLUE_OFFLOAD_TX_TSO_IPV4 = 8, /* the port cuts long segments (join.h) */
+    GLUE_OFFLOAD_TX_TSO_IPV6 = 16,
+    GLUE_OFFLOAD_TX_TSO = 24, /* either */
 };
 
 struct glue_port_config {
@@ -80,6 +83,7 @@ struct glue_port_config {
     uint16_t promiscuous; /* 0 or 1 */
     uint16_t vlan_id;     /* 0: untagged; else frames have this tag, on the slow path none */
     uint16_t reassemble;  /* 0 or 1: TCP in IP fragments is put together (fragments.h), else dropped */
+    uint16_t tso;         /* 0 or 1: the port cuts long segments, if it can */
 };
 
 struct glue_port_info {

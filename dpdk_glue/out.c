@@ -10,20 +10,47 @@ void out_stage(struct io_thread *io, uint32_t port, struct rte_mbuf *m)
     if (q->count == OUT_QUEUE)
         (void)out_flush(io);
     if (q->count == OUT_QUEUE) {
-        page_add(io->glue->ports[port].stats[io->index], STATS_PORT_DROPS + SHM_DROP_TX_PORT_FULL, 1);
+        page_add(io->glue->ports[port].stats[io->index], STATS_PORT_DROPS + SHM_DROP_TX_PORT_FULL, m->nb_segs);
         rte_pktmbuf_free(m);
         return;
     }
     q->mbufs[q->count++] = m;
 }
 
-static uint64_t bytes_of(struct rte_mbuf *const *mbufs, uint32_t count)
-{
-    uint64_t bytes = 0;
+/* On the wire: a run of segments (tso.h) has one in each of its mbufs, and its headers once. */
+struct volume {
+    uint64_t packets, bytes;
+};
 
-    for (uint32_t i = 0; i < count; i++)
-        bytes += rte_pktmbuf_pkt_len(mbufs[i]);
-    return bytes;
+static struct volume volume_of(struct rte_mbuf *const *mbufs, uint32_t count)
+{
+    struct volume v = {0};
+
+    for (uint32_t i = 0; i < count; i++) {
+        const struct rte_mbuf *m = mbufs[i];
+
+        v.packets += m->nb_segs;
+        v.bytes += m->pkt_len;
+        if (m->nb_segs > 1)
+            v.bytes += (m->nb_segs - 1u) * (m->l2_len + m->l3_len + m->l4_len);
+    }
+    return v;
+}
+
+/* Lets the driver set up the headers of runs as its card wants them; drops what it refuses, which would block the queue. */
+static void prepare(struct io_thread *io, struct port *p, struct out_queue *q)
+{
+    uint32_t done = 0;
+
+    while (done < q->count) {
+        done += rte_eth_tx_prepare(p->ethdev, (uint16_t)io->index, q->mbufs + done, (uint16_t)(q->count - done));
+        if (done == q->count)
+            break;
+        page_add(p->stats[io->index], STATS_PORT_DROPS + SHM_DROP_TX_TOO_LONG, q->mbufs[done]->nb_segs);
+        rte_pktmbuf_free(q->mbufs[done]);
+        q->count--;
+        memmove(q->mbufs + done, q->mbufs + done + 1, (q->count - done) * sizeof q->mbufs[0]);
+    }
 }
 
 static uint32_t flush_port(struct io_thread *io, struct port *p, struct out_queue *q)
@@ -31,11 +58,13 @@ static uint32_t flush_port(struct io_thread *io, struct port *p, struct out_queu
     uint32_t sent;
 
     if (io->index < p->tx_queues) {
-        uint64_t bytes = bytes_of(q->mbufs, q->count);
+        if (p->offloads & GLUE_OFFLOAD_TX_TSO)
+            prepare(io, p, q);
+        struct volume all = volume_of(q->mbufs, q->count);
         sent = rte_eth_tx_burst(p->ethdev, (uint16_t)io->index, q->mbufs, (uint16_t)q->count);
-        bytes -= bytes_of(q->mbufs + sent, q->count - sent);
-        page_add(p->stats[io->index], STATS_PORT_TX_PACKETS, sent);
-        page_add(p->stats[io->index], STATS_PORT_TX_BYTES, bytes);
+        struct volume left = volume_of(q->mbufs + sent, q->count - sent);
+        page_add(p->stats[io->index], STATS_PORT_TX_PACKETS, all.packets - left.packets);
+        page_add(p->stats[io->index], STATS_PORT_TX_BYTES, all.bytes - left.bytes);
     } else {
         sent = rte_ring_enqueue_burst(p->handover, (void **)q->mbufs, q->count, NULL);
         doorbell_ring_io(io->glue->io[0].kick_fd);

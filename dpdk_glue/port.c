@@ -14,6 +14,7 @@
 enum { DESCRIPTORS = 1024, HANDOVER = 1024, MTU_MIN = 576, MTU_MAX = 1500 };
 
 #define AF_PACKET_DRIVER "net_af_packet"
+#define TAP_DRIVER       "net_tap"
 
 /* The device's name, which is what stands before its first comma. */
 static void device_name(const char *device, char *out, size_t bytes)
@@ -53,7 +54,38 @@ static uint16_t smaller(uint32_t a, uint32_t b)
     return (uint16_t)(a < b ? a : b);
 }
 
-static void choose(struct glue *g, struct port *p, const struct rte_eth_dev_info *info, struct rte_eth_conf *conf)
+/* A port that cuts long segments completes their checksums, too.  It states no difference of IPv4 and IPv6; net_tap, which cuts in
+ * software, passes IPv6 on uncut and compares the whole frame to the MTU. */
+static void choose_tso(struct port *p, const struct rte_eth_dev_info *info, struct rte_eth_conf *conf)
+{
+    uint64_t needed = RTE_ETH_TX_OFFLOAD_TCP_TSO | RTE_ETH_TX_OFFLOAD_MULTI_SEGS | RTE_ETH_TX_OFFLOAD_TCP_CKSUM |
+                      RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
+    uint16_t most = info->tx_desc_lim.nb_seg_max;
+
+    if ((info->tx_offload_capa & needed) != needed || (most != 0 && most < TX_BURST_PER_APP))
+        return;
+    conf->txmode.offloads |= needed;
+    p->offloads |= GLUE_OFFLOAD_TX_TSO_IPV4;
+    if (strcmp(info->driver_name, TAP_DRIVER) != 0)
+        p->offloads |= GLUE_OFFLOAD_TX_TSO_IPV6;
+}
+
+/* The port's MTU; net_tap's is larger where TSO wants it so (choose_tso()) and the driver takes it. */
+static int set_mtu(struct port *p)
+{
+    uint16_t frame = p->mtu + ETHER_HEADER_MAX;
+    bool is_tap = strcmp(p->driver, TAP_DRIVER) == 0;
+
+    p->tso_frame_max = is_tap ? p->mtu : UINT16_MAX;
+    if (is_tap && (p->offloads & GLUE_OFFLOAD_TX_TSO) != 0 && rte_eth_dev_set_mtu(p->ethdev, frame) == 0) {
+        p->tso_frame_max = frame;
+        return 0;
+    }
+    return rte_eth_dev_set_mtu(p->ethdev, p->mtu);
+}
+
+static void choose(struct glue *g, struct port *p, const struct rte_eth_dev_info *info, struct rte_eth_conf *conf,
+                   bool tso)
 {
     /* The kernel spreads packets over all of af_packet's queues, so all of them are to be polled. */
     uint32_t rx = is_af_packet(info->driver_name) ? info->max_rx_queues : g->io_count;
@@ -68,6 +100,8 @@ static void choose(struct glue *g, struct port *p, const struct rte_eth_dev_info
         conf->txmode.offloads |= RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
         p->offloads |= GLUE_OFFLOAD_TX_TCP;
     }
+    if (tso)
+        choose_tso(p, info, conf);
     if (info->rx_offload_capa & RTE_ETH_RX_OFFLOAD_TCP_CKSUM) {
         conf->rxmode.offloads |= RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
         p->offloads |= GLUE_OFFLOAD_RX_TCP;
@@ -101,12 +135,12 @@ static int configure(struct glue *g, struct port *p, const struct glue_port_conf
     if (rc != 0)
         return rc;
     snprintf(p->driver, sizeof p->driver, "%s", info.driver_name);
-    choose(g, p, &info, &conf);
+    choose(g, p, &info, &conf, c->tso != 0);
     rc = rte_eth_dev_configure(p->ethdev, p->rx_queues, p->tx_queues, &conf);
     if (rc == 0)
         rc = set_up_queues(g, p);
     if (rc == 0)
-        rc = rte_eth_dev_set_mtu(p->ethdev, p->mtu);
+        rc = set_mtu(p);
     if (rc == -ENOTSUP) /* net_ring and others have none to set */
         rc = 0;
     if (rc == 0)

@@ -26,6 +26,7 @@ class Ports:
         c.promiscuous = config.promiscuous
         c.vlan_id = config.vlan
         c.reassemble = config.reassemble
+        c.tso = config.tso
         reason = why()
         return check(lib.glue_port_open(self._glue, c, reason), reason)
 

@@ -51,9 +51,10 @@ struct port {
     uint16_t ethdev;
     uint16_t rx_queues, tx_queues;
     uint16_t mtu;
-    uint32_t offloads; /* enum glue_offload */
-    bool wakes;        /* a frame ends an I/O thread's sleep */
-    bool reassembles;  /* IP fragments of TCP */
+    uint32_t offloads;      /* enum glue_offload */
+    bool wakes;             /* a frame ends an I/O thread's sleep */
+    bool reassembles;       /* IP fragments of TCP */
+    uint16_t tso_frame_max; /* bytes, Ethernet included, of what a segment may become that the port cuts off */
     char name[GLUE_NAME_BYTES];
     char driver[GLUE_NAME_BYTES];
     struct classify_port classify;

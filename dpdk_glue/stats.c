@@ -4,8 +4,8 @@
 #include "dpdk_glue/stats.h"
 
 static const char *const io_names[] = {"turns", "busy_turns", "sleeps", "busy_cycles", "syns_held", "reassembled"};
-static const char *const port_names[] = {"rx_packets", "rx_bytes",     "tx_packets",
-                                         "tx_bytes",   "slow_packets", "resets_sent"};
+static const char *const port_names[] = {"rx_packets",   "rx_bytes",    "tx_packets", "tx_bytes",
+                                         "slow_packets", "resets_sent", "tx_joined"};
 static const char *const app_names[] = {"rx_packets", "rx_bytes",    "tx_packets",     "tx_bytes",
                                         "doorbells",  "resets_sent", "sessions_closed"};
 

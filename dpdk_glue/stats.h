@@ -27,6 +27,7 @@ enum stats_port {
     STATS_PORT_TX_BYTES,
     STATS_PORT_SLOW_PACKETS, /* handed to the control plane */
     STATS_PORT_RESETS_SENT,
+    STATS_PORT_TX_JOINED, /* segments that went to the port as parts of longer ones */
     STATS_PORT_CLASSIFY_DROPS,
     STATS_PORT_DROPS = STATS_PORT_CLASSIFY_DROPS + CLASSIFY_DROP_COUNT,
     STATS_PORT_COUNT = STATS_PORT_DROPS + SHM_DROP_COUNT

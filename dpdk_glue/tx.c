@@ -10,6 +10,7 @@
 #include "dpdk_glue/mbufs.h"
 #include "dpdk_glue/out.h"
 #include "dpdk_glue/slow_path.h"
+#include "dpdk_glue/tso.h"
 
 #include <rte_cycles.h>
 
@@ -34,7 +35,8 @@ struct tx_turn {
     const struct services *services;
     const struct routes *routes;
     struct route_hop hop; /* of the last packet */
-    uint32_t mbuf_count;  /* taken from the pool together, so that their misses come together */
+    struct tso run;
+    uint32_t mbuf_count; /* taken from the pool together, so that their misses come together */
     struct rte_mbuf *mbufs[TX_BURST_PER_APP];
 };
 
@@ -76,7 +78,12 @@ static enum shm_drop route_and_stage(struct tx_turn *turn, struct glue_session *
         m->l4_len = packet->l4_len;
         m->ol_flags |= RTE_MBUF_F_TX_TCP_CKSUM | (packet->version == 4 ? RTE_MBUF_F_TX_IPV4 : RTE_MBUF_F_TX_IPV6);
     }
-    out_stage(io, hop->port, m);
+    if (need_checksum && (port->offloads & GLUE_OFFLOAD_TX_TSO) != 0) {
+        tso_stage(io, &turn->run, hop->port, m, packet);
+    } else {
+        tso_end(io, &turn->run);
+        out_stage(io, hop->port, m);
+    }
     return SHM_DROP_NONE;
 }
 
@@ -92,8 +99,11 @@ static enum shm_drop send_one(struct tx_turn *turn, struct glue_session *s, cons
     if (m == NULL)
         return SHM_DROP_TX_NO_MBUF;
     drop = txcheck_packet(&s->lease, rte_pktmbuf_mtod(m, const uint8_t *), d->len, &packet);
+    bool need_checksum = (d->flags & SHM_DESC_NEED_CHECKSUM) != 0;
+    if (drop == SHM_DROP_NONE && need_checksum && tso_joins(&turn->run, m, &packet))
+        return SHM_DROP_NONE;
     if (drop == SHM_DROP_NONE)
-        drop = route_and_stage(turn, s, m, &packet, d->flags & SHM_DESC_NEED_CHECKSUM);
+        drop = route_and_stage(turn, s, m, &packet, need_checksum);
     if (drop != SHM_DROP_NONE)
         rte_pktmbuf_free(m);
     return drop;
@@ -175,6 +185,7 @@ static uint32_t tx_session(struct tx_turn *turn, struct glue_session *s)
             count_drop(s, io->index, drop, 1);
         }
     }
+    tso_end(turn->io, &turn->run);
     mbufs_free(turn->mbufs, turn->mbuf_count);
     ring_release(&sio->tx);
     ring_publish(&sio->tx_done);

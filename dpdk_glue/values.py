@@ -25,6 +25,8 @@ class Offload(IntFlag):
     TX_TCP = 1
     RX_TCP = 2
     TX_IPV4 = 4
+    TX_TSO_IPV4 = 8
+    TX_TSO_IPV6 = 16
 
 
 class SlowReason(IntEnum):
@@ -54,6 +56,7 @@ class PortConfig:
     promiscuous: bool = False
     vlan: int = 0
     reassemble: bool = False
+    tso: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

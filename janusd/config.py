@@ -107,6 +107,7 @@ class PortConfig:
     promiscuous: bool
     vlan: int
     reassemble: bool
+    tso: bool
 
 
 @dataclass(frozen=True)
@@ -303,6 +304,7 @@ def _port(table: Table) -> PortConfig:
         promiscuous=table.get_bool("promiscuous", False),
         vlan=table.get_int("vlan", 0, 0, 4094),
         reassemble=table.get_choice("fragments", "drop", ("drop", "reassemble")) == "reassemble",
+        tso=table.get_bool("tso", True),
     )
     if addresses is None:
         table.errors.add_missing(

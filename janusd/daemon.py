@@ -217,6 +217,7 @@ class Daemon:
                 promiscuous=port.promiscuous,
                 vlan=port.vlan,
                 reassemble=port.reassemble,
+                tso=port.tso,
             )
             try:
                 self.ports[port.name] = self.plane.ports.open(wish)
