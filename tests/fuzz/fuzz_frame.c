@@ -115,6 +115,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (data[0] & 2)
         mend(frame, len);
     struct classified once, again;
+    memset(&once, 0, sizeof once); /* with what lies between the fields, which are compared below */
+    memset(&again, 0, sizeof again);
     classify_frame(&port, frame, (uint32_t)len, flags, &once);
 #ifdef JANUS_PLANTED_BUG /* the tag's four bytes are counted twice */
     if (once.verdict == CLASSIFY_TCP && once.l3_offset == ETHER_HEADER_MAX)

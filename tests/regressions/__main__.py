@@ -21,6 +21,7 @@ HELPERS = {
     "tcp_talk": {"tcp"},
     "packet_scripts": {"tcp"},
     "hostile_frames": {"classify"},
+    "balancer_plant": {"balance"},
     "tests.sim": {"sim", "adversary"},
 }
 
