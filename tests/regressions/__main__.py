@@ -21,7 +21,6 @@ HELPERS = {
     "tcp_talk": {"tcp"},
     "packet_scripts": {"tcp"},
     "hostile_frames": {"classify"},
-    "balancer_plant": {"balance"},
     "tests.sim": {"sim", "adversary"},
 }
 
