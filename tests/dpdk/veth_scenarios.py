@@ -13,6 +13,7 @@ from tests.dpdk.rig import INTERFACE, OURS, PEER, PEER_MAC, Rig, mac_bytes
 from tests.dpdk.wire_side import ARP, IP, TCP, Ether, IPv6, until
 
 DROPPED = 2
+SYN_HASHED = 8  # SHM_DESC_HASHED
 
 
 def syn_reaches_the_app_and_its_answer_the_wire() -> None:
@@ -23,7 +24,7 @@ def syn_reaches_the_app_and_its_answer_the_wire() -> None:
         wire.send(syn)
         (got,) = rig.received(0)
         assert got.packet == bytes(syn.payload)
-        assert got.flags == 1, "verified"
+        assert got.flags == 1 | SYN_HASHED, "verified, with all of its hash"
         assert got.hash != 0
         rig.apps[0].send(rig.packet(six=six, payload=b"hello"))
         answer = wire.expect(lambda f: TCP in f and f[TCP].sport == 80, "the answer")
