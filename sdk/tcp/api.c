@@ -26,7 +26,7 @@ bool tcp_next_event(struct tcp_stack *s, struct tcp_event *event)
         }
         *event = (struct tcp_event){.conn = index, .kinds = t->events, .user = t->user};
         t->events = 0;
-        if (!(t->flags & TCB_ORPHAN))
+        if (event->kinds != 0 && !(t->flags & TCB_ORPHAN))
             return true;
     }
     return false;
@@ -186,10 +186,12 @@ void tcp_want_sent_all(struct tcp_stack *s, uint32_t conn)
 {
     struct tcb *t = stack_tcb(s, conn);
 
-    if (tcp_unacked(s, conn) == 0)
+    if (tcp_unacked(s, conn) == 0) {
         tcb_event(s, t, TCP_EVENT_SENT_ALL);
-    else
-        t->flags |= TCB_WANT_SENT_ALL;
+        return;
+    }
+    t->events &= (uint8_t)~TCP_EVENT_SENT_ALL; /* one that was not heard yet, of less than has been sent since */
+    t->flags |= TCB_WANT_SENT_ALL;
 }
 
 /* --- ending --- */

@@ -232,6 +232,7 @@ int64_t tcp_send(struct tcp_stack *s, uint32_t conn, const void *data, size_t le
 uint32_t tcp_send_room(struct tcp_stack *s, uint32_t conn);
 /* Bytes given to tcp_send() and not yet acknowledged. */
 uint32_t tcp_unacked(const struct tcp_stack *s, uint32_t conn);
+/* SENT_ALL will come once, when all that was given to tcp_send() by now, however often it was asked, is acknowledged. */
 void tcp_want_sent_all(struct tcp_stack *s, uint32_t conn);
 
 /* FIN after what was sent; the connection can still receive (half-close).  Before it is established: nothing. */
