@@ -219,3 +219,14 @@ def test_what_was_sacked_in_any_order_is_not_sent_again(data: st.DataObject) -> 
         peer.queue.clear()
     assert not again & held
     assert 0 in again
+
+
+def test_who_asks_again_is_not_told_of_what_was_acknowledged_before() -> None:
+    stack, peer = established()
+    lib.tcp_want_sent_all(stack.tcp, peer.conn)
+    stack.send(peer.conn, b"more")
+    lib.tcp_want_sent_all(stack.tcp, peer.conn)
+    assert stack.events() == []
+    peer.expect("A", b"more")
+    peer.send("A")
+    assert stack.events() == [(peer.conn, {"sent_all"})]

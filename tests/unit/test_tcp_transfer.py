@@ -142,17 +142,6 @@ def test_a_long_send_goes_in_full_segments(mss: int, ts: tuple[int, int] | None)
     assert lib.tcp_unacked(stack.tcp, peer.conn) == 0
 
 
-def test_who_asks_again_is_not_told_of_what_was_acknowledged_before() -> None:
-    stack, peer = established()
-    lib.tcp_want_sent_all(stack.tcp, peer.conn)
-    stack.send(peer.conn, b"more")
-    lib.tcp_want_sent_all(stack.tcp, peer.conn)
-    assert stack.events() == []
-    peer.expect("A", b"more")
-    peer.send("A")
-    assert stack.events() == [(peer.conn, {"sent_all"})]
-
-
 def test_nagle_gathers_and_nodelay_does_not() -> None:
     stack, peer = established()
     for part in (b"a", b"b", b"c"):
