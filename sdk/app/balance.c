@@ -60,16 +60,30 @@ void balance_start(struct balance *b, struct attach *attach, uint16_t tid, bool 
         b->member.is_rebuilding = false;
 }
 
+/* Published, but not all that went by the former map has come out of the rings, or the view is not mapped. */
+static bool is_unopened(const struct balance *b)
+{
+    return b->is_open_due || (b->member.attempt != 0 && b->view_heard == b->member.attempt);
+}
+
+static void drop_deferred(struct balance *b)
+{
+    if (b->has_deferred && b->deferred_fd >= 0)
+        close(b->deferred_fd);
+    b->has_deferred = false;
+}
+
 void balance_lost(struct balance *b)
 {
     csb_member_abort(&b->member);
     forget_attempt(b);
+    drop_deferred(b);
     retire(b, &b->view);
     retire(b, &b->next);
     b->member.view = NULL;
     b->member.is_rebuilding = b->is_on;
     b->is_open_due = false;
-    b->attempt = 0;
+    b->attempt = b->view_heard = 0;
     b->views_asked = 0;
     b->session++;
 }
@@ -87,6 +101,7 @@ void balance_free(struct balance *b)
     mapper_stop(&b->mapper);
     while (mapper_take(&b->mapper, &job))
         drop(b, &job);
+    drop_deferred(b);
     forget_attempt(b);
     retire(b, &b->view);
     retire(b, &b->next);
@@ -195,8 +210,8 @@ static void take_view(struct balance *b, const struct mapper_job *job, uint64_t 
         b->is_open_due = false;
         return;
     }
-    b->next_attempt = m->attempt;
-    if (m->attempt == 0) {
+    b->next_attempt = m->attempt != 0 ? m->attempt : b->attempt;
+    if (m->attempt == 0 && !is_unopened(b)) { /* else it takes the place of the one that is to be opened */
         csb_member_abort(&b->member);
         forget_attempt(b);
         b->member.is_rebuilding = m->phase != 0;
@@ -230,31 +245,54 @@ static void end_attempt(struct balance *b)
     b->is_open_due = false;
 }
 
+static void ask_for(struct balance *b, const struct attach_csb *message, int fd)
+{
+    bool is_begin = message->type == ATTACH_CSB_BEGIN, is_view = message->type == ATTACH_CSB_VIEW;
+
+    if (is_begin) {
+        end_attempt(b);
+        b->attempt = message->attempt;
+    }
+    b->views_asked += is_view;
+    if (is_view && message->attempt != 0)
+        b->view_heard = message->attempt;
+    if (!mapper_map(&b->mapper, message, fd, is_begin ? LIST_ROOM * sizeof(uint64_t) : 0, b->session)) {
+        b->views_asked -= is_view;
+        fail(b, message->attempt);
+    }
+}
+
+/* Kept until the thread has opened: who hung so long that janusd went on still has packets of the former map in front of it. */
+static void defer(struct balance *b, const struct attach_csb *message, int fd)
+{
+    drop_deferred(b);
+    b->has_deferred = true;
+    b->deferred = *message;
+    b->deferred_fd = fd;
+}
+
+static void abort_attempt(struct balance *b, uint64_t attempt)
+{
+    if (b->has_deferred && b->deferred.attempt == attempt)
+        drop_deferred(b);
+    if (attempt != b->attempt || b->is_open_due)
+        return;
+    end_attempt(b);
+    b->attempt = 0;
+}
+
 void balance_hear(struct balance *b, const struct attach_csb *message, int fd, uint64_t now_us)
 {
     uint64_t began_ns = clock_thread_ns();
-    bool is_begin = message->type == ATTACH_CSB_BEGIN;
 
     if (message->type == ATTACH_CSB_ABORT) {
-        if (message->attempt == b->attempt && !b->is_open_due) {
-            end_attempt(b);
-            b->attempt = 0;
-        }
+        abort_attempt(b, message->attempt);
         if (fd >= 0)
             close(fd);
+    } else if (message->type == ATTACH_CSB_BEGIN && is_unopened(b)) {
+        defer(b, message, fd);
     } else {
-        if (is_begin) {
-            end_attempt(b);
-            b->attempt = message->attempt;
-        }
-        if (message->type == ATTACH_CSB_VIEW) {
-            b->views_asked++;
-            b->view_heard = message->attempt;
-        }
-        if (!mapper_map(&b->mapper, message, fd, is_begin ? LIST_ROOM * sizeof(uint64_t) : 0, b->session)) {
-            b->views_asked -= message->type == ATTACH_CSB_VIEW;
-            fail(b, message->attempt);
-        }
+        ask_for(b, message, fd);
         take_values(b, now_us);
         open_early(b, now_us);
     }
@@ -336,11 +374,20 @@ static bool send_answer(struct balance *b)
     return true;
 }
 
+static bool is_deferred_due(const struct balance *b)
+{
+    return b->has_deferred && !is_unopened(b);
+}
+
 bool balance_turn(struct balance *b)
 {
     uint64_t began_ns = clock_thread_ns(), until_us = clock_now_us() + TURN_US;
     bool is_going = true;
 
+    if (is_deferred_due(b)) {
+        ask_for(b, &b->deferred, b->deferred_fd);
+        b->has_deferred = false;
+    }
     take_values(b, until_us - TURN_US);
     if (b->member.is_full)
         fail(b, b->member.attempt);
@@ -348,7 +395,7 @@ bool balance_turn(struct balance *b)
         is_going = send_list(b) || walk(b) || send_answer(b);
     note_held(b, began_ns);
     b->spent_ns = 0;
-    return b->is_walking || b->due != CSB_IDLE || b->has_failed;
+    return b->is_walking || b->due != CSB_IDLE || b->has_failed || is_deferred_due(b);
 }
 
 /* --- what the stack asks --- */

@@ -30,9 +30,12 @@ struct balance {
     uint32_t views_asked;              /* not mapped yet */
     uint32_t sent;                     /* of the list, from its beginning */
     uint64_t attempt;                  /* that the answers below are of */
-    uint64_t next_attempt, view_heard; /* attempts of the view that is mapped, and of the one that was heard of last */
-    enum csb_phase due;                /* to be answered when all lists are sent; CSB_IDLE: nothing */
-    bool has_failed;                   /* and it is to be said */
+    uint64_t next_attempt, view_heard; /* attempts of the view that is mapped, and of the last one that was heard of */
+    bool has_deferred;                 /* a BEGIN that came before the last update was opened here */
+    struct attach_csb deferred;
+    int deferred_fd;
+    enum csb_phase due; /* to be answered when all lists are sent; CSB_IDLE: nothing */
+    bool has_failed;    /* and it is to be said */
     bool is_walking, is_open_due;
     uint32_t part; /* column that is walked */
     uint64_t updates;

@@ -127,6 +127,13 @@ static void say_begin(uint64_t attempt, uint32_t point)
     free(map);
 }
 
+static void say_abort(uint64_t attempt)
+{
+    struct attach_csb message = {.type = ATTACH_CSB_ABORT, .attempt = attempt};
+
+    balance_hear(&bed->b, &message, -1, bed->clock_us);
+}
+
 /* A draft or a view with these exceptions, which are all tid's. */
 static uint64_t say_view(uint32_t type, uint64_t attempt, uint32_t point, const uint64_t *hashes, uint32_t count,
                          uint16_t tid)
@@ -168,6 +175,17 @@ static void map_later(void)
 {
     sem_init(&bed->b.mapper.wake, 0, 0);
     bed->b.mapper.is_running = true;
+}
+
+static void map_one(void)
+{
+    struct mapper *m = &bed->b.mapper;
+    uint32_t done = atomic_load(&m->done);
+
+    if (done == atomic_load(&m->asked))
+        abort();
+    work(&m->jobs[done % MAPPER_JOBS]);
+    atomic_store(&m->done, done + 1);
 }
 
 static void map_all(void)

@@ -176,6 +176,101 @@ def test_values_are_mapped_beside_the_loop_and_what_is_over_is_dropped(make: Mak
     assert listed(bed) == [h for h in column if moves(h)]
 
 
+def test_a_plan_that_is_mapped_after_its_attempt_has_ended_is_nothing(make: Make) -> None:
+    """Neither does it begin what was aborted, nor are its flows listed for the attempt that followed."""
+    column = flows(1000)
+    bed = make(column)
+    lib.map_later()
+    lib.say_begin(1, HALF)
+    lib.say_abort(1)
+    lib.map_all()
+    turns(bed)
+    assert (lib.walked(), bed.answers) == (0, 0)
+    lib.say_begin(2, 2**32 - 2)  # nothing moves
+    lib.say_begin(3, HALF)
+    lib.map_one()
+    turns(bed)
+    assert (bed.answers, bed.listed_count) == (0, 0)
+    lib.map_all()
+    turns(bed)
+    assert (bed.answers, bed.last_attempt) == (1, 3)
+    assert listed(bed) == [h for h in column if moves(h)]
+
+
+def published(make: Make) -> Any:
+    """A thread whose second half is moved by update 1: sealed, its view heard of, the open marker still to come."""
+    bed = make(flows(1000))
+    lib.say_view(lib.ATTACH_CSB_VIEW, 0, 2**32 - 2, [], 0, 0)
+    lib.say_begin(1, HALF)
+    turns(bed)
+    lib.balance_marker(ffi.addressof(bed.b), 1, SEAL_MARKER, 0, 0)
+    turns(bed)
+    assert bed.last_phase == SEAL
+    lib.say_view(lib.ATTACH_CSB_VIEW, 1, HALF, [], 0, 0)
+    return bed
+
+
+MOVED = 1 << 40 | HALF + 5
+
+
+def test_an_update_that_begins_before_the_last_one_is_opened_waits(make: Make) -> None:
+    """A thread hung while it should have opened, and janusd went on: the rings still have packets of the former map."""
+    bed = published(make)
+    lib.say_begin(2, 2**32 - 2)
+    turns(bed)
+    assert not lib.balance_may_create(ffi.addressof(bed.b), MOVED), "another thread may have it by now"
+    assert lib.balance_miss(ffi.addressof(bed.b), MOVED) == lib.TCP_MISS_SILENT
+    assert (bed.last_phase, bed.answers) == (SEAL, 2)
+    lib.balance_marker(ffi.addressof(bed.b), 1, OPEN_MARKER, 0, 0)
+    assert lib.balance_miss(ffi.addressof(bed.b), MOVED) == lib.TCP_MISS_FOREIGN, "view 1 is in force"
+    turns(bed)
+    assert (bed.last_phase, bed.last_attempt) == (COLLECT, 2)
+    lib.balance_marker(ffi.addressof(bed.b), 2, SEAL_MARKER, 0, 0)
+    turns(bed)
+    assert (bed.last_phase, bed.last_attempt) == (SEAL, 2)
+
+
+def test_what_begins_while_the_view_is_still_being_mapped_waits(make: Make) -> None:
+    bed = make([])
+    lib.say_view(lib.ATTACH_CSB_VIEW, 0, 2**32 - 2, [], 0, 0)
+    lib.say_begin(1, HALF)
+    turns(bed)
+    lib.map_later()
+    lib.say_view(lib.ATTACH_CSB_VIEW, 1, HALF, [], 0, 0)
+    for marker in (SEAL_MARKER, OPEN_MARKER):
+        lib.balance_marker(ffi.addressof(bed.b), 1, marker, 0, 0)
+    lib.say_begin(2, HALF)
+    lib.map_all()
+    turns(bed)
+    assert not lib.balance_may_connect(ffi.addressof(bed.b), MOVED), "view 1 is in force"
+    lib.map_all()
+    turns(bed)
+    assert (bed.last_phase, bed.last_attempt) == (COLLECT, 2)
+
+
+def test_what_waits_may_be_aborted_or_followed(make: Make) -> None:
+    bed = published(make)
+    for attempt in (2, 3):
+        lib.say_begin(attempt, HALF)
+    lib.say_abort(2)
+    lib.say_abort(3)
+    lib.say_begin(4, HALF)
+    lib.balance_marker(ffi.addressof(bed.b), 1, OPEN_MARKER, 0, 0)
+    turns(bed)
+    assert (bed.last_phase, bed.last_attempt) == (COLLECT, 4)
+
+
+def test_a_view_without_an_update_waits_too_and_is_the_one_that_is_opened(make: Make) -> None:
+    """A thread died meanwhile, and its slots went to the others at once."""
+    bed = published(make)
+    lib.say_view(lib.ATTACH_CSB_VIEW, 0, HALF + 2, [], 0, 0)
+    turns(bed)
+    assert not lib.balance_may_create(ffi.addressof(bed.b), MOVED)
+    lib.balance_marker(ffi.addressof(bed.b), 1, OPEN_MARKER, 0, 0)
+    assert lib.balance_may_connect(ffi.addressof(bed.b), 1 << 40 | HALF + 1)
+    assert not lib.balance_may_connect(ffi.addressof(bed.b), MOVED)
+
+
 def test_what_was_asked_for_before_janusd_was_lost_is_nothing(make: Make) -> None:
     bed = make(flows(10))
     lib.map_later()
