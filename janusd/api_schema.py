@@ -256,6 +256,7 @@ class Thread(msgspec.Struct, kw_only=True):
     uid: int
     generation: int
     share: float
+    leaving: bool
     listens: int
     connections: int
     rx_slots: int

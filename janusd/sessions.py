@@ -52,6 +52,7 @@ class Attached:
     welcome: Welcome
     abi_minor: int = ABI_MINOR
     sealed: bool = False
+    leaving: bool = False  # it wants no new connections, and ends with its last one
     send: Callable[[bytes, int | None], None] = lambda message, fd: None  # by its connection
 
     @property
@@ -251,6 +252,7 @@ class Sessions:
     def leave(self, attached: Attached, reply: Callable[[], None]) -> None:
         """The thread gets no new connections any more; reply is called when that is so, or some time later."""
         session = attached.session
+        attached.leaving = True
         try:
             ticket = self._balancer.drain(session.app, session.tid) if session.online else None
         except BalancerError as error:  # no other thread would serve: its connections end with it

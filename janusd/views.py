@@ -215,6 +215,7 @@ class Views:
             uid=session.uid,
             generation=session.generation,
             share=round(self.balancer.circle(session.app).shares().get(session.tid, 0.0), 4),
+            leaving=attached is not None and attached.leaving,
             listens=len(session.listens),
             connections=_connections(attached) if attached is not None else 0,
             rx_slots=slots.total if slots is not None else 0,

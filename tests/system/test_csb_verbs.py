@@ -138,13 +138,19 @@ def test_an_app_is_scaled_under_load(rig: Janusd) -> None:
                 check=False,
             )
             assert done.returncode == 0, done.stderr
-            assert json.loads(done.stdout)["workers"] == workers == len(weights(rig))
+            assert json.loads(done.stdout)["workers"] == workers == serving(rig)
+            running.idle += [running.connect() for _ in range(10)]  # some at a thread that will retire
             running.go_on(20)
         idle, running.idle = running.idle, []
         for sock in idle:  # those that retire wait for their last connection
             sock.close()
     no_harm(rig)
     logs_are_clean(rig.process, app)
+
+
+def serving(rig: Janusd) -> int:
+    """Threads that get new connections."""
+    return sum(share > 0 for share in (t["share"] for t in balancer(rig)["threads"]))
 
 
 @pytest.mark.timeout(60)
