@@ -206,7 +206,8 @@ enum tcp_drop connect_input(struct tcp_stack *s, struct tcb *t, struct input *in
     handshake_read(s, &flow, seg, &hs);
     handshake_apply(s, t, &hs, seg->seq, in->now_us);
     t->owe &= (uint8_t)~OWE_SYN;
-    if (!(seg->flags & TCP_ACK)) { /* simultaneous open */
+    if (!(seg->flags & TCP_ACK)) {  /* simultaneous open */
+        t->snd_wnd = seg->wnd + 1U; /* our own SYN needs no window */
         tcb_set_state(s, t, TCP_STATE_SYN_RECEIVED);
         stack_ext(s, t)->rtx_deadline = 0;
         tcb_owe(s, t, OWE_SYN);

@@ -24,7 +24,7 @@ static void start(const struct tcp_stack *s, struct tcb *t, uint64_t now_us, str
         .raddr = &t->raddr,
         .lport = t->lport,
         .rport = t->rport,
-        .seq = t->snd_nxt,
+        .seq = window_acceptable_seq(t),
         .ack = t->rcv_nxt,
         .flags = (uint8_t)(TCP_ACK | ((t->flags & TCB_ECN_ECHO) != 0 ? TCP_ECE : 0)),
         .options = options,

@@ -37,6 +37,13 @@ static inline uint32_t window_buffer(const struct tcp_stack *s, const struct tcb
     return s->rcv_sizes[t->rcv_level].bytes;
 }
 
+/* SEG.SEQ of a segment without payload: SND.NXT, or the edge of a window that the peer has taken back from under what was sent.  Beyond
+ * that edge it would drop the segment with its ACK (RFC 9293 3.10.7.4), and a peer whose own data is not acknowledged may not read on. */
+static inline uint32_t window_acceptable_seq(const struct tcb *t)
+{
+    return t->snd_nxt - t->snd_una <= t->snd_wnd ? t->snd_nxt : t->snd_una + t->snd_wnd;
+}
+
 /* Two full segments wait for their ACK, and no round is on, or RCV.NXT has come to the mark of this one. */
 void window_round(const struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us);
 
