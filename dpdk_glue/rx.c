@@ -203,17 +203,27 @@ static uint32_t run_of_app(const struct burst *b, uint32_t k)
     return end - k;
 }
 
+/* The mbuf of a frame that is to be kept: its own, or a new one where it was put together.  NULL: there is none, or it fills no slot. */
+static struct rte_mbuf *keep(struct burst *b, uint32_t i)
+{
+    struct rte_mbuf **m = &b->mbufs[b->mbuf[i]], *kept = *m;
+
+    if (b->frames[i] != rte_pktmbuf_mtod(kept, const uint8_t *))
+        return b->lens[i] <= SHM_SLOT_BYTES ? out_frame(b->io->glue, b->frames[i], b->lens[i]) : NULL;
+    *m = NULL;
+    return kept;
+}
+
 /* Keeps a SYN until its new owner is known.  False: there are too many. */
 static bool hold(struct burst *b, uint32_t k)
 {
     struct held_syns *h = &b->io->held;
-    struct rte_mbuf **m = &b->mbufs[b->mbuf[b->tcp[k]]];
+    struct rte_mbuf *m = h->count < HELD_MAX ? keep(b, b->tcp[k]) : NULL;
 
-    if (h->count == HELD_MAX)
+    if (m == NULL)
         return false;
-    h->mbufs[h->count] = *m;
+    h->mbufs[h->count] = m;
     h->port[h->count++] = b->port_number;
-    *m = NULL;
     return true;
 }
 

@@ -353,6 +353,27 @@ def held_syns_are_bounded_and_an_update_given_up_lets_them_go() -> None:
     rig.close()  # with one that is held
 
 
+def a_syn_in_fragments_waits_as_a_whole() -> None:
+    """Of IPv6: AF_PACKET puts the other kind together itself."""
+    rig = Rig(tids=(0, 1), reassemble=True)
+    wire, balance = rig.wire(), rig.plane.balance
+    balance.plan(1, [(17, 1)], 2)
+    balance.drain(1, 5)
+    syns = [rig.frame(sport=port, payload=bytes(range(200)) * 5, six=True) for port in range(1000, 1016)]
+    for number, syn in enumerate(syns):
+        cut = IPv6(src=syn[IPv6].src, dst=syn[IPv6].dst) / IPv6ExtHdrFragment(id=number) / syn[TCP]
+        for piece in fragment6(cut, 500):
+            wire.send(Ether(src=PEER_MAC, dst=rig.mac) / piece)
+    until(lambda: rig.plane.ports.stats(0).rx_packets >= 3 * len(syns), "all received")
+    balance.build(1)
+    balance.publish(1, 5)
+    got = [one.packet for one in rig.received(1, 2 + len(syns)) if one.packet]
+    assert sorted(got) == sorted(bytes(syn.payload) for syn in syns), (
+        "some were thread 1's before, some have moved"
+    )
+    rig.close()
+
+
 def two_io_threads_over_two_queues() -> None:
     rig = Rig(io_threads=2, tids=(0, 1), rx_slots=256)
     assert rig.plane.ports.info(0).rx_queues == 2
