@@ -16,8 +16,8 @@ enum tcp_drop rxq_add(struct tcp_stack *s, struct tcb *t, struct input *in);
 /* RX slots that one connection may hold at most, for a receive buffer of this size. */
 uint32_t rxq_conn_max(uint32_t rcv_buf_bytes);
 
-/* RX slots that the connection may still take. */
-uint32_t rxq_slots_left(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e);
+/* RX slots that the connection could still take if no other took any. */
+uint32_t rxq_slots_to_offer(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e);
 
 /* Takes the first slot out of what is in order; it stays held, and rx_bytes is the caller's to correct. */
 void rxq_unlink_first(struct tcp_stack *s, struct tcb_ext *e);

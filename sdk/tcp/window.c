@@ -21,7 +21,7 @@ static uint32_t room(const struct tcp_stack *s, const struct tcb *t, uint32_t ma
     const struct tcb_ext *e = stack_ext(s, t);
     uint32_t buffer = window_buffer(s, t), unread = e != NULL ? e->rx_bytes : 0;
     uint32_t bytes = buffer > unread ? buffer - unread : 0;
-    uint64_t slots = (uint64_t)rxq_slots_left(s, t, e) * t->smss;
+    uint64_t slots = (uint64_t)rxq_slots_to_offer(s, t, e) * t->smss;
 
     bytes = bytes < max ? bytes : max;
     return slots < bytes ? (uint32_t)slots : bytes;

@@ -98,6 +98,17 @@ def test_it_shrinks_when_slots_are_short_but_never_takes_back_what_was_offered()
     assert buffer(stack, peer) < LIMIT
 
 
+def test_no_more_is_offered_than_the_pool_lets_one_connection_hold() -> None:
+    stack, peer = receiving(rx_slots=100)
+    for _ in range(4):
+        window_full(stack, peer)
+    offered = stack.info(peer.conn).rcv_wnd // MSS
+    assert 20 < offered < LIMIT // MSS
+    for _ in range(offered // 2):
+        batch(stack, peer, 2, read=False)
+    assert stack.usage["rx_slots_held"] == offered // 2 * 2
+
+
 def test_a_buffer_that_is_given_alone_is_fixed() -> None:
     stack, peer = receiving(rcv_buf_max_bytes=0)
     for _ in range(12):
