@@ -1,7 +1,7 @@
 /*
  * tcp_instructions.c: the TCP core alone under a load of packets made by a stateless peer, for bench/programs/tcp_instructions.py.
  *
- *     tcp_instructions CASE COUNT [baseline]    with CASE receive, send, request or short; prints the packets in and out
+ *     tcp_instructions CASE COUNT [baseline]    with CASE receive, batch, send, request or short; prints the packets in and out
  *
  * The counter (callgrind) collects inside the functions of tcp.h alone, or inside baseline(), which takes the very same packets
  * apart and sums them.  A packet comes with its hash and verified, as from janusd.
@@ -36,6 +36,8 @@ static struct client clients[BATCH];
 static uint64_t now_us = 1000000, packets;
 static struct ip_addr here, there;
 static bool with_baseline;
+static struct tcp_packet queued[BATCH];
+static uint32_t queued_count;
 static volatile uint32_t sink;
 
 __attribute__((noinline)) static void baseline(const uint8_t *data, uint32_t len)
@@ -88,8 +90,8 @@ static bool env_busy(void *context, uint32_t slot)
 
 /* --- the peer --- */
 
-/* One packet of client c into the core. */
-static void put(struct client *c, uint8_t flags, uint32_t payload)
+/* One more packet of client c for the core. */
+static void queue(struct client *c, uint8_t flags, uint32_t payload)
 {
     uint32_t slot = rx_free[--rx_count];
     uint8_t *tcp = rx[slot] + TCP_SLOT_HEADROOM;
@@ -131,8 +133,20 @@ static void put(struct client *c, uint8_t flags, uint32_t payload)
     packets++;
     if (with_baseline)
         baseline(rx[slot] + packet.offset, packet.len);
-    tcp_input_batch(stack, &packet, 1, now_us);
+    queued[queued_count++] = packet;
     now_us++;
+}
+
+static void give(void)
+{
+    tcp_input_batch(stack, queued, queued_count, now_us);
+    queued_count = 0;
+}
+
+static void put(struct client *c, uint8_t flags, uint32_t payload)
+{
+    queue(c, flags, payload);
+    give();
 }
 
 static uint32_t output(void)
@@ -189,6 +203,15 @@ static void receive_batch(void)
         serve(0);
         output();
     }
+}
+
+static void receive_together_batch(void)
+{
+    for (int i = 0; i < BATCH; i++)
+        queue(&clients[0], TCP_ACK, MSS);
+    give();
+    serve(0);
+    output();
 }
 
 static void send_batch(void)
@@ -260,13 +283,18 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*batch)(void);
-    } cases[] = {{"receive", receive_batch}, {"send", send_batch}, {"request", request_batch}, {"short", short_batch}};
+    } cases[] = {{"receive", receive_batch},
+                 {"batch", receive_together_batch},
+                 {"send", send_batch},
+                 {"request", request_batch},
+                 {"short", short_batch}};
     uint32_t which = 0, batches = argc >= 3 ? (uint32_t)atoi(argv[2]) / BATCH : 0;
 
-    while (batches != 0 && which < 4 && strcmp(argv[1], cases[which].name) != 0)
+    while (batches != 0 && which < 5 && strcmp(argv[1], cases[which].name) != 0)
         which++;
-    if (batches == 0 || which == 4) {
-        fprintf(stderr, "usage: %s receive|send|request|short COUNT [baseline], COUNT at least %d\n", argv[0], BATCH);
+    if (batches == 0 || which == 5) {
+        fprintf(stderr, "usage: %s receive|batch|send|request|short COUNT [baseline], COUNT at least %d\n", argv[0],
+                BATCH);
         return 2;
     }
     with_baseline = argc > 3;

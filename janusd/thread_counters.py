@@ -42,6 +42,7 @@ NAMES = (
     "pmtu_raises",
     "stalls",
     "urgent_segments",
+    "run_segments",
 )
 DROPS = (
     "none",

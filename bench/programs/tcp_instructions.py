@@ -32,6 +32,7 @@ class Case:
 
 CASES = (
     Case("receive", "receive 1448 B, each second one acknowledged", "instructions/packet"),
+    Case("batch", "receive 1448 B, 32 at a time, acknowledged once", "instructions/packet"),
     Case("send", "send 1448 B, each second one acknowledged", "instructions/packet"),
     Case("request", "64 B request and reply on a kept connection", "instructions/request"),
     Case("short", "short connection: SYN, 64 B request and reply, FINs", "instructions/connection"),

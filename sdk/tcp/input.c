@@ -13,6 +13,7 @@
 #include "tcp/parse.h"
 #include "tcp/predict.h"
 #include "tcp/reply.h"
+#include "tcp/run.h"
 #include "tcp/rxq.h"
 #include "tcp/sack.h"
 #include "tcp/seq.h"
@@ -421,6 +422,10 @@ static void look_ahead(const struct tcp_stack *s, const struct tcp_packet *packe
         __builtin_prefetch(homes[i]);
     }
     for (uint32_t i = 0; i < count; i++) {
+        if (i != 0 && packets[i].hash == packets[i - 1].hash) {
+            handles[i] = handles[i - 1];
+            continue;
+        }
         handles[i] = packets[i].has_hash ? table_first_in(homes[i], packets[i].hash) : TABLE_NONE;
         if (handles[i] != TABLE_NONE)
             prefetch_block(s, handles[i]);
@@ -443,7 +448,12 @@ void tcp_input_batch(struct tcp_stack *s, const struct tcp_packet *packets, uint
     for (uint32_t done = 0, n; done < count; done += n) {
         n = count - done < BATCH ? count - done : BATCH;
         look_ahead(s, packets + done, n, handles);
-        for (uint32_t i = 0; i < n; i++)
-            input_one(s, &packets[done + i], now_us, handles[i]);
+        for (uint32_t i = 0; i < n; i++) {
+            const struct tcp_packet *packet = &packets[done + i];
+
+            if (input_one(s, packet, now_us, handles[i]) == TCP_DROP_NONE && i + 1 < n &&
+                packet[1].hash == packet->hash && handles[i] != TABLE_NONE && handle_kind(handles[i]) == HANDLE_TCB)
+                i += run_take(s, stack_tcb(s, handle_index(handles[i])), packet, n - i);
+        }
     }
 }

@@ -20,8 +20,6 @@ bool predict_input(struct tcp_stack *s, struct tcb *t, struct input *in, enum tc
 
 #else
 
-enum { UNUSUAL = TCB_RECOVERY | TCB_LOSS | TCB_ORPHAN | TCB_FIN_AHEAD | TCB_PROBED | TCB_ECN_ECHO };
-
 /* Zero: the segment, an ACK in ESTABLISHED, is as predicted.  Each way to be otherwise gives bits, so that one branch asks for all. */
 static inline uint32_t odds(const struct tcb *t, const struct tcb_ext *e, const struct input *in)
 {
@@ -30,7 +28,7 @@ static inline uint32_t odds(const struct tcb *t, const struct tcb_ext *e, const 
     uint32_t acked = seg->ack - t->snd_una;
     uint32_t hole = e != NULL ? ~e->reasm.first : 0; /* REASM_NO_SLOT: none */
 
-    return (uint32_t)(seg->options.present ^ agreed) | (t->flags & UNUSUAL) | (uint32_t)(in->ecn == IP_ECN_CE) |
+    return (uint32_t)(seg->options.present ^ agreed) | (t->flags & PREDICT_UNUSUAL) | (uint32_t)(in->ecn == IP_ECN_CE) |
            (seg->seq ^ t->rcv_nxt) | hole | (uint32_t)(acked > t->snd_nxt - t->snd_una) |
            (uint32_t)(seg->payload_len > t->rcv_adv - t->rcv_nxt) | (uint32_t)((seg->payload_len | acked) == 0) |
            (uint32_t)seq_lt(seg->options.tsval, t->ts_recent) | (uint32_t)seq_gt(t->snd_wl1, seg->seq);

@@ -9,6 +9,9 @@
 
 #include "tcp/stack.h"
 
+/* What a connection may not be in for it. */
+enum { PREDICT_UNUSUAL = TCB_RECOVERY | TCB_LOSS | TCB_ORPHAN | TCB_FIN_AHEAD | TCB_PROBED | TCB_ECN_ECHO };
+
 /* True: the segment was as predicted, and *drop says what became of it. */
 bool predict_input(struct tcp_stack *s, struct tcb *t, struct input *in, enum tcp_drop *drop);
 

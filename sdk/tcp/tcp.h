@@ -151,7 +151,8 @@ bool tcp_add_address(struct tcp_stack *s, const struct ip_addr *addr);
  * TCP_DROP_NONE.  Sends nothing: marks what is owed. */
 enum tcp_drop tcp_input(struct tcp_stack *s, const struct tcp_packet *packet, uint64_t now_us);
 
-/* The same for many at a time, in their order; those with hashes are looked up ahead, and what they name is fetched into the cache. */
+/* The same for many at a time, in their order; those with hashes are looked up ahead, and what they name is fetched into the cache.
+ * Segments of a connection that continue each other are taken as one. */
 void tcp_input_batch(struct tcp_stack *s, const struct tcp_packet *packets, uint32_t count, uint64_t now_us);
 
 /* Runs the timers that are due. */

@@ -15,6 +15,7 @@ enum {
     LINGER_US = 900000000,   /* for orphans and TIME-WAIT, after all users are done */
     REBASES_MAX = 3,         /* per host: each costs a retransmission timeout */
     SPIN_MAX = 200000,       /* steps without progress of time */
+    BATCH_MAX = 64,          /* as sim_draw() draws it at most */
 };
 
 struct sim_result {
@@ -24,7 +25,7 @@ struct sim_result {
     uint64_t trace_hash, packets, virtual_us, steps;
     uint64_t lost, doubled, damaged, overtaken, queue_full, recut, marked, ecn_reductions;
     uint64_t bytes_received, pairs_done, errors;
-    uint64_t resets_sent, retransmitted, timeouts, fast_retransmits, out_of_order, cookies;
+    uint64_t resets_sent, retransmitted, timeouts, fast_retransmits, out_of_order, cookies, in_runs;
     uint64_t dropped[32];
 };
 static_assert(TCP_DROP_COUNT <= 32, "room for all drop reasons");
@@ -40,6 +41,8 @@ struct sim {
     uint64_t now_us, wake_us[2];
     bool trace, clean_wire, ample, first_syn_only;
     uint32_t first_isn, rebases[2];
+    struct tcp_packet batch[BATCH_MAX];
+    uint32_t batched;
 };
 
 /* --- trace --- */
@@ -103,18 +106,31 @@ static bool flow_hash(const struct sim_host *h, const uint8_t *p, uint32_t len, 
     return true;
 }
 
-/* tcp_input() by way of a batch, which does not say what became of it. */
-static enum tcp_drop input_ahead(struct sim_host *h, const struct tcp_packet *packet)
+static void note_drops(struct sim *sim, enum tcp_drop drop, uint64_t count)
+{
+    sim->r->dropped[drop] += count;
+    if (sim->trace && drop != TCP_DROP_NONE && count != 0)
+        printf("%12s   dropped: %s\n", "", tcp_drop_name(drop));
+}
+
+/* What has come together, in one batch, which does not say what became of each. */
+static void give_batch(struct sim *sim, struct sim_host *h)
 {
     const uint64_t *dropped = tcp_counters(h->s)->dropped;
-    uint64_t before[TCP_DROP_COUNT];
-    uint32_t drop = 0;
+    uint64_t before[TCP_DROP_COUNT], kept = sim->batched;
 
+    if (sim->batched == 0)
+        return;
     memcpy(before, dropped, sizeof before);
-    tcp_input_batch(h->s, packet, 1, h->now_us);
-    while (drop < TCP_DROP_COUNT && dropped[drop] == before[drop])
-        drop++;
-    return drop < TCP_DROP_COUNT ? (enum tcp_drop)drop : TCP_DROP_NONE;
+    tcp_input_batch(h->s, sim->batch, sim->batched, h->now_us);
+    sim->batched = 0;
+    for (uint32_t i = TCP_DROP_NONE + 1; i < TCP_DROP_COUNT; i++) {
+        note_drops(sim, (enum tcp_drop)i, dropped[i] - before[i]);
+        kept -= dropped[i] - before[i];
+    }
+    note_drops(sim, TCP_DROP_NONE, kept);
+    if (sim->k->check_every == 1)
+        host_check(h);
 }
 
 static void deliver(struct sim *sim, struct wire_packet packet)
@@ -134,12 +150,15 @@ static void deliver(struct sim *sim, struct wire_packet packet)
         trace_packet(sim, "        gets", packet.to, bytes, packet.len);
     if (sim->k->hashes && !packet.damaged)
         in.has_hash = flow_hash(h, bytes, packet.len, &in.hash);
-    drop = in.has_hash ? input_ahead(h, &in) : tcp_input(h->s, &in, h->now_us);
+    if (in.has_hash) {
+        sim->batch[sim->batched++] = in;
+        return;
+    }
+    give_batch(sim, h);
+    drop = tcp_input(h->s, &in, h->now_us);
     if (drop >= TCP_DROP_COUNT)
         sim_fail(&sim->failure, "host %u: tcp_input() returned %d", packet.to, drop);
-    sim->r->dropped[drop]++;
-    if (sim->trace && drop != TCP_DROP_NONE)
-        printf("%12s   dropped: %s\n", "", tcp_drop_name(drop));
+    note_drops(sim, drop, 1);
     if (sim->k->check_every == 1)
         host_check(h);
 }
@@ -164,6 +183,7 @@ static void host_step(struct sim *sim, uint32_t host)
         wire_free(sim->wire, packet);
         more = --batch == 0;
     }
+    give_batch(sim, h);
     tcp_advance(h->s, sim->now_us);
     users_events(&sim->users, host);
     for (uint32_t i = 0; i < sim->users.pair_count; i++)
@@ -393,6 +413,7 @@ static void gather(struct sim *sim)
         r->retransmitted += c->retransmitted_segments;
         r->timeouts += c->retransmission_timeouts;
         r->fast_retransmits += c->fast_retransmits;
+        r->in_runs += c->run_segments;
         r->out_of_order += c->out_of_order_segments;
         r->ecn_reductions += c->ecn_reductions;
         r->cookies += c->syn_cookies_accepted;

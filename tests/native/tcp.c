@@ -1,7 +1,7 @@
 /*
  * A driver of one TCP stack that records: slots in plain arrays, sent packets copied to a list, refusals on request.
  */
-#include "tcp/tcp.h"
+#include "tcp/stack.h"
 #include "wire/bytes.h"
 
 #include <assert.h>
@@ -220,17 +220,24 @@ static int native_input(struct native *n, const uint8_t *data, uint32_t len, uin
     return (int)tcp_input(n->stack, &packet, now_us);
 }
 
-/* An IPv4 packet of the next batch, as janusd gives it. */
+/* A packet of the next batch, as janusd gives it. */
 static void native_queue(struct native *n, const uint8_t *data, uint32_t len)
 {
     struct tcp_packet *packet = &n->batch[n->batched++];
-    struct flow flow = {ip_addr_from_ipv4(data + 16), ip_addr_from_ipv4(data + 12), get_be16(data + 22),
-                        get_be16(data + 20)};
+    const uint8_t *tcp = data + (data[0] >> 4 == 6 ? IPV6_HEADER_LEN : IPV4_HEADER_LEN);
+    struct flow flow = {.lport = get_be16(tcp + 2), .rport = get_be16(tcp)};
     bool filled = native_fill(n, data, len, 14, packet);
     uint64_t hash;
     uint32_t low;
 
     assert(filled && n->batched <= BATCH_MAX);
+    if (data[0] >> 4 == 6) {
+        memcpy(&flow.raddr, data + 8, sizeof flow.raddr);
+        memcpy(&flow.laddr, data + 24, sizeof flow.laddr);
+    } else {
+        flow.raddr = ip_addr_from_ipv4(data + 12);
+        flow.laddr = ip_addr_from_ipv4(data + 16);
+    }
     hash = csb_hash(&n->config.flow_secret, &flow);
     low = n->odd_low != 0 ? n->odd_low : csb_key(hash);
     memcpy(n->rx + (size_t)packet->slot * TCP_SLOT_BYTES + 14 + len, &low, sizeof low);
@@ -238,10 +245,26 @@ static void native_queue(struct native *n, const uint8_t *data, uint32_t len)
     packet->has_hash = packet->has_low = packet->verified = true;
 }
 
-static void native_input_queued(struct native *n, uint64_t now_us)
+/* The batch, or so many of it at once, one part after the other at the same time. */
+static void native_input_queued(struct native *n, uint32_t at_once, uint64_t now_us)
 {
-    tcp_input_batch(n->stack, n->batch, n->batched, now_us);
+    for (uint32_t done = 0; done < n->batched; done += at_once)
+        tcp_input_batch(n->stack, n->batch + done, n->batched - done < at_once ? n->batched - done : at_once, now_us);
     n->batched = 0;
+}
+
+/* Do both keep the same: rows, extensions, what is known of received slots, and all counters but that of runs? */
+static bool native_is_twin(const struct native *a, const struct native *b)
+{
+    const struct tcp_stack *s = a->stack, *other = b->stack;
+    struct tcp_counters x = s->counters, y = other->counters;
+
+    x.run_segments = y.run_segments;
+    return memcmp(a->rows, b->rows, tcp_rows_bytes(&a->config)) == 0 &&
+           memcmp(s->ext.base, other->ext.base, a->config.extension_max * sizeof(struct tcb_ext)) == 0 &&
+           memcmp(s->rx, other->rx, a->config.rx_slots * sizeof *s->rx) == 0 && memcmp(&x, &y, sizeof x) == 0 &&
+           s->rx_held == other->rx_held && s->tx_held == other->tx_held &&
+           memcmp(a->rx_state, b->rx_state, a->config.rx_slots) == 0;
 }
 
 /* A packet whose descriptor says what it likes. */

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 COUNTS = (
     "packets", "virtual_us", "steps", "lost", "doubled", "damaged", "overtaken", "queue_full", "recut",
     "bytes_received", "pairs_done", "errors", "resets_sent", "retransmitted", "timeouts",
-    "fast_retransmits", "out_of_order", "cookies", "marked", "ecn_reductions",
+    "fast_retransmits", "out_of_order", "in_runs", "cookies", "marked", "ecn_reductions",
 )  # fmt: skip
 
 

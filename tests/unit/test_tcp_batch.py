@@ -17,7 +17,7 @@ def give(stack: Stack, packets: list[bytes], batch: bool) -> None:
         return
     for packet in packets:
         lib.native_queue(stack.native, packet, len(packet))
-    lib.native_input_queued(stack.native, stack.now_us)
+    lib.native_input_queued(stack.native, 64, stack.now_us)
     lib.tcp_check(stack.tcp)
 
 
@@ -88,7 +88,7 @@ def first_hash(odd_low: int, data: bytes = b"") -> int:
     stack.native.odd_low = odd_low
     packet = Peer(stack).segment("S", data, options=SYN).build()
     lib.native_queue(stack.native, packet, len(packet))
-    lib.native_input_queued(stack.native, stack.now_us)
+    lib.native_input_queued(stack.native, 64, stack.now_us)
     column = ffi.new("uint64_t **")
     assert lib.tcp_flow_column(stack.tcp, 0, column) == 1  # half-open blocks
     return int(column[0][0])
