@@ -15,7 +15,7 @@ STEPS = 10
 FULL = (("c", 40_000_000), ("python", 10_000_000))
 MOST, MOST_QUICK = 100_000_000, 250_000
 QUICK = (("c", 1_000_000), ("python", 100_000))
-GIB = 1 << 30
+MIB, GIB = 1 << 20, 1 << 30
 
 
 def climb(language: str, count: int, progress: Callable[[str], None]) -> list[Row]:
@@ -41,7 +41,11 @@ def climb(language: str, count: int, progress: Callable[[str], None]) -> list[Ro
         began = time.monotonic()
         lost = holding.close_all()
         closing = (all_open - lost) / (time.monotonic() - began)
-    left = (before - available()) / (1 << 20)
+        kept = (memory_of(holding.pid) - holding.empty) / MIB
+        progress(
+            f"{NAMES[language]}: {lost:,} did not close; {kept:,.0f} MiB are the application's until it ends"
+        )
+    left = (before - available()) / MIB
     if all_open < count or bad or lost > count // 1000:
         raise RuntimeError(f"{name}: {all_open:,} held, {bad} answers were wrong, {lost:,} did not close")
     return [
@@ -54,6 +58,9 @@ def climb(language: str, count: int, progress: Callable[[str], None]) -> list[Ro
             higher_is_better=True,
         ),
         make_row(f"{name}, closed by the clients", "connections/s", [closing], higher_is_better=True),
+        make_row(
+            f"{name}, kept by the application when all are closed", "MiB", [kept], higher_is_better=False
+        ),
         make_row(f"{name}, left when all is over", "MiB", [left], higher_is_better=False),
     ]
 

@@ -29,6 +29,15 @@ def in_one_process(seconds: float) -> dict[str, float]:
     return {"tcp": float(json.loads(done.stdout)["cycles"])}
 
 
+def in_one_thread(seconds: float) -> dict[str, float]:
+    """The same with the rings between the two, both ends in one thread: what their bookkeeping takes, without a
+    cache line that moves or another thread on the processor."""
+    more = BENCH / "load" / "load.c", REPO / "dpdk_glue" / "ledger.c"
+    program = build_janus_tool(BENCH / "one_thread_rings.c", *more)
+    done = subprocess.run([program, f"{seconds:g}"], cwd=REPO, capture_output=True, text=True, check=True)
+    return {"tcp": float(json.loads(done.stdout)["cycles"])}
+
+
 def on_linux(seconds: float) -> dict[str, float]:
     """Cycles of the processor of the kernel's server."""
     with linux() as server:
@@ -44,6 +53,7 @@ def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
         {
             "rings": lambda: on_rings(seconds),
             "one process": lambda: in_one_process(seconds),
+            "one thread": lambda: in_one_thread(seconds),
             "linux": lambda: on_linux(seconds),
         },
         runs,
@@ -59,6 +69,13 @@ def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
         make_row(
             "ring-hop: tcp thread, rings / one process", unit, rings["tcp"], one, higher_is_better=False
         ),
+        make_row(
+            "ring bookkeeping: rings in one thread / one process",
+            unit,
+            samples["one thread"]["tcp"],
+            one,
+            higher_is_better=False,
+        ),
         line_trip_row(rings["trip"]),
     ]
 
@@ -70,6 +87,7 @@ PROGRAM = Program(
     notes=(
         "Handshake, 64 B request and echo, FIN both ways; both threads on one CPU, turns that had something to do.",
         "Linux: user, system and softirq of the server's CPU over a veth; the paper had about 13,000 for the TCP",
-        "thread. ring-hop: the same stack and user fed with the same packets by function calls in one process.",
+        "thread. ring-hop: the same stack and user fed with the same packets by function calls in one process; the",
+        "bookkeeping: by rings whose other end is worked in the same thread, the stack configured as an app's is.",
     ),
 )

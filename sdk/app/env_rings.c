@@ -44,8 +44,10 @@ static void connect_rings(struct env_rings *e, struct region *r)
                                  sizes->tx_slots);
         e->rx_return[i] = producer(r->a2j + r->offsets.rx_return[i], &a2j->io[i].rx_return_head,
                                    &j2a->io[i].rx_return_tail, sizes->rx_slots_per_io);
-        e->rx_returned[i] = false;
+        e->rx_return_published[i] = 0;
     }
+    e->rx_slots = r->j2a + r->offsets.rx_slots;
+    e->tx_slots = r->a2j + r->offsets.tx_slots;
     e->io_tx = r->tid % sizes->io_count;
     e->io_next = 0;
     e->io_shift = (uint32_t)__builtin_ctz(sizes->rx_slots_per_io); /* a power of two */
@@ -113,15 +115,7 @@ void env_rings_free(struct env_rings *e)
 
 static uint8_t *tx_data(void *context, uint32_t slot)
 {
-    const struct env_rings *e = context;
-
-    return e->region->a2j + e->region->offsets.tx_slots + (size_t)slot * SHM_SLOT_BYTES;
-}
-
-/* Where the core puts the headers of most packets: see output_control(). */
-static const uint8_t *tx_headers(struct env_rings *e, uint32_t slot)
-{
-    return tx_data(e, slot) + TCP_SLOT_HEADROOM - 64 + slot % 16 * 64;
+    return ((const struct env_rings *)context)->tx_slots + (size_t)slot * SHM_SLOT_BYTES;
 }
 
 static uint32_t tx_alloc(void *context)
@@ -132,8 +126,6 @@ static uint32_t tx_alloc(void *context)
     if (e->tx_free_count == 0)
         return TCP_NO_SLOT;
     slot = e->tx_free[--e->tx_free_count];
-    if (e->tx_free_count != 0) /* the next one's headers, which will be written first */
-        __builtin_prefetch(tx_headers(e, e->tx_free[e->tx_free_count - 1]), 1);
     e->tx_meta[slot].held = true;
     e->tx_meta[slot].generation++;
     return slot;
@@ -196,25 +188,23 @@ static const uint8_t *rx_data(void *context, uint32_t slot)
 
 static void give_back(struct env_rings *e, uint32_t slot, uint16_t generation)
 {
-    uint32_t io = slot >> e->io_shift;
-    struct ring_producer *ring = &e->rx_return[io];
+    struct ring_producer *ring = &e->rx_return[slot >> e->io_shift];
 
     if (ring_producer_room(ring) == 0 && ring_producer_refresh(ring) <= 0) {
         e->violations++; /* more returns than slots: janusd's count is wrong, the slot is lost to this session */
         return;
     }
     ring_push(ring, (struct shm_desc){.slot = slot, .generation = generation, .kind = SHM_DESC_RETURN});
-    e->rx_returned[io] = true;
 }
 
 static void rx_release(void *context, uint32_t slot)
 {
     struct env_rings *e = context;
-    struct rx_ref *ref = &e->refs[slot];
+    const struct rx_ref *ref = &e->refs[slot];
 
+    e->rx_free[e->rx_free_count++] = slot;
     if (ref->slot != SHM_NO_SLOT && e->up)
         give_back(e, ref->slot, ref->generation);
-    e->rx_free[e->rx_free_count++] = slot;
 }
 
 /* Random bytes are drawn ahead: one system call serves many connections. */
@@ -282,63 +272,75 @@ static uint64_t now_us(void *context)
     return clock_now_us();
 }
 
-/* One descriptor of I/O thread io.  True: packet is filled. */
-static bool take_packet(struct env_rings *e, uint32_t io, const struct shm_desc *d, struct tcp_packet *packet)
+/* What no packet is.  True: an update's marker, which is its turn's first. */
+static void take_other(struct env_rings *e, uint32_t io, const struct shm_desc *d)
 {
-    struct rx_ref *ref;
-
-    if (d->kind == SHM_DESC_MARKER) {
+    if (d->kind == SHM_DESC_MARKER)
         balance_marker(e->balance, d->slot, d->hash, io, clock_now_us());
-        return false;
-    }
-    if (d->kind != SHM_DESC_PACKET || d->slot >> e->io_shift != io || d->offset + (uint32_t)d->len > SHM_SLOT_BYTES) {
+    else
         e->violations++;
-        return false;
+}
+
+static bool is_good_packet(const struct env_rings *e, uint32_t io, const struct shm_desc *d)
+{
+    return d->kind == SHM_DESC_PACKET && d->slot >> e->io_shift == io && d->offset + (uint32_t)d->len <= SHM_SLOT_BYTES;
+}
+
+/* Adds packets of I/O thread io, whose ring has so many waiting, to the n of max that there are; how many there are then. */
+static __attribute__((noinline)) uint32_t take_packets(struct env_rings *e, uint32_t io, uint32_t waiting,
+                                                       struct tcp_packet *packets, uint32_t n, uint32_t max)
+{
+    struct ring_consumer ring = e->rx[io]; /* a copy, which no store to a packet can change */
+    const uint8_t *slots = e->rx_slots;
+    uint32_t slot;
+
+    while (waiting-- > 0 && n < max) {
+        struct shm_desc d = ring_pop(&ring);
+
+        if (!is_good_packet(e, io, &d)) {
+            if (d.kind == SHM_DESC_MARKER && n > 0) { /* what came before it is done first */
+                ring.tail_shadow--;
+                break;
+            }
+            take_other(e, io, &d);
+            continue;
+        }
+        if (e->rx_free_count == 0) { /* after a re-attach, while private copies still hold numbers */
+            give_back(e, d.slot, d.generation);
+            continue;
+        }
+        slot = e->rx_free[--e->rx_free_count];
+        e->refs[slot] = (struct rx_ref){slots + (size_t)d.slot * SHM_SLOT_BYTES, d.slot, d.generation};
+        __builtin_prefetch(slots + (size_t)d.slot * SHM_SLOT_BYTES + d.offset);
+        packets[n++] = (struct tcp_packet){.slot = slot,
+                                           .offset = d.offset,
+                                           .len = d.len,
+                                           .hash = d.hash,
+                                           .has_hash = e->trust_hash,
+                                           .has_low = d.flags & SHM_DESC_HASHED,
+                                           .verified = d.flags & SHM_DESC_VERIFIED};
     }
-    if (e->rx_free_count == 0) { /* after a re-attach, while private copies still hold numbers */
-        give_back(e, d->slot, d->generation);
-        return false;
-    }
-    *packet = (struct tcp_packet){.slot = e->rx_free[--e->rx_free_count],
-                                  .offset = d->offset,
-                                  .len = d->len,
-                                  .hash = d->hash,
-                                  .has_hash = e->trust_hash,
-                                  .has_low = d->flags & SHM_DESC_HASHED,
-                                  .verified = d->flags & SHM_DESC_VERIFIED};
-    ref = &e->refs[packet->slot];
-    ref->data = e->region->j2a + e->region->offsets.rx_slots + (size_t)d->slot * SHM_SLOT_BYTES;
-    ref->slot = d->slot;
-    ref->generation = d->generation;
-    __builtin_prefetch(ref->data + d->offset);
-    return true;
+    e->rx[io] = ring;
+    return n;
 }
 
 /* The I/O threads take turns at being first, so that a busy one cannot starve the others. */
 static uint32_t receive(void *context, struct tcp_packet *packets, uint32_t max)
 {
     struct env_rings *e = context;
-    uint32_t n = 0;
+    uint32_t n = 0, io_count = e->region->sizes.io_count;
 
     if (!e->up)
         return 0;
-    for (uint32_t k = 0; k < e->region->sizes.io_count && n < max; k++) {
-        uint32_t io = (e->io_next + k) % e->region->sizes.io_count;
-        struct ring_consumer *ring = &e->rx[io];
-        int32_t waiting = ring_consumer_refresh(ring);
+    for (uint32_t k = 0; k < io_count && n < max; k++) {
+        uint32_t io = (e->io_next + k) % io_count;
+        int32_t waiting = ring_consumer_refresh(&e->rx[io]);
 
         e->violations += waiting < 0;
         if (waiting <= 0)
             continue;
-        while (waiting-- > 0 && n < max) {
-            struct shm_desc d;
-
-            if (n > 0 && ring_next_kind(ring) == SHM_DESC_MARKER)
-                break; /* what came before it is done first */
-            d = ring_pop(ring);
-            n += take_packet(e, io, &d, &packets[n]);
-        }
-        ring_release(ring);
+        n = take_packets(e, io, (uint32_t)waiting, packets, n, max);
+        ring_release(&e->rx[io]);
     }
     e->io_next++;
     return n;
@@ -389,9 +391,9 @@ static void publish(void *context)
     atomic_store_explicit((_Atomic uint32_t *)&region_a2j(e->region)->heartbeat.value, (uint32_t)++e->heartbeat,
                           memory_order_relaxed);
     for (uint32_t i = 0; i < e->region->sizes.io_count; i++) {
-        if (e->rx_returned[i])
+        if (e->rx_return_published[i] != e->rx_return[i].head_shadow)
             ring_publish(&e->rx_return[i]);
-        e->rx_returned[i] = false;
+        e->rx_return_published[i] = e->rx_return[i].head_shadow;
     }
     if (!e->tx_pushed)
         return;

@@ -39,7 +39,10 @@ struct env_rings {
     uint32_t rx_total, tx_total; /* numbers the core knows; fixed for life */
     struct ring_consumer rx[SHM_IO_MAX], tx_done[SHM_IO_MAX];
     struct ring_producer tx, rx_return[SHM_IO_MAX];
-    bool tx_pushed, rx_returned[SHM_IO_MAX];
+    bool tx_pushed;
+    uint32_t rx_return_published[SHM_IO_MAX];
+    const uint8_t *rx_slots; /* of region */
+    uint8_t *tx_slots;
     struct rx_ref *refs;
     uint32_t *rx_free;
     uint32_t rx_free_count;
