@@ -1,8 +1,10 @@
 /*
  * csb_aged.c: many reweights with churn between them, as long-lived connections see them; each form with its own circles.
  *
- *   csb_aged STREAMS PACKETS RUNS CHURN_PERMILLE FLYING_PERMILLE both|janus < circles
+ *   csb_aged STREAMS PACKETS FAITHFUL_PACKETS RUNS CHURN_PERMILLE FLYING_PERMILLE both|janus|count < circles
  *
+ * The faithful form, which takes longer, may be asked for fewer packets.  count: of it for no streams after an update, as the number of
+ * its exceptions alone is wanted.
  * After each update what is known of the exceptions is printed, and the next circles are read.
  * The input has, for the start and each update, the faithful form's points and the product's: a count, then point and tid of
  * each.  FLYING_PERMILLE of the streams end and as many begin while each update runs.  After every update each form is asked for every stream, and answers are compared with the owner it is due to;
@@ -35,7 +37,7 @@ struct bed {
     struct faithful faithful;
     struct circle circle, faithful_circle;
     struct csb_map next;
-    bool has_faithful;
+    bool has_faithful, is_count;
     uint32_t flying_count;
     uint32_t *flying;      /* streams whose successors begin during an update */
     uint64_t *flying_hash; /* of the successors */
@@ -111,8 +113,9 @@ static void verify(struct bed *b)
     printf("janus exceptions %u\n", b->product.view->exception_count);
     printf("janus flagged %u\n", b->product.view->flagged_count);
     printf("janus bytes %llu\n", (unsigned long long)b->product.view->bytes);
-    if (b->has_faithful) {
+    if (b->has_faithful && !b->is_count)
         printf("faithful misdirected %llu\n", (unsigned long long)verify_faithful(b));
+    if (b->has_faithful) {
         printf("faithful exceptions %u\n", b->faithful.csb.set_diff_count);
         printf("faithful bytes %llu\n", b->faithful.csb.bf.bit_count / 8ULL + b->faithful.csb.h_diff.count * 8ULL);
     }
@@ -206,33 +209,44 @@ static void bed_init(struct bed *b, uint32_t count, uint32_t flying_permille)
         b->faithful_streams.tid[i] = (uint8_t)faithful_lookup(&b->faithful.csb, csb_key(b->streams.hash[i]), false);
 }
 
+/* Lookups of all packets in turn, forwards and backwards. */
+static void lookups(struct bed *b, uint32_t count, uint32_t faithful_count, int runs)
+{
+    struct packets packets;
+
+    packets_init(&packets, count);
+    packets_draw(&packets, &b->streams);
+    for (int n = 0; n < 2 * runs; n++) {
+        if ((n % 2 + n / 2) % 2 == 0) {
+            packets.count = count;
+            printf("janus ready %.0f\n", product_lookups(b->product.view, &packets));
+        } else if (b->has_faithful) {
+            packets.count = faithful_count;
+            printf("faithful ready %.0f\n", faithful_lookups(&b->faithful.csb, &packets));
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct bed *b = room_of(sizeof *b);
-    struct packets packets;
-    uint32_t count = argc == 7 ? (uint32_t)atoi(argv[1]) : 0;
+    uint32_t count = argc == 8 ? (uint32_t)atoi(argv[1]) : 0;
 
     if (count == 0 || !read_circle(&b->faithful_circle) || !read_circle(&b->circle)) {
-        fprintf(stderr, "usage: csb_aged STREAMS PACKETS RUNS CHURN_PERMILLE FLYING_PERMILLE both|janus < circles\n");
+        fprintf(stderr, "usage: csb_aged STREAMS PACKETS FAITHFUL_PACKETS RUNS CHURN_PERMILLE FLYING_PERMILLE "
+                        "both|janus|count < circles\n");
         return 2;
     }
-    b->has_faithful = argv[6][0] == 'b';
-    bed_init(b, count, (uint32_t)atoi(argv[5]));
+    b->has_faithful = argv[7][0] != 'j';
+    b->is_count = argv[7][0] == 'c';
+    bed_init(b, count, (uint32_t)atoi(argv[6]));
     for (int n = 0; read_circle(&b->faithful_circle) && read_circle(&b->circle); n++) {
         both_updates(b, n % 2 == 0);
         verify(b);
-        churn(b, (uint32_t)atoi(argv[4]));
+        churn(b, (uint32_t)atoi(argv[5]));
     }
-    packets_init(&packets, (uint32_t)atoi(argv[2]));
-    packets_draw(&packets, &b->streams);
-    for (int run = 0; run < atoi(argv[3]); run++) {
-        for (int turn = 0; turn < 2; turn++) {
-            if ((turn + run) % 2 == 0)
-                printf("janus ready %.0f\n", product_lookups(b->product.view, &packets));
-            else if (b->has_faithful)
-                printf("faithful ready %.0f\n", faithful_lookups(&b->faithful.csb, &packets));
-        }
-    }
+    if (!b->is_count)
+        lookups(b, (uint32_t)atoi(argv[2]), (uint32_t)atoi(argv[3]), atoi(argv[4]));
     fprintf(stderr, "checksum %llu\n", (unsigned long long)checksum);
     return 0;
 }

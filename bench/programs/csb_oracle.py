@@ -15,7 +15,7 @@ def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
     streams = 1_000_000 if options.quick else 20_000_000
     size = size_name(streams)
     progress(f"{UPDATES} updates of {size} streams in both forms")
-    words = [program, str(streams), "64", "1", str(CHURN_PERMILLE), str(FLYING_PERMILLE), "janus"]
+    words = [program, str(streams), "64", "64", "1", str(CHURN_PERMILLE), str(FLYING_PERMILLE), "janus"]
     found = measure(words, SEED, streams, returning=False)["janus"]
     wrong, asked = [sum(found["misdirected"])], [float(streams * len(found["misdirected"]))]
     return [
