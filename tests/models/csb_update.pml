@@ -3,7 +3,8 @@
  *
  * Packets of the tuple come to either I/O thread.  A second update moves the key back.  An attempt may be aborted at any
  * time before publication, ABORTS times, and with DEATH one of the threads may die.  With COOKIES a SYN leaves no state, and
- * the packet after it creates the connection.  NO_... leaves a rule out; the search must then find an error.
+ * the packet after it creates the connection.  While it drains, an I/O thread holds one SYN of the tuple and drops more; at
+ * the update's end that one goes on by the map in force.  NO_... leaves a rule out; the search must then find an error.
  */
 #ifndef PACKETS
 #define PACKETS 3 /* that the client sends, at most */
@@ -16,6 +17,10 @@
 #endif
 #ifndef ABORTS
 #define ABORTS 0
+#endif
+
+#ifndef HELD_MAX
+#define HELD_MAX 1 /* SYNs that an I/O thread holds, 0 or 1 */
 #endif
 
 #define NONE 2 /* no exception */
@@ -35,6 +40,10 @@ byte died;           /* how many */
 
 byte owner[2], exception[2] = NONE; /* each I/O thread's view: H_new's owner of the key, and the tuple's exception */
 bool is_draining[2];
+byte held[2];        /* the incarnation of the SYN that is held, 0 for none */
+#ifdef NO_HELD_ANEW
+byte held_for[2];    /* its owner when it came */
+#endif
 
 byte attempt;       /* the controller's */
 bool is_updating;
@@ -75,7 +84,11 @@ inline route(io, what)
     fi;
 #endif
     if
-    :: what == SYN && is_draining[io] && next_owner != to -> skip
+    :: what == SYN && is_draining[io] && next_owner != to ->
+#ifdef NO_HELD_ANEW
+        held_for[io] = (held[io] == 0 -> to : held_for[io]);
+#endif
+        held[io] = (held[io] == 0 && HELD_MAX > 0 -> incarnation : held[io])
     :: else ->
         if
         :: len(ring[io * 2 + to]) < 2 -> push(io, to, what, incarnation)
@@ -83,6 +96,27 @@ inline route(io, what)
         fi
     fi;
     to = 0
+}
+
+/* What an update's end lets go on: behind the marker, if it has put one into the rings. */
+inline release(io)
+{
+    if
+    :: held[io] != 0 ->
+#ifdef NO_HELD_ANEW
+        target = held_for[io];
+        held_for[io] = 0;
+#else
+        target = ROUTE(io);
+#endif
+        if
+        :: len(ring[io * 2 + target]) < 3 -> push(io, target, SYN, held[io])
+        :: else -> skip
+        fi;
+        target = 0;
+        held[io] = 0
+    :: else -> skip
+    fi
 }
 
 active proctype client()
@@ -252,7 +286,7 @@ end:
 
 proctype io(byte n)
 {
-    byte number;
+    byte number, target;
 
 end:
     do
@@ -279,10 +313,18 @@ end:
         is_draining[n] = false;
         push(n, 0, OPEN_MARKER, number);
         push(n, 1, OPEN_MARKER, number);
+        release(n);
         answers = answers | (1 << n);
         number = 0
     }
-    :: atomic { to_io[n]?ABORT, number -> is_draining[n] = false; number = 0 }
+    :: atomic { to_io[n]?ABORT, number ->
+        is_draining[n] = false;
+#ifndef NO_HELD_ABORT
+        release(n);
+#endif
+        assert(held[n] == 0); /* nobody would let it go */
+        number = 0
+    }
     od
 }
 

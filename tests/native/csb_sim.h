@@ -17,6 +17,7 @@ enum {
     SIM_RING_FOR_MARKERS = 32,
     SIM_MAIL = 64,
     SIM_WIRE = 256,
+    SIM_HELD = 4,
 };
 
 /* A rule that is switched off; sim_run() takes a mask of 1 << rule. */
@@ -34,6 +35,8 @@ enum sim_rule {
     SIM_SEALED_SILENCE,  /* a sealed thread answers no miss on one by RST */
     SIM_REBUILD_SILENCE, /* nor does a thread after a restart, in a flagged slot */
     SIM_REBUILD_REFUSE,  /* a thread creates nothing in a flagged slot after a restart */
+    SIM_HELD_ANEW,       /* a held SYN goes by the map that is in force when it is let go, not when it came */
+    SIM_HELD_ABORT,      /* held SYNs are let go when the update is aborted as well */
     SIM_REBUILD_FRESH, /* not a rule of the product: with the last one off, newcomers alone are accepted by an oracle */
     SIM_FLOOD,         /* nor this: sixteen spoofed SYNs with each packet of data */
 };
@@ -99,13 +102,18 @@ struct sim_io {
     struct sim_packet wire[SIM_WIRE];
     uint32_t wire_count;
     struct sim_mail mail;
+    struct sim_packet held[SIM_HELD]; /* SYNs of flows that move */
+    uint16_t held_for[SIM_HELD];      /* their owners by the map that was in force */
+    uint32_t held_count;
+    bool is_release_due;
     struct csb_view *half_swapped; /* with SIM_ONE_SWAP off: H_new is in force, the exceptions not yet */
     const struct csb_plan *plan;   /* with SIM_OLD_MAP off: SYNs go by it */
 };
 
 struct sim_result {
     uint64_t packets, spoofed, connections, updates, aborts, deaths, restarts, exceptions, conflicts, late_drops;
-    uint64_t resets, splits, misdirected; /* what must be 0 */
+    uint64_t held, held_over;                       /* SYNs that were held, and those for which there was no room */
+    uint64_t resets, splits, misdirected, stranded; /* what must be 0 */
 };
 
 struct sim {

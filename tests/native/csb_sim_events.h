@@ -60,6 +60,7 @@ static void sim_restart(struct sim *s)
         s->io[i].mail.count = 0;
         s->io[i].plan = NULL;
         s->io[i].half_swapped = NULL;
+        s->io[i].held_count = 0;
         s->io[i].io = (struct csb_io){.view = view};
     }
     for (uint32_t i = 0; i < SIM_TIDS; i++) {

@@ -60,6 +60,7 @@ static void sim_io_order(struct sim *s, uint32_t n, const struct sim_order *orde
     if (order->phase == CSB_IDLE) {
         csb_io_abort(&io->io);
         io->plan = NULL;
+        io->is_release_due = !sim_is_off(s, SIM_HELD_ABORT);
         return;
     }
     if (order->phase == CSB_DRAIN) {
@@ -68,6 +69,7 @@ static void sim_io_order(struct sim *s, uint32_t n, const struct sim_order *orde
     } else {
         csb_io_publish(&io->io, order->what);
         io->plan = NULL;
+        io->is_release_due = true;
         if (sim_is_off(s, SIM_ONE_SWAP))
             io->half_swapped = order->what;
         sim_mark(s, n, CSB_MARKER_OPEN, order->attempt);
@@ -87,6 +89,35 @@ static uint16_t sim_route(struct sim *s, struct sim_io *io, const struct sim_pac
     return csb_io_route(&io->io, hash, p->kind == SIM_SYN);
 }
 
+static void sim_dispatch(struct sim *s, uint32_t n, const struct sim_packet *p, uint16_t tid)
+{
+    struct sim_io *io = &s->io[n];
+
+    if (tid < SIM_TIDS && !s->thread[tid].is_dead)
+        sim_push(&s->thread[tid].ring[n], *p);
+    if (tid != CSB_DROP_SYN)
+        return;
+    if (io->held_count == SIM_HELD) {
+        s->result.held_over++;
+        return;
+    }
+    io->held_for[io->held_count] = csb_view_lookup(io->io.view, s->flow[p->flow].hash);
+    io->held[io->held_count++] = *p;
+    s->result.held++;
+}
+
+/* Those that were held go on as if they came now. */
+static void sim_release(struct sim *s, uint32_t n)
+{
+    struct sim_io *io = &s->io[n], were = *io;
+
+    io->held_count = 0;
+    io->is_release_due = false;
+    for (uint32_t i = 0; i < were.held_count; i++)
+        sim_dispatch(s, n, &were.held[i],
+                     sim_is_off(s, SIM_HELD_ANEW) ? were.held_for[i] : sim_route(s, io, &were.held[i]));
+}
+
 static void sim_io_step(struct sim *s, uint32_t n)
 {
     struct sim_io *io = &s->io[n];
@@ -94,6 +125,9 @@ static void sim_io_step(struct sim *s, uint32_t n)
 
     if (sim_draw(s, 30) == 0 && sim_take(&io->mail, &order))
         sim_io_order(s, n, &order);
+    if (io->is_release_due)
+        sim_release(s, n);
+    s->result.stranded += io->held_count > 0 && io->io.plan == NULL;
     for (uint32_t burst = sim_draw(s, sim_is_off(s, SIM_FLOOD) ? 32 : 4); burst > 0 && io->wire_count > 0; burst--) {
         uint32_t at = sim_draw(s, io->wire_count);
         struct sim_packet packet = io->wire[at];
@@ -102,8 +136,7 @@ static void sim_io_step(struct sim *s, uint32_t n)
         io->wire[at] = io->wire[--io->wire_count];
         s->result.packets++;
         s->result.spoofed += packet.incarnation == UINT32_MAX;
-        if (tid < SIM_TIDS && !s->thread[tid].is_dead)
-            sim_push(&s->thread[tid].ring[n], packet);
+        sim_dispatch(s, n, &packet, tid);
     }
 }
 

@@ -29,12 +29,15 @@ class Result:
     exceptions: int = 0
     conflicts: int = 0
     late_drops: int = 0
+    held: int = 0
+    held_over: int = 0
     resets: int = 0
     splits: int = 0
     misdirected: int = 0
+    stranded: int = 0  # steps with a SYN that is held, and no update that holds it
 
     def wrong(self) -> int:
-        return self.resets + self.splits + self.misdirected
+        return self.resets + self.splits + self.misdirected + self.stranded
 
 
 FIELDS = list(Result.__dataclass_fields__)
@@ -64,6 +67,7 @@ def test_with_all_rules_nothing_goes_astray() -> None:
     assert found.updates == SEEDS * UPDATES
     # It all took place.
     assert min(found.packets // 1000, found.aborts, found.deaths, found.restarts, found.exceptions) > 20
+    assert min(found.held, found.held_over) > 20
 
 
 def test_a_thousand_updates_of_one_world() -> None:
@@ -100,6 +104,8 @@ RULES = [
     pytest.param(("LATE",), id="late lists"),
     pytest.param(("SEAL",), id="a sealed thread creates nothing"),
     pytest.param(("SEALED_SILENCE",), id="a sealed thread resets nothing"),
+    pytest.param(("HELD_ANEW",), id="a SYN that was held goes by the new map"),
+    pytest.param(("HELD_ABORT",), id="what is held is let go when the update is given up"),
     pytest.param(("REBUILD_SILENCE",), id="after a restart no reset"),
     pytest.param(
         ("REBUILD_REFUSE", "REBUILD_FRESH"),

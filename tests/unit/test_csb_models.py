@@ -27,7 +27,7 @@ def search(model: str, flags: str, tmp_path: Path) -> tuple[int, int]:
     run("spin", "-a", *flags.split(), str(MODELS / model))
     options = ["-DSAFETY", "-DNOCLAIM", "-DCOLLAPSE", f"-DMEMLIM={MEMORY_MIB}"]
     run("gcc", "-w", "-O2", *options, "-o", "pan", "pan.c")
-    out = run("./pan", "-m100000", "-w20")
+    out = run("./pan", "-m100000", "-w23")
     print(out)
     errors = re.search(r"errors: (\d+)", out)
     states = re.search(r"(\d+) states, stored", out)
@@ -46,7 +46,10 @@ def search(model: str, flags: str, tmp_path: Path) -> tuple[int, int]:
         pytest.param("-DPACKETS=3 -DCLOSES=1", id="closed and opened anew"),
         pytest.param("-DPACKETS=2 -DABORTS=1", id="aborted once"),
         pytest.param("-DPACKETS=2 -DABORTS=1 -DCOOKIES", id="aborted once, SYN cookies"),
-        pytest.param("-DPACKETS=2 -DDEATH -DUPDATES=2", id="two updates, a thread dies"),
+        pytest.param("-DPACKETS=2 -DDEATH", id="a thread dies"),
+        pytest.param(
+            "-DPACKETS=2 -DDEATH -DUPDATES=2 -DHELD_MAX=0", id="two updates, a thread dies, SYNs dropped"
+        ),
     ],
 )
 def test_the_repaired_update_holds(flags: str, tmp_path: Path) -> None:
@@ -66,6 +69,8 @@ def test_the_repaired_update_holds(flags: str, tmp_path: Path) -> None:
         pytest.param("NO_LATE", id="late lists"),
         pytest.param("NO_SEAL -DCOOKIES", id="a sealed thread creates nothing"),
         pytest.param("NO_SILENCE", id="a sealed thread resets nothing"),
+        pytest.param("NO_HELD_ANEW", id="a SYN that was held goes by the new map"),
+        pytest.param("NO_HELD_ABORT -DPACKETS=2 -DABORTS=1", id="what is held is let go when it is given up"),
     ],
 )
 def test_each_rule_is_needed(rule: str, tmp_path: Path) -> None:
