@@ -187,16 +187,20 @@ static enum tcp_drop process_text(struct tcp_stack *s, struct tcb *t, struct inp
 static enum tcp_drop process_fin(struct tcp_stack *s, struct tcb *t, const struct input *in)
 {
     uint32_t fin_seq = in->seg.seq + in->seg.payload_len;
-    bool fin = (in->seg.flags & TCP_FIN) != 0;
+    bool fin = (in->seg.flags & TCP_FIN) != 0, ahead;
     struct tcb_ext *e = stack_ext(s, t);
 
     if (fin && seq_gt(fin_seq, t->rcv_nxt) && (e = tcb_borrow_ext(s, t)) != NULL) {
         t->flags |= TCB_FIN_AHEAD;
         e->fin_seq = fin_seq;
+        e->fin_tsval = in->seg.options.tsval;
         tcb_owe(s, t, OWE_ACK);
     }
-    if (!(fin && fin_seq == t->rcv_nxt) && !((t->flags & TCB_FIN_AHEAD) && e->fin_seq == t->rcv_nxt))
+    ahead = (t->flags & TCB_FIN_AHEAD) && e->fin_seq == t->rcv_nxt;
+    if (!(fin && fin_seq == t->rcv_nxt) && !ahead)
         return TCP_DROP_NONE;
+    if (ahead && (t->flags & TCB_TIMESTAMPS))
+        t->ts_recent = seq_max(t->ts_recent, e->fin_tsval); /* TIME-WAIT asks for the last one seen (RFC 6191 2) */
     t->flags &= ~(uint32_t)TCB_FIN_AHEAD;
     t->rcv_nxt++;
     t->rcv_adv = seq_max(t->rcv_adv, t->rcv_nxt);

@@ -98,6 +98,13 @@ static bool is_slow(const struct tcb *t, struct tcb_ext *e, uint64_t now_us)
     return false;
 }
 
+/* The peer says again and again that its window is closed.  One that is not heard may have opened it: it has the time of a slow
+ * one.  That an orphan's is heard is not noted while its window is closed. */
+static bool stays_closed(const struct tcb *t)
+{
+    return t->backoff > PERSIST_PATIENCE && (t->unanswered <= 1 || (t->flags & TCB_ORPHAN));
+}
+
 static bool end_if_holding(struct tcp_stack *s, struct tcb *t, const struct tcb_ext *e)
 {
     if (!holds_others_up(s, e))
@@ -150,7 +157,7 @@ static void fire_rtx(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint
         s->counters.retransmission_timeouts++;
         recovery_on_rto(s, t, e, now_us);
         tcb_owe(s, t, OWE_DATA);
-    } else if ((t->backoff > PERSIST_PATIENCE && end_if_holding(s, t, e)) || timers_end_slow(s, t, e, now_us)) {
+    } else if ((stays_closed(t) && end_if_holding(s, t, e)) || timers_end_slow(s, t, e, now_us)) {
         return; /* a closed window may last as long as it likes, but not at others' cost */
     } else {
         tcb_owe(s, t, OWE_PROBE);

@@ -370,6 +370,8 @@ static void side_step(struct users *u, uint32_t index, uint32_t host)
             return;
         }
     } else if (side->life == SIDE_WAITING && h->now_us >= u->give_up_us && p->side[!host].life == SIDE_DONE) {
+        p->gave_up =
+            pair_may_fail(u, p); /* the other one has closed in order, and nobody tells it what became of its data */
         side->life = SIDE_DONE;
     }
     if (side->life != SIDE_OPEN)

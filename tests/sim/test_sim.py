@@ -18,6 +18,9 @@ KNOWN_BAD = {
     "a user timeout counted from before there was anything to wait for": 131923,
     "the wheel kept what paced a connection that had given its extension back": 316124,
     "an ACK was delayed that the peer's tail probe did not wait for": 32708,
+    "who had closed was not told that its peer had given up half-open; nobody could tell it": 491163,
+    "a closed window was held against a peer whose answers were lost": 529757,
+    "data of before came into a port used again at once: the last timestamp had been a FIN's out of order": 474476,
 }
 ADVERSARIES_KNOWN_BAD = {
     "a cookie made segments larger than a tiny MSS": 139,

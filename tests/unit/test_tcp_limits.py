@@ -68,6 +68,20 @@ def test_a_tiny_window_alone_is_served() -> None:
     assert stack.error(peer.conn) == 0
 
 
+def test_a_peer_that_is_not_heard_may_have_opened_its_window() -> None:
+    """It has the time of a slow one, whoever needs slots, and not much more."""
+    stack, first = established(tx_slots=SLOTS, conn_max=32, extension_max=32)
+    hogs = [first, *(established(stack, port=5001 + i)[1] for i in range(20))]
+    for hog in hogs:
+        hog.send("A", wnd=0)
+        stack.send(hog.conn, bytes(200_000))
+    for seconds, any_resets in ((9, False), (30, True)):
+        for _ in range(seconds * 10):
+            stack.advance(100 * MS)
+            stack.output()
+        assert (stack.counters.persist_resets != 0) == any_resets
+
+
 # --- challenge ACKs ---
 
 
