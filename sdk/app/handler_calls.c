@@ -403,6 +403,27 @@ char *janus_local_name(const struct janus_conn *c, char *name, size_t size)
     return address_name(&flow.laddr, flow.lport, name, size);
 }
 
+void janus_get_info(const struct janus_conn *c, struct janus_info *info)
+{
+    struct tcp_info i;
+
+    thread_info(handlers_here->thread, janus_id(c), &i);
+    *info = (struct janus_info){
+        .srtt_us = i.srtt_us,
+        .rto_us = i.rto_us,
+        .smss_bytes = i.smss,
+        .cwnd_bytes = i.cwnd_bytes,
+        .send_window_bytes = i.snd_wnd,
+        .flight_bytes = i.flight_bytes,
+        .unsent_bytes = i.unsent_bytes,
+        .unread_bytes = i.unread_bytes,
+        .timeouts = i.timeouts,
+        .stalled = i.stalled,
+        .stalled_ms = i.stalled_ms,
+        .urgent_bytes = i.urgent_bytes,
+    };
+}
+
 void janus_set_nodelay(struct janus_conn *c, int on)
 {
     thread_set_nodelay(handlers_here->thread, janus_id(c), on != 0);

@@ -213,6 +213,20 @@ enum { JANUS_NAME_BYTES = 56 };
 char *janus_peer_name(const struct janus_conn *c, char *name, size_t size);
 char *janus_local_name(const struct janus_conn *c, char *name, size_t size);
 
+struct janus_info {
+    uint32_t srtt_us, rto_us;
+    uint32_t smss_bytes, cwnd_bytes, send_window_bytes;
+    uint32_t flight_bytes, unsent_bytes, unread_bytes;
+    uint32_t timeouts; /* retransmission timeouts in a row */
+    uint32_t
+        stalled; /* 1: three transmissions in a row got no answer (R1 of RFC 9293 3.8.3); -ETIMEDOUT comes after ten more */
+    uint32_t stalled_ms; /* for how long nothing has got through, 0 before the first timeout */
+    uint32_t
+        urgent_bytes; /* unread bytes up to the end of the peer's urgent data, which is received in line; 0: there is none */
+};
+/* What TCP knows of c and its path; any handler of the thread may ask, as one that watches others. */
+void janus_get_info(const struct janus_conn *c, struct janus_info *info);
+
 void janus_set_nodelay(struct janus_conn *c, int on);
 void janus_set_keepalive(struct janus_conn *c, uint32_t idle_ms); /* 0: off */
 

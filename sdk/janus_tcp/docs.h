@@ -270,7 +270,10 @@
     "\n" \
     "What TCP knows of the path, a dict: srtt_us, rttvar_us, rto_us, cwnd_bytes, ssthresh_bytes, smss (bytes),\n" \
     "flight_bytes (sent and not acknowledged), unsent_bytes, unread_bytes, send_window_bytes, recv_window_bytes,\n" \
-    "timeouts (retransmission timeouts in a row), sack, timestamps, ecn, state.\n" \
+    "timeouts (retransmission timeouts in a row), sack, timestamps, ecn, state; stalled: three transmissions in a row\n" \
+    "got no answer (R1 of RFC 9293 3.8.3; TimeoutError comes after ten more, see set_user_timeout()), stalled_ms: for how\n" \
+    "long nothing has got through, 0 before the first timeout; urgent_bytes: unread bytes up to the end of the peer's\n" \
+    "urgent data, some of which may not have come yet, 0: there is none.  Urgent data is received in line.\n" \
     "\n" \
     "Raises OSError ENOTCONN after close().\n" \
     "\n" \
@@ -278,9 +281,9 @@
     "...     await conn.send(b\"x\")\n" \
     "...     await conn.recv()\n" \
     "...     info = conn.info()\n" \
-    "...     return info[\"smss\"], info[\"flight_bytes\"], info[\"sack\"]\n" \
+    "...     return info[\"smss\"], info[\"flight_bytes\"], info[\"sack\"], info[\"stalled\"], info[\"urgent_bytes\"]\n" \
     ">>> talk(echo, client)\n" \
-    "(1448, 0, True)"
+    "(1448, 0, True, False, 0)"
 
 #define DOC_USER_DATA \
     "The handler's own: any object, None at first.\n" \

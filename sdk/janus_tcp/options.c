@@ -58,12 +58,13 @@ PyObject *options_info(PyObject *self, PyObject *unused)
     if (!loop_is_here(c->loop))
         return NULL;
     thread_info(c->loop->thread, c->conn, &i);
-    return Py_BuildValue("{sIsIsIsIsIsIsIsIsIsIsIsIsIsOsOsO}", "state", i.state, "srtt_us", i.srtt_us, "rttvar_us",
-                         i.rttvar_us, "rto_us", i.rto_us, "cwnd_bytes", i.cwnd_bytes, "ssthresh_bytes",
+    return Py_BuildValue("{sIsIsIsIsIsIsIsIsIsIsIsIsIsIsIsOsOsOsO}", "state", i.state, "srtt_us", i.srtt_us,
+                         "rttvar_us", i.rttvar_us, "rto_us", i.rto_us, "cwnd_bytes", i.cwnd_bytes, "ssthresh_bytes",
                          i.ssthresh_bytes, "send_window_bytes", i.snd_wnd, "recv_window_bytes", i.rcv_wnd, "smss",
                          i.smss, "flight_bytes", i.flight_bytes, "unsent_bytes", i.unsent_bytes, "unread_bytes",
-                         i.unread_bytes, "timeouts", i.timeouts, "sack", i.sack ? Py_True : Py_False, "timestamps",
-                         i.timestamps ? Py_True : Py_False, "ecn", i.ecn ? Py_True : Py_False);
+                         i.unread_bytes, "timeouts", i.timeouts, "stalled_ms", i.stalled_ms, "urgent_bytes",
+                         i.urgent_bytes, "stalled", i.stalled ? Py_True : Py_False, "sack", i.sack ? Py_True : Py_False,
+                         "timestamps", i.timestamps ? Py_True : Py_False, "ecn", i.ecn ? Py_True : Py_False);
 }
 
 /* (host, port), an IPv4-mapped address in its dotted form. */

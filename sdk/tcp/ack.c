@@ -149,6 +149,7 @@ void ack_new(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct
         t->backoff = 0; /* not before: RFC 6298 5.7, and Karn's algorithm would never learn a long round trip */
     else if (t->backoff != 0) {
         t->backoff = t->backoff < BACKOFF_KEPT ? t->backoff : BACKOFF_KEPT;
+        e->resent = 0;
         e->stalled_since_ms = ack == t->snd_nxt ? 0 : stack_now_ms(in->now_us);
     }
     if ((t->flags & TCB_FIN_SENT) && ack == t->snd_nxt)

@@ -293,6 +293,18 @@ void tcp_set_nodelay(struct tcp_stack *s, uint32_t conn, bool on)
         tcb_owe(s, t, OWE_DATA);
 }
 
+static bool is_stalled(const struct tcb *t, const struct tcb_ext *e)
+{
+    return t->backoff != 0 && e->resent >= BACKOFF_R1 && t->snd_una != t->snd_nxt;
+}
+
+static uint32_t stalled_ms(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e)
+{
+    bool known = t->backoff != 0 && t->snd_una != t->snd_nxt && e->stalled_since_ms != 0;
+
+    return known ? stack_now_ms(s->now_us) - e->stalled_since_ms : 0;
+}
+
 void tcp_get_info(const struct tcp_stack *s, uint32_t conn, struct tcp_info *info)
 {
     const struct tcb *t = stack_tcb(s, conn);
@@ -321,6 +333,9 @@ void tcp_get_info(const struct tcp_stack *s, uint32_t conn, struct tcp_info *inf
         .timeouts = t->backoff,
         .rcv_buf_bytes = window_buffer(s, t),
         .snd_buf_bytes = rtxq_buffer(s, t),
+        .stalled = e != NULL && is_stalled(t, e),
+        .stalled_ms = e != NULL ? stalled_ms(s, t, e) : 0,
+        .urgent_bytes = e != NULL ? rxq_urgent_bytes(t, e) : 0,
     };
     if (e != NULL && e->tx_unsent != TCP_NO_SLOT)
         info->unsent_bytes = e->tx_end - s->tx[e->tx_unsent].seq;

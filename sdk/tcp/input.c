@@ -285,6 +285,8 @@ enum tcp_drop input_synchronized(struct tcp_stack *s, struct tcb *t, struct inpu
     }
     if (drop != TCP_DROP_NONE || finish(s, t, in->now_us))
         return drop;
+    if ((in->seg.flags & TCP_URG) && state_can_receive(t->state))
+        rxq_urgent(s, t, &in->seg);
     return input_text_and_fin(s, t, in);
 }
 

@@ -35,6 +35,26 @@ uint32_t rxq_slots_to_offer(const struct tcp_stack *s, const struct tcb *t, cons
     return slots_left(s, t, e, 2);
 }
 
+uint32_t rxq_urgent_bytes(const struct tcb *t, const struct tcb_ext *e)
+{
+    uint32_t unread = t->rcv_nxt - e->rx_bytes - ((t->flags & TCB_FIN_RECEIVED) != 0);
+
+    return e->urgent && seq_gt(e->urgent_end, unread) ? e->urgent_end - unread : 0;
+}
+
+void rxq_urgent(struct tcp_stack *s, struct tcb *t, const struct tcp_segment *seg)
+{
+    struct tcb_ext *e;
+    uint32_t end = seg->seq + seg->up; /* RFC 6093: behind the urgent byte */
+
+    if (!seq_gt(end, t->rcv_nxt) || (e = tcb_borrow_ext(s, t)) == NULL ||
+        (rxq_urgent_bytes(t, e) != 0 && !seq_gt(end, e->urgent_end)))
+        return;
+    e->urgent = true;
+    e->urgent_end = end;
+    tcb_event(s, t, TCP_EVENT_URGENT);
+}
+
 static void append(struct tcp_stack *s, struct tcb_ext *e, const struct reasm_chain *chain)
 {
     if (e->rx_first == TCP_NO_SLOT)

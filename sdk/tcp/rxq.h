@@ -19,6 +19,12 @@ uint32_t rxq_conn_max(uint32_t rcv_buf_bytes);
 /* RX slots that the connection could still take if no other took any. */
 uint32_t rxq_slots_to_offer(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e);
 
+/* Text from the first unread byte to the end of urgent data, of which some may not have come yet; 0: none is pending. */
+uint32_t rxq_urgent_bytes(const struct tcb *t, const struct tcb_ext *e);
+
+/* The segment has URG (RFC 9293 3.10.7.4, sixth): where urgent data ends is kept while the extension is, and the user told of it. */
+void rxq_urgent(struct tcp_stack *s, struct tcb *t, const struct tcp_segment *seg);
+
 /* Takes the first slot out of what is in order; it stays held, and rx_bytes is the caller's to correct. */
 void rxq_unlink_first(struct tcp_stack *s, struct tcb_ext *e);
 

@@ -167,12 +167,15 @@ struct tcb_ext {
     uint32_t pace_us, pace_deadline; /* low bits of the time when the next segment is due; when TCB_PACED */
     uint32_t rack_dsack_round;       /* until SND.UNA is here, another D-SACK does not widen the window again */
     uint8_t rack_mult, rack_persist; /* of the reordering window, 0 stands for 1; recoveries that it stays so for */
+    uint8_t resent;                  /* timeouts of what is in flight since SND.UNA moved; while backoff is not 0 */
     uint8_t pmtu_tries;              /* lost probes of this size */
     bool pmtu_halve;                 /* the whole way did not work */
     uint32_t pmtu_wait_ms;           /* the search goes on not before, 0: at once */
     uint32_t pmtu_claim_seq;         /* of the segment that it is about */
     uint32_t pmtu_probe_seq;
     uint32_t fin_seq, fin_tsval;       /* when TCB_FIN_AHEAD */
+    bool urgent;                       /* the peer has said that urgent data ends at urgent_end */
+    uint32_t urgent_end;               /* RCV.UP */
     uint32_t sack_hint, sack_hint_seq; /* the slot that was SACKed last, while its number is not below SND.UNA */
     struct tcp_sack_block sack_seen[TCP_SACK_BLOCKS_MAX]; /* of the last ACK that had some */
 };

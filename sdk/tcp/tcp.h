@@ -176,6 +176,8 @@ enum tcp_event_kind {
     TCP_EVENT_ERROR = 0x10, /* reset, timed out or refused: tcp_error() says; only tcp_close() or tcp_abort() remain */
     TCP_EVENT_SENT_ALL = 0x20, /* everything given to tcp_send() is acknowledged, asked for by tcp_want_sent_all() */
     TCP_EVENT_STALLED = 0x40,  /* R1: three transmissions of SYN or data in a row got no answer; more will follow */
+    TCP_EVENT_URGENT =
+        0x80, /* the peer's urgent pointer has come, or moved on: tcp_get_info() has the bytes up to it */
 };
 
 struct tcp_event {
@@ -279,6 +281,10 @@ struct tcp_info {
     uint32_t smss, flight_bytes, unsent_bytes, unread_bytes;
     uint8_t timeouts;                      /* retransmission timeouts in a row */
     uint32_t rcv_buf_bytes, snd_buf_bytes; /* as they have grown */
+    bool stalled;                          /* R1 (RFC 9293 3.8.3) was passed, and nothing has got through since */
+    uint32_t stalled_ms; /* since something got through, once a timeout has shown that nothing does; 0: none has */
+    uint32_t
+        urgent_bytes; /* unread, or not yet come, up to the end of urgent data (RFC 9293 3.8.5); 0: none is pending */
 };
 void tcp_get_info(const struct tcp_stack *s, uint32_t conn, struct tcp_info *info);
 

@@ -132,6 +132,8 @@ static void heed_user_timeout(const struct tcp_stack *s, const struct tcb *t, st
 static void fire_rtx(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
 {
     e->rtx_deadline = 0;
+    if (t->backoff == 0)
+        e->resent = 0;
     if (t->backoff == 0 || e->stalled_since_ms == 0) /* the timer has run since the last progress */
         e->stalled_since_ms = stack_now_ms(now_us) - rtt_rto_us(&t->rtt, t->backoff) / 1000;
     if (gives_up(s, t, e, now_us)) {
@@ -145,7 +147,7 @@ static void fire_rtx(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint
         t->backoff++;
     if (t->unanswered < BACKOFF_MAX)
         t->unanswered++;
-    if (t->backoff == BACKOFF_R1 && t->snd_una != t->snd_nxt) {
+    if (t->snd_una != t->snd_nxt && e->resent < UINT8_MAX && ++e->resent == BACKOFF_R1) {
         s->counters.stalls++;
         tcb_event(s, t, TCP_EVENT_STALLED);
     }

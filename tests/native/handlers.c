@@ -283,6 +283,37 @@ static void one_line(void *argument)
     janus_close(c);
 }
 
+static void say_info(const struct janus_conn *c)
+{
+    struct janus_info i;
+
+    janus_get_info(c, &i);
+    say("smss %u flight %u unread %u timeouts %u stalled %u %s", i.smss_bytes, i.flight_bytes, i.unread_bytes,
+        i.timeouts, i.stalled,
+        i.stalled_ms == 0      ? "never"
+        : i.stalled_ms >= 1000 ? "for long"
+                               : "too short");
+}
+
+/* Asks before, while and after the server is deaf, which begins within argument ms and lasts less than five seconds. */
+static void ask_in_trouble(void *argument)
+{
+    struct janus_conn *c = reach(7);
+
+    if (c == NULL)
+        return;
+    janus_send(c, "x", 1);
+    janus_recv_all(c, janus_scratch(), 1);
+    say_info(c);
+    janus_sleep((uint32_t)(uintptr_t)argument);
+    janus_send(c, "y", 1);
+    janus_sleep(4000);
+    say_info(c);
+    janus_recv_all(c, janus_scratch(), 1);
+    say_info(c);
+    janus_close(c);
+}
+
 static void poke_and_wait(void *argument)
 {
     struct janus_conn *c = reach(7);
@@ -366,6 +397,7 @@ static const struct {
     {"listen_only", listen_only},
     {"one_line", one_line},
     {"poke_and_wait", poke_and_wait},
+    {"ask_in_trouble", ask_in_trouble},
     {"never_reads", never_reads},
     {"crowd", crowd},
 };
@@ -449,6 +481,15 @@ void world_run(struct world *w, uint32_t ms)
     for (uint32_t i = 0; i <= ms; i++) {
         for (int quiet = 0; quiet < 2;)
             quiet = janus_turn(w->server, 0) + janus_turn(w->client, 0) == 0 ? quiet + 1 : 0;
+        janus_loop_advance(w->loop, 1000);
+    }
+}
+
+void world_run_deaf(struct world *w, uint32_t ms)
+{
+    for (uint32_t i = 0; i <= ms; i++) {
+        while (janus_turn(w->client, 0) != 0)
+            ;
         janus_loop_advance(w->loop, 1000);
     }
 }

@@ -21,6 +21,7 @@ EVENTS = {
     "error": lib.TCP_EVENT_ERROR,
     "sent_all": lib.TCP_EVENT_SENT_ALL,
     "stalled": lib.TCP_EVENT_STALLED,
+    "urgent": lib.TCP_EVENT_URGENT,
 }
 DROPS = {ffi.string(lib.tcp_drop_name(i)).decode(): i for i in range(lib.TCP_DROP_COUNT)}
 START_US = 1_000_000_000
@@ -110,6 +111,7 @@ class Segment:
     wnd: int
     options: Options
     data: bytes
+    up: int = 0
 
     def build(self, good: bool = True) -> bytes:
         opts = self.options.build()
@@ -123,7 +125,7 @@ class Segment:
             self.flags,
             self.wnd,
             0,
-            0,
+            self.up,
         )
         tcp = bytearray(head + opts + self.data)
         src, dst = ipaddress.ip_address(self.src).packed, ipaddress.ip_address(self.dst).packed

@@ -128,6 +128,19 @@ def test_deadlines_end_every_wait_until_set_again(world: World) -> None:
     assert world.is_clean()
 
 
+def test_a_handler_can_ask_whether_anything_gets_through(world: World) -> None:
+    """R1 of RFC 9293 3.8.3."""
+    world.serve("echo_view")
+    world.client("ask_in_trouble", 50)
+    world.run(20)
+    lib.world_run_deaf(world.w, 4100)
+    assert world.log() == [
+        "smss 1448 flight 0 unread 0 timeouts 0 stalled 0 never",
+        "smss 1448 flight 1 unread 0 timeouts 4 stalled 1 for long",
+    ]
+    assert world.run(4000)[2] == "smss 1448 flight 0 unread 0 timeouts 4 stalled 0 never"
+
+
 def test_sleep_within_a_deadline_and_calls_after_close(world: World) -> None:
     world.serve("sleeper", flags=START_AT_ACCEPT)
     world.client("hold", 2)

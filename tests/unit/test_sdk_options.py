@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import janus_tcp
 import pytest
+from janus_tcp.scheduler import turn
 from janus_tcp.testing import Pair
 
 PORT = 7
@@ -49,3 +50,34 @@ def test_user_timeout(pair: Pair) -> None:
         return wrong
 
     assert len(pair.run(client())) == 3
+
+
+def test_who_asks_is_told_that_nothing_gets_through(pair: Pair) -> None:
+    """R1 of RFC 9293 3.8.3, while the server's side is deaf."""
+    pair.serve(echo, PORT)
+    asked: list[dict[str, int]] = []
+
+    async def client() -> bytes:
+        conn = await janus_tcp.connect(pair.host, PORT)
+        await conn.send(b"x")
+        await conn.recv()
+        asked.append(conn.info())
+        await janus_tcp.sleep(0.05)
+        await conn.send(b"y")
+        await janus_tcp.sleep(4)
+        asked.append(conn.info())
+        answer = await conn.recv()
+        asked.append(conn.info())
+        conn.close()
+        return answer
+
+    task = pair.client.spawn(client())
+    pair.run_until(lambda: len(asked) == 1)
+    while len(asked) < 2:
+        while turn(pair.client, 0):
+            pass
+        pair._wire.advance(10_000)
+    pair.run_until(task.done)
+    assert [info["stalled"] for info in asked] == [False, True, False]
+    assert [info["stalled_ms"] > 2000 for info in asked] == [False, True, False]
+    assert asked[0]["stalled_ms"] == 0

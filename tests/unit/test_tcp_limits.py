@@ -145,10 +145,30 @@ def test_the_user_hears_of_three_timeouts_in_a_row() -> None:
         told += sum("stalled" in kinds for _, kinds in stack.events())
         if stack.info(peer.conn).timeouts < 3:
             assert told == 0
+        assert stack.info(peer.conn).stalled == (told == 1)
     assert told == 1
     assert stack.counters.stalls == 1
+    assert 9000 <= stack.info(peer.conn).stalled_ms <= 10_000
     peer.send("A", ack=6)
     assert stack.state(peer.conn) == "ESTABLISHED"
+    assert not stack.info(peer.conn).stalled
+    assert stack.info(peer.conn).stalled_ms == 0
+
+
+def test_three_timeouts_with_progress_between_them_are_no_stall() -> None:
+    """The time-out stays long, by Karn's algorithm, and yet nothing is sent three times."""
+    stack, peer = established()
+    stack.send(peer.conn, bytes(1460 * 8))
+    for part in range(1, 5):
+        for _ in range(2):
+            timeouts = stack.info(peer.conn).timeouts
+            while stack.info(peer.conn).timeouts == timeouts:
+                stack.advance(100 * MS)
+                stack.output()
+        peer.send("A", ack=1 + 1460 * part)
+        stack.output()
+        assert not stack.info(peer.conn).stalled
+    assert stack.counters.stalls == 0
 
 
 def test_so_it_does_of_a_syn() -> None:
@@ -211,8 +231,61 @@ def test_the_former_size_is_tried_again_ten_minutes_after_a_routers_word(fits: b
     assert lib.tcp_unacked(stack.tcp, peer.conn) > 0
 
 
+# --- urgent data ---
+
+
+def urgent(peer: Peer, data: bytes, up: int, **kwargs: int) -> None:
+    segment = peer.segment("AU", data, **kwargs)
+    segment.up = up
+    peer.stack.input(segment.build())
+
+
 def test_urgent_segments_are_counted_and_their_data_is_in_line() -> None:
     stack, peer = established()
     peer.send("AU", b"now")
     assert peer.read() == b"now"
     assert stack.counters.urgent_segments == 1
+
+
+def test_the_user_is_told_of_urgent_data_and_learns_where_it_ends() -> None:
+    """Once, and again when the pointer moves on: MUST-32 and MUST-33 of RFC 9293 3.8.5."""
+    stack, peer = established()
+    urgent(peer, b"abc", up=5)
+    assert stack.events() == [(peer.conn, {"readable", "urgent"})]
+    assert stack.info(peer.conn).urgent_bytes == 5, "two have not come yet"
+    peer.seq += 3
+    urgent(peer, b"de", up=2)
+    assert stack.events() == [(peer.conn, {"readable"})], "it says the same"
+    assert stack.recv(peer.conn, 4) == b"abcd"
+    assert stack.info(peer.conn).urgent_bytes == 1
+    peer.seq += 2
+    urgent(peer, b"f", up=1)
+    assert stack.events() == [(peer.conn, {"readable", "urgent"})]
+    assert stack.info(peer.conn).urgent_bytes == 2
+    assert stack.recv(peer.conn) == b"ef"
+    assert stack.info(peer.conn).urgent_bytes == 0
+
+
+def test_urgent_data_is_told_of_before_what_is_missing_has_come() -> None:
+    stack, peer = established()
+    urgent(peer, b"def", up=3, seq=peer.seq + 3)
+    assert stack.events() == [(peer.conn, {"urgent"})]
+    assert stack.info(peer.conn).urgent_bytes == 6
+    peer.send("A", b"abc")
+    peer.seq += 3
+    peer.send("FA")
+    assert stack.info(peer.conn).urgent_bytes == 6, "FIN does not count"
+    urgent(peer, b"", up=60_000)
+    assert stack.info(peer.conn).urgent_bytes == 6, "nor is there anything behind it"
+
+
+@pytest.mark.parametrize("up", [0, 1, 3])
+def test_a_pointer_at_what_was_read_is_no_news(up: int) -> None:
+    stack, peer = established()
+    peer.send("A", b"abc")
+    assert peer.read() == b"abc"
+    stack.events()
+    urgent(peer, b"", up=up, seq=peer.seq - 3)
+    urgent(peer, b"", up=0)
+    assert stack.events() == []
+    assert stack.info(peer.conn).urgent_bytes == 0
