@@ -42,6 +42,8 @@ static const struct tx_slot *find(const struct tcp_stack *s, const struct tcb_ex
 
 static void shrink(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint32_t smss)
 {
+    if (e->pmtu_former == 0)
+        e->pmtu_former = t->smss;
     t->smss = (uint16_t)smss;
     t->flags &= ~(uint32_t)TCB_FULL_ACKED;
     e->pmtu_claim = e->pmtu_probe = 0;
@@ -146,6 +148,8 @@ void pmtu_on_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e)
         return;
     s->counters.pmtu_raises++;
     t->smss = e->pmtu_probe;
+    if (t->smss >= e->pmtu_former)
+        e->pmtu_former = 0;
     t->flags &= ~(uint32_t)TCB_FULL_ACKED;
     t->cc.cwnd = t->cc.cwnd > t->smss ? t->cc.cwnd : t->smss;
     e->pmtu_probe = e->pmtu_tries = 0;
@@ -191,7 +195,10 @@ void pmtu_probe(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e)
         return;
     e->pmtu_wait_ms = 0;
     if (e->pmtu_high < t->smss + PMTU_GRAIN_BYTES) {
-        e->pmtu_high = e->pmtu_probe != 0 ? e->pmtu_high : 0;
+        if (e->pmtu_probe == 0 && e->pmtu_former >= t->smss + PMTU_GRAIN_BYTES)
+            wait(s, e, e->pmtu_former);
+        else if (e->pmtu_probe == 0)
+            e->pmtu_high = e->pmtu_former = 0;
         return;
     }
     if (e->pmtu_probe != 0 || (t->flags & (TCB_RECOVERY | TCB_LOSS)) || e->sacked_bytes != 0 || e->lost_bytes != 0 ||
@@ -204,4 +211,29 @@ void pmtu_probe(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e)
     e->pmtu_probe = (uint16_t)size;
     e->pmtu_probe_seq = m->seq;
     s->counters.pmtu_probes++;
+}
+
+static struct pmtu_note *note_of(struct tcp_stack *s, const struct tcb *t)
+{
+    return &s->pmtu_notes[stack_index(s, t) % PMTU_NOTES];
+}
+
+void pmtu_note(struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e)
+{
+    struct pmtu_note *n = note_of(s, t);
+
+    s->pmtu_noted += n->former == 0;
+    *n = (struct pmtu_note){t->raddr, t->rport, t->lport, e->pmtu_former, e->pmtu_wait_ms};
+}
+
+void pmtu_recall(struct tcp_stack *s, const struct tcb *t, struct tcb_ext *e)
+{
+    struct pmtu_note *n = note_of(s, t);
+
+    if (n->former == 0 || n->rport != t->rport || n->lport != t->lport || !ip_addr_equal(&n->raddr, &t->raddr))
+        return;
+    e->pmtu_high = e->pmtu_former = n->former;
+    e->pmtu_wait_ms = n->wait_ms;
+    n->former = 0;
+    s->pmtu_noted--;
 }

@@ -6,9 +6,9 @@
  *   three timeouts in a row of a large segment (R1)   ──> a black hole: base size, then the floor; and up again by probing
  *
  * A claim is about a segment in flight that is really larger than the claimed MTU; anything else was not caused by us.  What is in
- * flight and too large goes out again in pieces, without congestion's consequences.  Probing upward lasts while the extension is
- * held; a connection that falls idle before the end keeps what it has.  The size from before a router's word is tried again ten
- * minutes later (RFC 1191 6.3, RFC 8201 4): routes change.
+ * flight and too large goes out again in pieces, without congestion's consequences.  The size from before is tried again ten
+ * minutes after a router's word, or after the end of a search (RFC 1191 6.3, RFC 8201 4, RFC 4821 7.3): routes change.  By then the
+ * connection may have been idle: it is tried when data flows again.
  */
 #ifndef TCP_PMTU_H
 #define TCP_PMTU_H
@@ -37,6 +37,11 @@ bool pmtu_is_probe_loss(const struct tcp_stack *s, struct tcb *t, struct tcb_ext
 
 /* A slot of more than a full segment is to be sent: it is a probe, or is cut.  False: no slot for the rest. */
 bool pmtu_fits(struct tcp_stack *s, const struct tcb *t, struct tcb_ext *e, uint32_t slot);
+
+/* t falls idle and gives its extension back, and has it again: what is to be tried again is kept meanwhile, for as many connections as
+ * there is room for. */
+void pmtu_note(struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e);
+void pmtu_recall(struct tcp_stack *s, const struct tcb *t, struct tcb_ext *e);
 
 /* Makes the first unsent slot a probe when the search goes on and all conditions are right (RFC 4821 7.4). */
 void pmtu_probe(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e);

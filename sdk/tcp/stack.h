@@ -23,6 +23,7 @@ enum {
     HALF_OPEN_FIRST_MS = 1000,
     REPLIES_MAX = 512,
     LISTENER_BUCKETS = 256,
+    PMTU_NOTES = 256,   /* idle connections that will try a former path MTU again */
     OUTPUT_BURST = 16,  /* segments of one connection before the next one has its turn */
     CHALLENGE_MS = 500, /* between challenge ACKs of one connection */
     CHALLENGES_PERIOD_US = 1000000,
@@ -97,6 +98,14 @@ struct rcv_size {
     uint32_t bytes, slots;
 };
 
+/* What an idle connection has given back with its extension (pmtu.h). */
+struct pmtu_note {
+    struct ip_addr raddr;
+    uint16_t rport, lport;
+    uint16_t former; /* 0: nothing is noted here */
+    uint32_t wait_ms;
+};
+
 struct tcp_stack {
     struct tcp_config config;
     struct tcp_env env;
@@ -130,6 +139,9 @@ struct tcp_stack {
 
     uint32_t reply_first, reply_count;
     struct reply replies[REPLIES_MAX];
+
+    uint32_t pmtu_noted; /* of pmtu_notes */
+    struct pmtu_note pmtu_notes[PMTU_NOTES];
 
     uint32_t address_count;
     struct ip_addr addresses[TCP_ADDRESSES_MAX];

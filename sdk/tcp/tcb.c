@@ -5,6 +5,7 @@
 
 #include "tcp/flows.h"
 #include "tcp/isn.h"
+#include "tcp/pmtu.h"
 #include "tcp/rtxq.h"
 #include "tcp/rxq.h"
 #include "tcp/settings.h"
@@ -147,6 +148,8 @@ struct tcb_ext *tcb_borrow_ext(struct tcp_stack *s, struct tcb *t)
     reasm_init(&e->reasm);
     e->ts_base = ts_base(s, t);
     settings_start_cc(s, t, e);
+    if (s->pmtu_noted != 0)
+        pmtu_recall(s, t, e);
     return e;
 }
 
@@ -164,6 +167,8 @@ void tcb_return_ext(struct tcp_stack *s, struct tcb *t)
     t->flags &= ~(uint32_t)(TCB_RECOVERY | TCB_LOSS | TCB_FORCE_RTX | TCB_PACED);
     if (settings_cc(s, t)->memorize != NULL)
         t->cc_memory = settings_cc(s, t)->memorize(&e->cc);
+    if (e->pmtu_former != 0)
+        pmtu_note(s, t, e);
     slab_give(&s->ext, t->ext);
     t->ext = TCB_NO_EXT;
     if (paced) /* what waited to be sent has been acknowledged: nothing is to happen then */

@@ -144,13 +144,14 @@ struct tcb_ext {
     bool undo;                          /* the reduction may turn out to be a mistake */
     bool round_begun;
 
-    uint8_t frto;                                /* enum frto */
-    uint8_t frto_credit;                         /* new segments that may go whatever cwnd says */
-    uint16_t pmtu_probe;                         /* payload of the probe that is out, 0: none */
-    uint16_t pmtu_high;                          /* search of RFC 4821 goes up to here, 0: none */
-    uint16_t pmtu_claim;                         /* full segment by a router's word that is not yet believed, 0: none */
-    uint32_t round_end, round_bytes;             /* SND.NXT at its beginning; acknowledged since */
-    uint32_t pipe_ack, pipe_ack_ms;              /* RFC 7661 4.2, and when it was measured; 0: not yet */
+    uint8_t frto;                    /* enum frto */
+    uint8_t frto_credit;             /* new segments that may go whatever cwnd says */
+    uint16_t pmtu_probe;             /* payload of the probe that is out, 0: none */
+    uint16_t pmtu_high;              /* search of RFC 4821 goes up to here, 0: none */
+    uint16_t pmtu_former;            /* full segment before the path was found to be narrower, 0: it was not */
+    uint16_t pmtu_claim;             /* full segment by a router's word that is not yet believed, 0: none */
+    uint32_t round_end, round_bytes; /* SND.NXT at its beginning; acknowledged since */
+    uint32_t pipe_ack, pipe_ack_ms;  /* RFC 7661 4.2, and when it was measured; 0: not yet */
     uint32_t prr_delivered, prr_out, recover_fs; /* RFC 6937 3 */
     uint32_t undo_begin;                         /* SND.UNA when cwnd was reduced */
     uint32_t undo_segments;                      /* sent again since then and not known to be needless */

@@ -231,6 +231,42 @@ def test_the_former_size_is_tried_again_ten_minutes_after_a_routers_word(fits: b
     assert lib.tcp_unacked(stack.tcp, peer.conn) > 0
 
 
+def small_segments(stack: Stack, peer: Peer) -> None:
+    """A router says 1,240; all arrives in segments of 1,200, and the connection is idle."""
+    stack.send(peer.conn, bytes(2920))
+    (first, *_) = stack.output()
+    stack.input(icmp_error(first, 3, 4, 1240))
+    stack.output()
+    peer.send("A", ack=2921)
+    stack.advance(5000 * MS)
+    assert stack.info(peer.conn).smss == 1200
+    assert stack.usage["extensions"] == 0
+
+
+@pytest.mark.parametrize("seconds", [500, 700])
+def test_who_was_idle_tries_the_former_size_with_the_next_data(seconds: int) -> None:
+    stack, peer = established()
+    small_segments(stack, peer)
+    stack.advance(seconds * 1000 * MS)
+    stack.send(peer.conn, bytes(2920))
+    assert len(stack.output()[0].data) == (1460 if seconds > 600 else 1200)
+    peer.send("A", ack=5321)
+    assert stack.info(peer.conn).smss == (1460 if seconds > 600 else 1200)
+
+
+def test_a_former_size_is_nothing_to_who_has_the_row_afterwards() -> None:
+    stack, peer = established()
+    small_segments(stack, peer)
+    peer.send("R")
+    stack.events()
+    stack.close(peer.conn)
+    stack.advance(700 * 1000 * MS)
+    other = established(stack, Options(mss=1000), port=5001)[1]
+    assert other.conn == peer.conn
+    stack.send(other.conn, bytes(2920))
+    assert {len(segment.data) for segment in stack.output()} == {1000}
+
+
 # --- urgent data ---
 
 

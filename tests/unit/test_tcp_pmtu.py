@@ -116,6 +116,24 @@ def test_a_path_that_is_narrower(v6: bool, sack: bool, tells: bool, after: int) 
         )
 
 
+@pytest.mark.parametrize("seconds", [500, 700])
+def test_after_a_search_the_former_size_is_tried_again(seconds: int) -> None:
+    """Ten minutes later, by a connection that was idle meanwhile (RFC 4821 7.3)."""
+    path = Path(total=300_000)
+    path.mtu = 1300
+    path.run()
+    found = path.stack.info(path.peer.conn).smss
+    assert 1200 < found <= 1260
+    path.mtu = 1500
+    path.stack.advance(seconds * 1000 * MS)
+    assert path.stack.usage["extensions"] == 0
+    path.left = len(path.data)
+    path.data *= 2
+    path.run()
+    path.check_data()
+    assert path.stack.info(path.peer.conn).smss == (1460 if seconds > 600 else found)
+
+
 def test_a_blackout_is_not_a_narrow_path_for_long() -> None:
     path = Path()
     path.run(60_000)
