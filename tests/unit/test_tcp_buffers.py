@@ -241,3 +241,23 @@ def test_who_asks_again_is_not_told_of_what_was_acknowledged_before() -> None:
     peer.expect("A", b"more")
     peer.send("A")
     assert stack.events() == [(peer.conn, {"sent_all"})]
+
+
+def test_a_read_is_told_of_only_if_the_field_can_say_more() -> None:
+    """A window in units of 16 KiB: an ACK for each read of a little would say what the last one said."""
+    stack = Stack(window_scale=14, rcv_buf_bytes=65536, rx_slots=512)
+    assert stack.listen() == 0
+    peer = Peer(stack)
+    peer.open(Options(mss=1460, wscale=0))
+    for _ in range(48):
+        peer.send("A", bytes(1000))
+    peer.collect()
+    edges = [peer.queue[-1].ack + (peer.queue[-1].wnd << 14)]
+    peer.queue.clear()
+    for _ in range(96):
+        stack.recv(peer.conn, 500)
+        peer.collect()
+        edges += [told.ack + (told.wnd << 14) for told in peer.queue]
+        peer.queue.clear()
+    assert edges == sorted(set(edges)), "each says more than the one before"
+    assert 2 <= len(edges) <= 5

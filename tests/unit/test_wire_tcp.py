@@ -1,6 +1,9 @@
 """TCP headers and options: tables of what is refused, scapy as the independent builder and parser."""
 
+import ctypes
 import ipaddress
+import mmap
+import os
 
 import pytest
 from _wire import ffi, lib
@@ -157,6 +160,24 @@ def test_every_kind_with_every_length(kind: int) -> None:
             data = bytes([kind, length]) + bytes(room - 2)
             out = parse_options(data)
             assert (None if out is None else values(out)) == twin(data), data.hex()
+
+
+def test_nothing_behind_the_options_is_read() -> None:
+    """They end where a page ends, and the next one is nobody's: a child reads them, cut at every byte."""
+    whole = bytes.fromhex("01 020405b4 0402 080a" + "11" * 8 + "030307 050a" + "22" * 8)
+    child = os.fork()
+    if child == 0:
+        pages = mmap.mmap(-1, 2 * mmap.PAGESIZE)
+        begin = ffi.cast("uint8_t *", ffi.from_buffer(pages))
+        address = int(ffi.cast("uintptr_t", begin)) + mmap.PAGESIZE
+        out = ffi.new("struct tcp_options *")
+        closed = ctypes.CDLL(None).mprotect(ctypes.c_void_p(address), mmap.PAGESIZE, 0)
+        for size in range(len(whole) + 1):
+            at = mmap.PAGESIZE - size
+            pages[at : mmap.PAGESIZE] = whole[:size]
+            lib.tcp_options_parse(begin + at, size, out)
+        os._exit(-closed)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 # Bytes that look like options more often than not.
