@@ -1,23 +1,32 @@
-"""csb-auto: a thread that is three times as slow as the others, without the automatic mode and with it.
+"""csb-auto: threads with three times the load of the others, without the automatic mode and with it.
 
-Kernel clients come and go over a veth; each sends three requests. The app's handlers take their time asleep, so that
-four threads can be busy on two processors."""
+A slow handler: kernel clients come and go over a veth, three requests each; one thread takes three times as long.
+Elephants: four connections that stay, two of them at either of two threads, where they ask for twice what that thread
+has of short connections. These, by bench/load on the same veth, come at one rate, whatever is answered. The app's
+handlers take their time asleep, so that four threads can be busy on two processors."""
 
+import math
+import socket
 import statistics
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any
 
 from bench.framework import Options, Program, Row, make_row
 from bench.rig import AppPolicy, Janusd, JanusdConfig, Network, Workdir
+from bench.rig.load import GATEWAY, load_process
 from bench.rig.processes import REPO
 from janusd.ctl_client import Client
 
 PORT, WORKERS, CLIENTS, REQUESTS = 8000, 4, 8, 3
-EVERY_S = 0.25
-PICTURE = REPO / "build" / "csb-auto.png"
+EVERY_S, WINDOW = 0.25, 8  # between two samples; samples of 2 s
+FLAT, FLAT_AFTER_S = 1.15, 5.0
+ELEPHANTS_EACH, ELEPHANT_EVERY_S = 2, 0.02  # of a thread; between two of its requests
+SHORT_RATE = 5000
+PICTURES = REPO / "build"
 
 Sample = tuple[float, dict[int, float], dict[int, float]]  # when, busy and share by tid
 
@@ -72,15 +81,116 @@ def skew(busy: Mapping[int, float]) -> float:
     return max(busy.values()) * len(busy) / max(1e-9, sum(busy.values()))
 
 
+def mean_loads(samples: list[Sample]) -> dict[int, float]:
+    """Of these samples."""
+    return {tid: statistics.mean(busy[tid] for _, busy, _ in samples) for tid in samples[0][1]}
+
+
 def mean_skew(samples: list[Sample]) -> float:
     """max/mean of the means of these samples."""
-    return skew({tid: statistics.mean(busy[tid] for _, busy, _ in samples) for tid in samples[0][1]})
+    return skew(mean_loads(samples))
 
 
-def run(options: Options, progress: Callable[[str], None]) -> Sequence[Row]:
-    """Off, then on; the picture shows both."""
-    off_s, on_s = options.seconds(12.0, 8.0), options.seconds(25.0, 12.0)
-    config = JanusdConfig(apps=(AppPolicy(name="web", ports=("8000",)),))
+@dataclass
+class Elephants:
+    """Connections that stay at two of the threads, each with a request every ELEPHANT_EVERY_S."""
+
+    rig: Janusd
+    tids: list[int] = field(default_factory=list)
+    errors: int = 0
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def __enter__(self) -> "Elephants":
+        socks = [self.rig.network.connect(PORT, timeout=20) for _ in range(16 * WORKERS)]
+        at = {c["remote_port"]: c["tid"] for c in self.rig.ctl("conns")["conns"]}
+        by_tid: dict[int, list[socket.socket]] = {}
+        for sock in socks:
+            by_tid.setdefault(at[sock.getsockname()[1]], []).append(sock)
+        self.tids = sorted(by_tid)[:2]
+        kept = [sock for tid in self.tids for sock in by_tid[tid][:ELEPHANTS_EACH]]
+        for sock in set(socks) - set(kept):
+            sock.close()
+        self._threads = [threading.Thread(target=self._ask, args=(sock,)) for sock in kept]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def _ask(self, sock: socket.socket) -> None:
+        due = time.monotonic()
+        with sock:
+            while not self._stop.is_set():
+                due += ELEPHANT_EVERY_S
+                time.sleep(max(0.0, due - time.monotonic()))
+                try:
+                    sock.sendall(b"Elephant")
+                    if not sock.recv(100):
+                        raise EOFError
+                except (OSError, EOFError):
+                    self.errors += 1
+                    return
+
+
+@dataclass
+class Course:
+    """What was seen without the automatic mode, and with it."""
+
+    before: list[Sample]
+    after: list[Sample]
+    on_at_s: float
+
+    def turns(self) -> int:
+        """How often any thread's share, having gone one way by a tenth, went the other way by a tenth."""
+        most = 0
+        for tid in self.after[0][2]:
+            count, way, at = 0, 0, self.after[0][2][tid]
+            for _, _, shares in self.after:
+                step = math.log(max(shares[tid], 1e-3) / max(at, 1e-3))
+                if abs(step) >= 0.1:
+                    count += way * step < 0
+                    way, at = (1 if step > 0 else -1), shares[tid]
+            most = max(most, count)
+        return most
+
+    def rows(self, case: str) -> list[Row]:
+        """How even it became, when, and whether it stayed so."""
+        later = [sample for sample in self.after if sample[0] > self.on_at_s + FLAT_AFTER_S]
+        even = [mean_skew(later[n : n + WINDOW]) for n in range(0, len(later) - WINDOW + 1, WINDOW)]
+        flat = next(
+            (
+                at - self.on_at_s
+                for number, (at, _, _) in enumerate(self.after)
+                if mean_skew(self.after[number : number + WINDOW]) < FLAT
+            ),
+            self.after[-1][0] - self.on_at_s,
+        )
+        was = [mean_skew(self.before)]
+        return [
+            make_row(f"{case}: max/mean of 2 s, from 5 s on", "", even, was, higher_is_better=False),
+            make_row(f"{case}: max/mean of 2 s below {FLAT} after", "s", [flat], higher_is_better=False),
+            make_row(f"{case}: turns of a share", "", [self.turns()], higher_is_better=False),
+        ]
+
+
+def course(rig: Janusd, options: Options, progress: Callable[[str], None]) -> Course:
+    """Off, then on."""
+    client, began_s = Client(str(rig.runtime_dir / "ctl.sock")), time.monotonic()
+    progress("automatic mode off")
+    before = record(client, options.seconds(12.0, 8.0), began_s)[round(3 / EVERY_S) :]
+    progress("automatic mode on")
+    client.ask("csb_auto", app="web", on=True)
+    on_at_s = time.monotonic() - began_s
+    return Course(before, record(client, options.seconds(25.0, 12.0), began_s), on_at_s)
+
+
+def slow_thread(options: Options, progress: Callable[[str], None]) -> list[Row]:
+    """One thread that takes three times as long."""
+    config = JanusdConfig(apps=(AppPolicy(name="web", ports=(str(PORT),)),))
     with Workdir("auto") as workdir, Network("auto", workdir.path) as network:
         claims = workdir.path / "claims"
         claims.mkdir()
@@ -88,41 +198,63 @@ def run(options: Options, progress: Callable[[str], None]) -> Sequence[Row]:
         with Janusd(network, workdir.path, config) as rig:
             env = {"UNEVEN_CLAIM": str(claims / "slow")}
             rig.serve("tests.system.apps.uneven:handle", port=PORT, workers=WORKERS, env=env)
-            client, began_s = Client(str(rig.runtime_dir / "ctl.sock")), time.monotonic()
             with Visitors(rig) as visitors:
-                progress("automatic mode off")
-                before = record(client, off_s, began_s)[round(3 / EVERY_S) :]
-                before_count, before_s = visitors.connections, time.monotonic()
-                progress("automatic mode on")
-                client.ask("csb_auto", app="web", on=True)
-                on_at_s = time.monotonic() - began_s
-                after = record(client, on_s, began_s)
-                after_rate = (visitors.connections - before_count) / (time.monotonic() - before_s)
+                seen = course(rig, options, progress)
     if visitors.errors:
         raise RuntimeError(f"{visitors.errors} clients were reset or not answered")
-    progress(draw(before, after, on_at_s))
-    even = [skew(busy) for at, busy, _ in after if at > on_at_s + 5]
-    uneven = [skew(busy) for _, busy, _ in before]
-    flat = next(
-        (
-            at - on_at_s
-            for number, (at, _, _) in enumerate(after)
-            if mean_skew(after[number : number + 8]) < 1.15
-        ),
-        on_s,
-    )
+    progress(draw(seen, "slow-thread", "One thread three times as slow"))
+    part = [min(shares.values()) for _, _, shares in seen.after[-20:]]
+    even = [1 / WORKERS]
     return [
-        make_row("max/mean from 5 s on", "", even, uneven, higher_is_better=False),
-        make_row("max/mean of 2 s below 1.15 after", "s", [flat], higher_is_better=False),
+        *seen.rows("slow thread"),
+        make_row("slow thread: its share", "", part, even, higher_is_better=True),
+    ]
+
+
+def elephants(options: Options, progress: Callable[[str], None]) -> list[Row]:
+    """Two threads with connections that stay and ask for much."""
+    config = JanusdConfig(apps=(AppPolicy(name="web", ports=(str(PORT),)),), gateway=GATEWAY)
+    with ExitStack() as stack:
+        workdir = stack.enter_context(Workdir("herd"))
+        network = stack.enter_context(Network("herd", workdir.path))
+        rig = stack.enter_context(Janusd(network, workdir.path, config))
+        rig.serve("tests.system.apps.uneven:graze", port=PORT, workers=WORKERS)
+        herd = stack.enter_context(Elephants(rig))
+        alone = mean_loads(record(Client(str(rig.runtime_dir / "ctl.sock")), 4.0, 0.0)[round(2 / EVERY_S) :])
+        device = "net_af_packet0,iface=v1"
+        load = stack.enter_context(load_process(workdir.path, device, namespace=network.cli, port=PORT))
+        found: dict[str, Any] = {}
+        seconds = options.seconds(12.0, 8.0) + options.seconds(25.0, 12.0) + 1.0
+        short = threading.Thread(
+            target=lambda: found.update(load.measure("run", seconds=seconds, warm=0.5, rate=SHORT_RATE))
+        )
+        short.start()
+        seen = course(rig, options, progress)
+        short.join(60)
+    if herd.errors:
+        raise RuntimeError(f"{herd.errors} elephants were reset or not answered")
+    progress(draw(seen, "elephants", "Two of four threads have elephants that ask for twice the rest"))
+    everything = mean_loads(seen.after[-2 * WINDOW :])
+    done = max(1, found["completed"])
+    least = max(1.0, max(alone.values()) * WORKERS / sum(everything.values()))
+    part = [sum(shares[tid] for tid in herd.tids) for _, _, shares in seen.after[-20:]]
+    return [
+        *seen.rows("elephants"),
+        make_row("elephants: max/mean that they leave possible", "", [least], higher_is_better=False),
+        make_row("elephants: share of their threads", "", part, [0.5], higher_is_better=False),
+        make_row("elephants: short connections", "/s", [done / found["seconds"]], higher_is_better=True),
         make_row(
-            "connections", "/s", [after_rate], [before_count / (before_s - began_s)], higher_is_better=True
+            "elephants: of these not answered", "%", [100 * found["lost"] / done], higher_is_better=False
         ),
-        make_row("share of the slow thread", "", [min(shares.values()) for _, _, shares in after[-20:]],
-                 [statistics.mean(shares.values()) for _, _, shares in before], higher_is_better=True),
-    ]  # fmt: skip
+    ]
 
 
-def draw(before: list[Sample], after: list[Sample], on_at_s: float) -> str:
+def run(options: Options, progress: Callable[[str], None]) -> Sequence[Row]:
+    """Both cases, with a picture each."""
+    return [*slow_thread(options, progress), *elephants(options, progress)]
+
+
+def draw(seen: Course, name: str, title: str) -> str:
     """The load of each thread over time as a picture; says where it is, or why there is none."""
     try:
         import matplotlib
@@ -130,31 +262,35 @@ def draw(before: list[Sample], after: list[Sample], on_at_s: float) -> str:
         matplotlib.use("Agg")
         from matplotlib import pyplot
     except ImportError:
-        return "no picture: matplotlib is not installed"
-    samples = [*before, *after]
+        return "no picture: matplotlib is not installed (make .venv/.bench)"
+    samples = [*seen.before, *seen.after]
     figure, (load, part) = pyplot.subplots(2, 1, sharex=True, figsize=(9, 6))
     for tid in sorted(samples[0][1]):
         load.plot([at for at, _, _ in samples], [busy[tid] for _, busy, _ in samples], label=f"thread {tid}")
         part.plot([at for at, _, _ in samples], [shares[tid] for _, _, shares in samples])
     for axes, text in ((load, "busy, part of its time"), (part, "part of new connections")):
-        axes.axvline(on_at_s, color="grey", linestyle=":")
+        axes.axvline(seen.on_at_s, color="grey", linestyle=":")
         axes.set_ylabel(text)
         axes.set_ylim(bottom=0)
-    load.set_title("One thread three times as slow; the automatic mode is switched on at the dotted line")
+    load.set_title(f"{title}\nThe automatic mode is switched on at the dotted line")
     load.legend(loc="upper right")
     part.set_xlabel("seconds")
-    Path(PICTURE).parent.mkdir(exist_ok=True)
-    figure.savefig(PICTURE, dpi=110)
+    PICTURES.mkdir(exist_ok=True)
+    path = PICTURES / f"csb-auto-{name}.png"
+    figure.savefig(path, dpi=110)
     pyplot.close(figure)
-    return f"drawn: {PICTURE.relative_to(REPO)}"
+    return f"drawn: {path.relative_to(REPO)}"
 
 
 PROGRAM = Program(
     "csb-auto",
-    "evening the load of a slow thread while clients come and go",
+    "evening a skew of three to one: a slow thread; a few connections that stay and ask for much",
     run,
     notes=(
-        "busy is what csb show says: of about the last second. The clients are kernel sockets on a veth, in Python.",
-        "four threads, handlers of 1 ms a request, of one thread 3 ms; connections of three requests.",
+        "busy is what csb show says: of about the last second. Slow thread: eight kernel clients in Python,",
+        "connections of three requests of 1 ms, at one thread 3 ms. Elephants: two connections at either of two",
+        "threads, a request of 4 ms each 20 ms; 5,000 short connections/s beside them, one request of 0.1 ms (asleep,",
+        "some 0.16). They cannot be moved, so others' newcomers are sent elsewhere: what they leave possible is their",
+        "own load on one thread, measured alone, to the mean of all. Turns: changes of a share's direction by a tenth.",
     ),
 )

@@ -1,4 +1,4 @@
-"""An echo whose first worker takes three times as long for each connection as the others.
+"""An echo whose first worker takes three times as long for each connection as the others, and any for an elephant's.
 
 It takes its time asleep: the thread is as busy as with work, and the machine's other processors are not needed for it.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 import janus_tcp
 
 FAST_S, SLOW_S = 0.001, 0.003
+SHORT_S, ELEPHANT_S = 0.0001, 0.004
 CLAIM = Path(os.environ.get("UNEVEN_CLAIM", "/nonexistent/claim"))
 _cost_s = 0.0
 
@@ -29,4 +30,11 @@ def cost_s() -> float:
 async def handle(conn: janus_tcp.Connection) -> None:
     async for data in conn:
         time.sleep(cost_s())
+        await conn.send(data)
+
+
+async def graze(conn: janus_tcp.Connection) -> None:
+    """Little time for each message, much for each that begins with E."""
+    async for data in conn:
+        time.sleep(ELEPHANT_S if data[:1] == b"E" else SHORT_S)
         await conn.send(data)
