@@ -12,7 +12,7 @@
 
 /* A turn takes small steps until its time or its number of them is over: what one step may add is what a thread is held longer. */
 enum {
-    TURN_US = 20,
+    TURN_US = 10,
     TURN_STEPS = 16,
     STEP_ROWS = 256,   /* walked: about 1 us, 8 us where each key has to be looked for among the points */
     LIST_ROOM = 65536, /* hashes that wait to be sent; the walk uses half, what is created late the rest */
