@@ -15,6 +15,9 @@ SERVED = JanusdConfig(
         AppPolicy(name="other", ports=("7000-7099",), source_ports="45000-49999"),
     )
 )
+HARM = Impairment(
+    loss_ppm=10_000, duplicate_ppm=10_000, reorder_ppm=20_000, corrupt_ppm=100, delay_us=200, reorder_us=1500
+)
 StartRig = Callable[..., Janusd]
 
 

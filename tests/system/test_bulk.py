@@ -11,14 +11,11 @@ import pytest
 
 from bench.rig import Impairment, Janusd
 from tests.system.census import at_rest, await_level, logs_are_clean
-from tests.system.conftest import SERVED, StartRig
+from tests.system.conftest import HARM, SERVED, StartRig
 from tests.system.stream import digest, echo_both_ways, get, put
 
 CLEAN = int(os.environ.get("JANUS_BULK_MIB", "1024")) << 20
 HARMED = int(os.environ.get("JANUS_BULK_HARMED_MIB", "64")) << 20
-HARM = Impairment(
-    loss_ppm=10_000, duplicate_ppm=10_000, reorder_ppm=20_000, corrupt_ppm=100, delay_us=200, reorder_us=1500
-)
 TRANSFER = "tests.system.apps.transfer:handle"
 
 
