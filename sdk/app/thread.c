@@ -300,13 +300,16 @@ bool thread_arm(struct janus_thread *t)
 void thread_disarm(struct janus_thread *t)
 {
     uint64_t rung[16];
+    ssize_t n;
 
     t->driver.set_sleeping(t->driver.context, false);
-    if (t->session) {
-        while (recv(t->session->region.doorbell, rung, sizeof rung, MSG_DONTWAIT) > 0)
-            continue;             /* one piece of news each, all are read by the next poll */
-        t->session->check_us = 0; /* perhaps it was the socket that woke us */
-    }
+    if (!t->session)
+        return;
+    do
+        n = recv(t->session->region.doorbell, rung, sizeof rung, MSG_DONTWAIT); /* the next poll reads all its news */
+    while (n == (ssize_t)sizeof rung);
+    if (n <= 0) /* it was not the doorbell that woke us; if it was both, the socket wakes us once more */
+        t->session->check_us = 0;
 }
 
 uint64_t thread_next_deadline(const struct janus_thread *t)

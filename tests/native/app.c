@@ -350,6 +350,11 @@ static uint32_t fake_rows_used(const struct fake *f)
     return a2j(f)->rows_used.value;
 }
 
+static void fake_ring(const struct fake *f)
+{
+    doorbell_ring_app(f->bell);
+}
+
 static bool fake_sleeping(const struct fake *f)
 {
     return a2j(f)->app_sleeping.value != 0;
