@@ -27,11 +27,12 @@ PAUSE_LAST_S = 80.0  # while refreshes are aborted
 
 @dataclass(frozen=True)
 class Seen:
-    """What one app's decision rests on: the publication in force, and what threads had counted when it was seen."""
+    """What one app's decision rests on: the publication in force, and what threads had counted when it came."""
 
     epoch: int = -1
     since_s: float = 0.0  # it was published, or a refresh was tried
     closed: Mapping[int, int] = field(default_factory=dict)  # by tid
+    latest: Mapping[int, int] = field(default_factory=dict)  # at the last look
     pause_s: float = PAUSE_FIRST_S
 
 
@@ -41,10 +42,13 @@ def decide(
     """What to remember, and why to refresh; "" is not to.
 
     closed: exceptions that each thread has seen end, ever. Half of those in the view must have gone: the next
-    refresh is then due when half of the rest has, so a quiet app is soon left alone.
+    refresh is then due when half of the rest has, so a quiet app is soon left alone. Those that close between a
+    publication and the first look after it count: from the look before.
     """
     if epoch != seen.epoch:
-        return Seen(epoch, now_s, dict(closed)), ""
+        begin = {tid: min(count, seen.latest.get(tid, count)) for tid, count in closed.items()}
+        return Seen(epoch, now_s, begin, dict(closed)), ""
+    seen = replace(seen, latest=dict(closed))
     gone = sum(max(0, count - seen.closed.get(tid, count)) for tid, count in closed.items())
     if exceptions < EXCEPTIONS_MIN or 2 * gone < exceptions or now_s < seen.since_s + seen.pause_s:
         return seen, ""
@@ -73,8 +77,11 @@ class Refresher:
         """Look at all apps; behind the automatic mode's tick, whose samples these are."""
         for app, seen in self._seen.items():
             closed = {tid: load.exceptions_closed for tid, load in self._automatic.loads(app).items()}
-            if self._balancer.circle(app).epoch == seen.epoch and closed == seen.closed:
+            in_force = self._balancer.circle(app).epoch == seen.epoch
+            if in_force and closed == seen.closed:
                 continue
+            if in_force:
+                self._seen[app] = seen = replace(seen, latest=closed)
             state = self._balancer.state(app)
             busy = state.phase or state.pending or state.rebuilding
             if busy or self._control.confirm_within_s(app) is not None:

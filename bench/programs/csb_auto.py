@@ -1,18 +1,19 @@
 """csb-auto: threads with three times the load of the others, without the automatic mode and with it.
 
-A slow handler: kernel clients come and go over a veth, three requests each; one thread takes three times as long.
-Elephants: four connections that stay, two of them at either of two threads, where they ask for twice what that thread
-has of short connections. These, by bench/load on the same veth, come at one rate, whatever is answered. The app's
-handlers take their time asleep, so that four threads can be busy on two processors."""
+Short connections by bench/load over a veth come at one rate, whatever is answered. A slow handler: one thread takes
+three times as long for each. Elephants: four connections that stay, two of them at either of two threads, where they
+ask for twice what that thread has of the others. The app's handlers take their time asleep, so that four threads can
+be busy on two processors."""
 
 import math
 import socket
 import statistics
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from bench.framework import Options, Program, Row, make_row
@@ -25,7 +26,7 @@ PORT, WORKERS, CLIENTS, REQUESTS = 8000, 4, 8, 3
 EVERY_S, WINDOW = 0.25, 8  # between two samples; samples of 2 s
 FLAT, FLAT_AFTER_S = 1.15, 5.0
 ELEPHANTS_EACH, ELEPHANT_EVERY_S = 2, 0.02  # of a thread; between two of its requests
-SHORT_RATE = 5000
+RATE = 5000.0
 PICTURES = REPO / "build"
 
 Sample = tuple[float, dict[int, float], dict[int, float]]  # when, busy and share by tid
@@ -157,7 +158,7 @@ class Course:
             most = max(most, count)
         return most
 
-    def rows(self, case: str) -> list[Row]:
+    def rows(self) -> list[Row]:
         """How even it became, when, and whether it stayed so."""
         later = [sample for sample in self.after if sample[0] > self.on_at_s + FLAT_AFTER_S]
         even = [mean_skew(later[n : n + WINDOW]) for n in range(0, len(later) - WINDOW + 1, WINDOW)]
@@ -171,82 +172,78 @@ class Course:
         )
         was = [mean_skew(self.before)]
         return [
-            make_row(f"{case}: max/mean of 2 s, from 5 s on", "", even, was, higher_is_better=False),
-            make_row(f"{case}: max/mean of 2 s below {FLAT} after", "s", [flat], higher_is_better=False),
-            make_row(f"{case}: turns of a share", "", [self.turns()], higher_is_better=False),
+            make_row("max/mean of 2 s, from 5 s on", "", even, was, higher_is_better=False),
+            make_row(f"max/mean of 2 s below {FLAT} after", "s", [flat], higher_is_better=False),
+            make_row("turns of a share", "", [self.turns()], higher_is_better=False),
         ]
 
 
-def course(rig: Janusd, options: Options, progress: Callable[[str], None]) -> Course:
-    """Off, then on."""
-    client, began_s = Client(str(rig.runtime_dir / "ctl.sock")), time.monotonic()
-    progress("automatic mode off")
-    before = record(client, options.seconds(12.0, 8.0), began_s)[round(3 / EVERY_S) :]
-    progress("automatic mode on")
-    client.ask("csb_auto", app="web", on=True)
-    on_at_s = time.monotonic() - began_s
-    return Course(before, record(client, options.seconds(25.0, 12.0), began_s), on_at_s)
-
-
-def slow_thread(options: Options, progress: Callable[[str], None]) -> list[Row]:
-    """One thread that takes three times as long."""
-    config = JanusdConfig(apps=(AppPolicy(name="web", ports=(str(PORT),)),))
+@contextmanager
+def service(claim: str | None) -> Iterator[tuple[Janusd, Path, str]]:
+    """janusd and the app; where, and the namespace of the clients. claim: for the slow worker."""
+    config = JanusdConfig(apps=(AppPolicy(name="web", ports=(str(PORT),)),), gateway=GATEWAY)
     with Workdir("auto") as workdir, Network("auto", workdir.path) as network:
         claims = workdir.path / "claims"
         claims.mkdir()
         claims.chmod(0o777)
         with Janusd(network, workdir.path, config) as rig:
-            env = {"UNEVEN_CLAIM": str(claims / "slow")}
-            rig.serve("tests.system.apps.uneven:handle", port=PORT, workers=WORKERS, env=env)
-            with Visitors(rig) as visitors:
-                seen = course(rig, options, progress)
-    if visitors.errors:
-        raise RuntimeError(f"{visitors.errors} clients were reset or not answered")
+            env = {"UNEVEN_CLAIM": str(claims / claim)} if claim else {}
+            rig.serve("tests.system.apps.uneven:graze", port=PORT, workers=WORKERS, env=env)
+            yield rig, workdir.path, network.cli
+
+
+def course(
+    rig: Janusd, where: Path, namespace: str, options: Options, progress: Callable[[str], None]
+) -> tuple[Course, list[Row]]:
+    """The load at its rate, with the automatic mode off and then on; rows that say what became of it."""
+    client, began_s = Client(str(rig.runtime_dir / "ctl.sock")), time.monotonic()
+    off_s, on_s = options.seconds(12.0, 8.0), options.seconds(25.0, 12.0)
+    found: dict[str, Any] = {}
+    with load_process(where, "net_af_packet0,iface=v1", namespace=namespace, port=PORT) as load:
+        words = {"seconds": off_s + on_s + 1.0, "warm": 0.5, "rate": RATE}
+        short = threading.Thread(target=lambda: found.update(load.measure("run", **words)))
+        short.start()
+        progress("automatic mode off")
+        before = record(client, off_s, began_s)[round(3 / EVERY_S) :]
+        progress("automatic mode on")
+        client.ask("csb_auto", app="web", on=True)
+        on_at_s = time.monotonic() - began_s
+        seen = Course(before, record(client, on_s, began_s), on_at_s)
+        short.join(60)
+    done = max(1, found["completed"])
+    return seen, [
+        make_row("short connections", "/s", [done / found["seconds"]], higher_is_better=True),
+        make_row("of these not answered", "%", [100 * found["lost"] / done], higher_is_better=False),
+    ]
+
+
+def slow_thread(options: Options, progress: Callable[[str], None]) -> list[Row]:
+    """One thread that takes three times as long."""
+    with service("slow") as (rig, where, namespace):
+        seen, rows = course(rig, where, namespace, options, progress)
     progress(draw(seen, "slow-thread", "One thread three times as slow"))
     part = [min(shares.values()) for _, _, shares in seen.after[-20:]]
-    even = [1 / WORKERS]
-    return [
-        *seen.rows("slow thread"),
-        make_row("slow thread: its share", "", part, even, higher_is_better=True),
-    ]
+    rows += [*seen.rows(), make_row("its share", "", part, [1 / WORKERS], higher_is_better=False)]
+    return [replace(row, case=f"slow thread: {row.case}") for row in rows]
 
 
 def elephants(options: Options, progress: Callable[[str], None]) -> list[Row]:
     """Two threads with connections that stay and ask for much."""
-    config = JanusdConfig(apps=(AppPolicy(name="web", ports=(str(PORT),)),), gateway=GATEWAY)
-    with ExitStack() as stack:
-        workdir = stack.enter_context(Workdir("herd"))
-        network = stack.enter_context(Network("herd", workdir.path))
-        rig = stack.enter_context(Janusd(network, workdir.path, config))
-        rig.serve("tests.system.apps.uneven:graze", port=PORT, workers=WORKERS)
-        herd = stack.enter_context(Elephants(rig))
+    with service(None) as (rig, where, namespace), Elephants(rig) as herd:
         alone = mean_loads(record(Client(str(rig.runtime_dir / "ctl.sock")), 4.0, 0.0)[round(2 / EVERY_S) :])
-        device = "net_af_packet0,iface=v1"
-        load = stack.enter_context(load_process(workdir.path, device, namespace=network.cli, port=PORT))
-        found: dict[str, Any] = {}
-        seconds = options.seconds(12.0, 8.0) + options.seconds(25.0, 12.0) + 1.0
-        short = threading.Thread(
-            target=lambda: found.update(load.measure("run", seconds=seconds, warm=0.5, rate=SHORT_RATE))
-        )
-        short.start()
-        seen = course(rig, options, progress)
-        short.join(60)
+        seen, rows = course(rig, where, namespace, options, progress)
     if herd.errors:
         raise RuntimeError(f"{herd.errors} elephants were reset or not answered")
     progress(draw(seen, "elephants", "Two of four threads have elephants that ask for twice the rest"))
     everything = mean_loads(seen.after[-2 * WINDOW :])
-    done = max(1, found["completed"])
     least = max(1.0, max(alone.values()) * WORKERS / sum(everything.values()))
     part = [sum(shares[tid] for tid in herd.tids) for _, _, shares in seen.after[-20:]]
-    return [
-        *seen.rows("elephants"),
-        make_row("elephants: max/mean that they leave possible", "", [least], higher_is_better=False),
-        make_row("elephants: share of their threads", "", part, [0.5], higher_is_better=False),
-        make_row("elephants: short connections", "/s", [done / found["seconds"]], higher_is_better=True),
-        make_row(
-            "elephants: of these not answered", "%", [100 * found["lost"] / done], higher_is_better=False
-        ),
+    rows += [
+        *seen.rows(),
+        make_row("max/mean that they leave possible", "", [least], higher_is_better=False),
+        make_row("share of their threads", "", part, [0.5], higher_is_better=False),
     ]
+    return [replace(row, case=f"elephants: {row.case}") for row in rows]
 
 
 def run(options: Options, progress: Callable[[str], None]) -> Sequence[Row]:
@@ -287,10 +284,10 @@ PROGRAM = Program(
     "evening a skew of three to one: a slow thread; a few connections that stay and ask for much",
     run,
     notes=(
-        "busy is what csb show says: of about the last second. Slow thread: eight kernel clients in Python,",
-        "connections of three requests of 1 ms, at one thread 3 ms. Elephants: two connections at either of two",
-        "threads, a request of 4 ms each 20 ms; 5,000 short connections/s beside them, one request of 0.1 ms (asleep,",
-        "some 0.16). They cannot be moved, so others' newcomers are sent elsewhere: what they leave possible is their",
-        "own load on one thread, measured alone, to the mean of all. Turns: changes of a share's direction by a tenth.",
+        "busy is what csb show says: of about the last second. 5,000 short connections/s, one request of 0.1 ms",
+        "(asleep, some 0.16), at the slow thread 0.5 ms. Elephants: two kernel connections at either of two threads, a",
+        "request of 4 ms each 20 ms. They cannot be moved, so others' newcomers are sent elsewhere: what they leave",
+        "possible is their own load on one thread, measured alone, to the mean of all. Turns: changes of a share's",
+        "direction by a tenth.",
     ),
 )

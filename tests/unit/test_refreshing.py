@@ -81,11 +81,30 @@ def test_the_refresher_acts_once_and_not_while_a_change_waits_to_be_confirmed() 
     assert tick(5, 0) == []
     assert tick(54, 10) == []
     assert tick(55, 0) == ["refresh: 50 of 100 exceptions closed"]
-    assert tick(200, 0.25) == [], "that is when the count begins again"
-    assert tick(250, 10) == ["refresh: 50 of 100 exceptions closed"]
+    assert tick(60, 0.25) == [], "the count began again when it was published, at 55"
+    assert tick(104, 10) == []
+    assert tick(105, 0) == ["refresh: 50 of 100 exceptions closed"]
     panel.ask("csb_set", app="web", weights={"0": 2}, confirm_s=60)
-    assert tick(250, 0.25) == []
-    assert tick(400, 10) == []
+    assert tick(105, 0.25) == []
+    assert tick(145, 10) == []
     assert panel.ask("csb_confirm", app="web")["result"]["epoch"] > 0
-    assert tick(400, 0.25) == []
-    assert tick(460, 10) == ["refresh: 60 of 100 exceptions closed"]
+    assert tick(145, 0.25) == []
+    assert tick(165, 10) == ["refresh: 60 of 100 exceptions closed"]
+
+
+def test_what_closes_at_once_after_a_publication_counts() -> None:
+    """And nothing else may follow: the counts need not move any more."""
+    panel = Panel(Counting())
+    refresher = Refresher(panel.balancer, panel.automatic, panel.control, ("web", "api"), panel.clock.time)
+
+    def tick(closed: int, seconds: float) -> int:
+        panel.clock.now_s += seconds
+        panel.told = {0: Sample(busy_s=0.0, served=0, exceptions_closed=closed)}
+        panel.automatic.tick()
+        before = len(panel.balancer.state("web").updates)
+        refresher.tick()
+        return len(panel.balancer.state("web").updates) - before
+
+    assert tick(5, 0.25) == 0
+    panel.ask("csb_set", app="web", weights={"0": 2})
+    assert [tick(90, 0.25) for _ in range(30)].count(1) == 1

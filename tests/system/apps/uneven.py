@@ -10,7 +10,7 @@ from pathlib import Path
 import janus_tcp
 
 FAST_S, SLOW_S = 0.001, 0.003
-SHORT_S, ELEPHANT_S = 0.0001, 0.004
+SHORT_S, SHORT_SLOW_S, ELEPHANT_S = 0.0001, 0.0005, 0.004
 CLAIM = Path(os.environ.get("UNEVEN_CLAIM", "/nonexistent/claim"))
 _cost_s = 0.0
 
@@ -34,7 +34,8 @@ async def handle(conn: janus_tcp.Connection) -> None:
 
 
 async def graze(conn: janus_tcp.Connection) -> None:
-    """Little time for each message, much for each that begins with E."""
+    """Little time for each message, some at the slow worker; much for each that begins with E."""
+    short_s = SHORT_S if cost_s() == FAST_S else SHORT_SLOW_S
     async for data in conn:
-        time.sleep(ELEPHANT_S if data[:1] == b"E" else SHORT_S)
+        time.sleep(ELEPHANT_S if data[:1] == b"E" else short_s)
         await conn.send(data)
