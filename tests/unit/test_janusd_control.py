@@ -9,10 +9,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
-from janusd import api, ctl, ctl_client
+from janusd import api, ctl, ctl_client, ctl_commands
 from janusd.api import ApiServer
 from janusd.autoweights import Sample
 from janusd.control import Control
@@ -398,15 +399,54 @@ def test_a_circle_as_a_line() -> None:
     assert strip([[-1, 4096]]) == "." * 64
 
 
-def test_completion_knows_the_shells_and_the_apps(served: tuple[Path, Panel]) -> None:
+class Apps:
+    """A client that knows which apps there are."""
+
+    def ask(self, verb: str) -> list[dict[str, str]]:
+        assert verb == "apps"
+        return [{"name": "web"}, {"name": "api"}]
+
+
+def test_completion_knows_the_shells_and_the_apps(
+    served: tuple[Path, Panel], monkeypatch: pytest.MonkeyPatch
+) -> None:
     code, out, _ = run(served[0], "completion", "bash")
     assert (code, "_JANUSCTL_COMPLETE" in out) == (0, True)
-    words = f"janusctl --socket {served[0]} csb "
+    assert {"show", "drain", "auto"} <= completed(served[0], "csb ", 4)
+    monkeypatch.setattr(ctl_commands, "connect", lambda params: Apps())
+    assert completed(served[0], "csb drain ", 5) == {"web", "api"}
+    assert completed(served[0], "app scale w", 5) == {"web"}
+
+
+def completed(path: Path, line: str, word: int) -> set[str]:
+    """What a shell would offer behind the line."""
     result = CliRunner().invoke(
         ctl.main,
         [],
         prog_name="janusctl",
         complete_var="_JANUSCTL_COMPLETE",
-        env={"_JANUSCTL_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "4"},
+        env={
+            "_JANUSCTL_COMPLETE": "bash_complete",
+            "COMP_WORDS": f"janusctl --socket {path} {line}",
+            "COMP_CWORD": str(word),
+        },
     )
-    assert {"show", "drain", "auto"} <= {line.split(",")[1] for line in result.output.split()}
+    return {found.split(",")[1] for found in result.output.split()}
+
+
+def leaves(group: click.Group) -> Iterator[click.Command]:
+    """All commands that do something."""
+    for command in group.commands.values():
+        if isinstance(command, click.Group):
+            yield from leaves(command)
+        else:
+            yield command
+
+
+def test_every_command_takes_json() -> None:
+    found = {
+        command.name: any("--json" in option.opts for option in command.params)
+        for command in leaves(ctl.main)
+    }
+    assert {name for name, takes in found.items() if not takes} == {"completion"}
+    assert {"scale", "set", "drain", "undrain", "auto", "explain", "watch", "confirm", "show"} <= found.keys()
