@@ -43,6 +43,7 @@ NAMES = (
     "stalls",
     "urgent_segments",
     "run_segments",
+    "queue_steps",
 )
 DROPS = (
     "none",

@@ -32,6 +32,7 @@ struct tcp_counters {
     uint64_t stalls;                  /* R1 of RFC 9293 3.8.3: three retransmissions in a row of one connection */
     uint64_t urgent_segments;         /* with URG; their data is in line */
     uint64_t run_segments;            /* taken together with the one before them (run.h) */
+    uint64_t queue_steps;             /* from segment to segment of send queues, for SACK and RACK (sack.h) */
     uint64_t dropped[TCP_DROP_COUNT]; /* by enum tcp_drop */
 };
 

@@ -16,6 +16,7 @@ enum {
     PROBE_UNMEASURED_US = 1000000,
     PERSIST_RECOVERIES = 16, /* RFC 8985 6.2, step 4 */
     MULT_MAX = 200,
+    STEPS_WAIT_US = 1000,
 };
 
 /* RFC 8985 6.2: RACK_sent_after(). */
@@ -94,14 +95,18 @@ void rack_on_exit(struct tcb_ext *e)
 
 bool rack_detect_loss(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
 {
-    uint32_t after_us, wait_us = 0;
+    uint32_t after_us, wait_us = 0, steps = 0;
     bool found = false;
 
     e->rack_deadline = 0;
     if (!e->rack_started)
         return false;
+    if (!sack_may_walk(s, e, e->rack_steps)) { /* all that has come until then is looked at once */
+        e->rack_deadline = stack_deadline(now_us, STEPS_WAIT_US);
+        return false;
+    }
     after_us = e->rack_rtt_us + reordering_window_us(s, t, e);
-    for (uint32_t slot = e->tx_first; slot != e->tx_unsent; slot = s->tx[slot].next) {
+    for (uint32_t slot = e->tx_first; slot != e->tx_unsent; slot = s->tx[slot].next, steps++) {
         const struct tx_slot *m = &s->tx[slot];
         uint32_t since_us = (uint32_t)now_us - m->sent_us;
 
@@ -119,6 +124,7 @@ bool rack_detect_loss(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uin
             wait_us = after_us - since_us;
         }
     }
+    sack_walked(s, e, &e->rack_steps, steps);
     if (wait_us != 0)
         e->rack_deadline = stack_deadline(now_us, wait_us);
     return found;

@@ -6,6 +6,8 @@
 #include "tcp/rack.h"
 #include "tcp/seq.h"
 
+enum { STEPS_FREE = 4096, QUEUES_PER_MS = 4 };
+
 /* Blocks are repeated and grow at their end (RFC 2018 4): the end of what was marked by one with this beginning, or the beginning. */
 static uint32_t news_of(const struct tcb_ext *e, const struct tcp_sack_block *block)
 {
@@ -15,6 +17,22 @@ static uint32_t news_of(const struct tcb_ext *e, const struct tcp_sack_block *bl
     return block->begin;
 }
 
+bool sack_may_walk(const struct tcp_stack *s, const struct tcb_ext *e, uint32_t steps)
+{
+    return e->steps_ms != stack_now_ms(s->now_us) || steps < STEPS_FREE + QUEUES_PER_MS * (uint32_t)e->tx_slots;
+}
+
+void sack_walked(struct tcp_stack *s, struct tcb_ext *e, uint32_t *steps, uint32_t count)
+{
+    uint32_t now_ms = stack_now_ms(s->now_us);
+
+    if (e->steps_ms != now_ms)
+        e->sack_steps = e->rack_steps = 0;
+    e->steps_ms = now_ms;
+    *steps += count;
+    s->counters.queue_steps += count;
+}
+
 /* So a queue is walked for what is new, from the slot that was marked last if that lies before it. */
 static uint32_t mark_block(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct input *in,
                            const struct tcp_sack_block *block)
@@ -22,11 +40,11 @@ static uint32_t mark_block(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e
     uint32_t news = news_of(e, block);
     bool hinted =
         e->sack_hint != TCP_NO_SLOT && seq_geq(e->sack_hint_seq, t->snd_una) && seq_lt(e->sack_hint_seq, news);
-    uint32_t marked = 0;
+    uint32_t marked = 0, steps = 0;
 
     if (news == block->end)
         return 0;
-    for (uint32_t slot = hinted ? e->sack_hint : e->tx_first; slot != e->tx_unsent; slot = s->tx[slot].next) {
+    for (uint32_t slot = hinted ? e->sack_hint : e->tx_first; slot != e->tx_unsent; slot = s->tx[slot].next, steps++) {
         struct tx_slot *m = &s->tx[slot];
 
         if (seq_geq(m->seq, block->end))
@@ -42,6 +60,7 @@ static uint32_t mark_block(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e
         e->sack_hint_seq = m->seq;
         marked += m->len;
     }
+    sack_walked(s, e, &e->sack_steps, steps);
     return marked;
 }
 
@@ -55,7 +74,8 @@ uint32_t sack_mark(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const 
         const struct tcp_sack_block *block = &options->sack[i];
 
         if (!seq_lt(block->begin, block->end) || !seq_gt(block->begin, t->snd_una) ||
-            !seq_leq(block->end, t->snd_nxt) || !seq_lt(block->begin, t->snd_nxt))
+            !seq_leq(block->end, t->snd_nxt) || !seq_lt(block->begin, t->snd_nxt) ||
+            !sack_may_walk(s, e, e->sack_steps))
             continue;
         marked += mark_block(s, t, e, in, block);
         seen[i] = *block;

@@ -10,6 +10,11 @@
  * nothing. */
 uint32_t sack_mark(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struct input *in);
 
+/* What a peer can make this side walk is bounded: in each millisecond some queue lengths for blocks, and as many for RACK, more than an
+ * honest peer's need.  Blocks beyond that wait until they are named again, RACK for the next millisecond. */
+bool sack_may_walk(const struct tcp_stack *s, const struct tcb_ext *e, uint32_t steps);
+void sack_walked(struct tcp_stack *s, struct tcb_ext *e, uint32_t *steps, uint32_t count);
+
 /* Judges one sent segment, neither SACKed nor lost, lost. */
 void sack_lose(struct tcp_stack *s, struct tcb_ext *e, uint32_t slot);
 

@@ -174,9 +174,10 @@ struct tcb_ext {
     uint32_t pmtu_wait_ms;           /* the search goes on not before, 0: at once */
     uint32_t pmtu_claim_seq;         /* of the segment that it is about */
     uint32_t pmtu_probe_seq;
-    uint32_t fin_seq, fin_tsval;       /* when TCB_FIN_AHEAD */
-    bool urgent;                       /* the peer has said that urgent data ends at urgent_end */
-    uint32_t urgent_end;               /* RCV.UP */
+    uint32_t fin_seq, fin_tsval;               /* when TCB_FIN_AHEAD */
+    bool urgent;                               /* the peer has said that urgent data ends at urgent_end */
+    uint32_t urgent_end;                       /* RCV.UP */
+    uint32_t steps_ms, sack_steps, rack_steps; /* through the queue, in this millisecond (sack.h) */
     uint32_t sack_hint, sack_hint_seq; /* the slot that was SACKed last, while its number is not below SND.UNA */
     struct tcp_sack_block sack_seen[TCP_SACK_BLOCKS_MAX]; /* of the last ACK that had some */
 };

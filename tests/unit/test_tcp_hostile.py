@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 from _tcp import ffi, lib
-from tcp_talk import FLAG_BITS, PEER4, Options, Peer, Stack
+from tcp_talk import FLAG_BITS, PEER4, Options, Peer, Stack, established
 
 MS = 1000
 FLAGS = ["".join(c) for n in range(7) for c in itertools.combinations("FSRPAU", n)]
@@ -387,3 +387,32 @@ def test_random_walks(block: int) -> None:
         except BaseException:
             print(f"SEED={seed}")
             raise
+
+
+def test_blocks_at_random_do_not_make_it_walk_a_long_queue_for_each_ack() -> None:
+    """Each names a segment that none before has named; the steps of one millisecond are bounded, by count."""
+    slots, mss = 1024, 536
+    config = {"tx_slots": 2 * slots, "rx_slots": 128, "snd_buf_bytes": slots * mss}
+    stack, peer = established(options=Options(mss=mss, sack_ok=True, wscale=7), **config)
+    for _ in range(24):
+        info = stack.info(peer.conn)
+        for ack in range(info.flight_bytes, 0, -2 * mss):  # the window grows for each
+            peer.send("A", ack=(info.snd_nxt - max(ack - 2 * mss, 0) - (peer.irs or 0)) % 2**32)
+        stack.send(peer.conn, bytes(slots * mss))
+        stack.now_us += 1000
+        for _ in range(slots // 8):  # a burst each
+            peer.collect()
+        peer.queue.clear()
+    assert stack.info(peer.conn).flight_bytes > (slots - 50) * mss
+    una = stack.info(peer.conn).snd_una
+    order = random.Random(1).sample(range(1, slots - 50), slots - 51)
+    before, acks = stack.counters.queue_steps, 0
+    for number in order:
+        begin = una + number * mss
+        peer.send("A", ack=(una - (peer.irs or 0)) % 2**32, options=Options(sack=[(begin, begin + mss)]))
+        acks += 1
+    walked = stack.counters.queue_steps - before
+    assert walked < 2 * (4096 + 5 * slots) < 40 * acks
+    stack.advance(2000)
+    peer.send("A", ack=(stack.info(peer.conn).snd_nxt - (peer.irs or 0)) % 2**32)
+    assert stack.info(peer.conn).flight_bytes == 0
