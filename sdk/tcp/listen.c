@@ -404,7 +404,7 @@ enum tcp_drop listen_input(struct tcp_stack *s, struct input *in)
 
 static enum tcp_drop check_half_open(struct tcp_stack *s, uint32_t index, const struct input *in)
 {
-    const struct half_open *h = half_open_at(s, index);
+    struct half_open *h = half_open_at(s, index);
     const struct tcp_segment *seg = &in->seg;
     uint32_t seg_len = seg->payload_len + !!(seg->flags & TCP_FIN);
 
@@ -422,6 +422,10 @@ static enum tcp_drop check_half_open(struct tcp_stack *s, uint32_t index, const 
     }
     if (seg->flags & TCP_SYN) {
         if (seg->seq == h->irs && !(seg->flags & TCP_ACK)) {
+            if (h->timestamps && (seg->options.present & TCP_OPTION_TIMESTAMPS) &&
+                seq_gt(seg->options.tsval,
+                       h->ts_recent)) /* the echo of the first would be a round trip of seconds (RFC 7323 4.3) */
+                h->ts_recent = seg->options.tsval;
             repeat_syn_ack(s, index, in->now_us);
             return TCP_DROP_DUPLICATE;
         }
