@@ -18,7 +18,7 @@ DPDK_CFLAGS = $(shell pkg-config --cflags libdpdk)
 SDK_SRC    := $(wildcard sdk/wire/*.c sdk/shm/*.c sdk/csb/*.c sdk/tcp/*.c sdk/coro/*.c sdk/app/*.c)
 MACHINE    := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
 CORO_ASM   := $(wildcard sdk/coro/switch_$(MACHINE).S)
-GLUE_PURE  := $(wildcard $(addprefix dpdk_glue/,$(addsuffix .c,classify fragments join ledger txcheck services routes reset rows refuse stats)))
+GLUE_PURE  := $(wildcard $(addprefix dpdk_glue/,$(addsuffix .c,classify cut fragments join ledger txcheck services routes reset rows refuse stats)))
 GLUE_SRC   := $(filter-out dpdk_glue/_%,$(wildcard dpdk_glue/*.c))
 NATIVE     ?= $(patsubst tests/native/%.cdef,%,$(wildcard tests/native/*.cdef))
 

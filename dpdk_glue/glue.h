@@ -74,6 +74,7 @@ enum glue_offload {
     GLUE_OFFLOAD_TX_TSO_IPV4 = 8, /* the port cuts long segments (join.h) */
     GLUE_OFFLOAD_TX_TSO_IPV6 = 16,
     GLUE_OFFLOAD_TX_TSO = 24, /* either */
+    GLUE_OFFLOAD_RX_LRO = 32, /* the port joins segments (cut.h) */
 };
 
 struct glue_port_config {
@@ -84,6 +85,7 @@ struct glue_port_config {
     uint16_t vlan_id;     /* 0: untagged; else frames have this tag, on the slow path none */
     uint16_t reassemble;  /* 0 or 1: TCP in IP fragments is put together (fragments.h), else dropped */
     uint16_t tso;         /* 0 or 1: the port cuts long segments, if it can */
+    uint16_t lro;         /* 0 or 1: it joins received ones, if it can */
 };
 
 struct glue_port_info {

@@ -70,6 +70,18 @@ static void choose_tso(struct port *p, const struct rte_eth_dev_info *info, stru
         p->offloads |= GLUE_OFFLOAD_TX_TSO_IPV6;
 }
 
+/* A port that joins what it receives gives chains of buffers (lro.h). */
+static void choose_lro(struct port *p, const struct rte_eth_dev_info *info, struct rte_eth_conf *conf)
+{
+    uint64_t needed = RTE_ETH_RX_OFFLOAD_TCP_LRO | RTE_ETH_RX_OFFLOAD_SCATTER;
+
+    if ((info->rx_offload_capa & needed) != needed)
+        return;
+    conf->rxmode.offloads |= needed;
+    conf->rxmode.max_lro_pkt_size = info->max_lro_pkt_size;
+    p->offloads |= GLUE_OFFLOAD_RX_LRO;
+}
+
 /* The port's MTU; net_tap's is larger where TSO wants it so (choose_tso()) and the driver takes it. */
 static int set_mtu(struct port *p)
 {
@@ -85,7 +97,7 @@ static int set_mtu(struct port *p)
 }
 
 static void choose(struct glue *g, struct port *p, const struct rte_eth_dev_info *info, struct rte_eth_conf *conf,
-                   bool tso)
+                   const struct glue_port_config *c)
 {
     /* The kernel spreads packets over all of af_packet's queues, so all of them are to be polled. */
     uint32_t rx = is_af_packet(info->driver_name) ? info->max_rx_queues : g->io_count;
@@ -100,8 +112,10 @@ static void choose(struct glue *g, struct port *p, const struct rte_eth_dev_info
         conf->txmode.offloads |= RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
         p->offloads |= GLUE_OFFLOAD_TX_TCP;
     }
-    if (tso)
+    if (c->tso != 0)
         choose_tso(p, info, conf);
+    if (c->lro != 0)
+        choose_lro(p, info, conf);
     if (info->rx_offload_capa & RTE_ETH_RX_OFFLOAD_TCP_CKSUM) {
         conf->rxmode.offloads |= RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
         p->offloads |= GLUE_OFFLOAD_RX_TCP;
@@ -135,7 +149,7 @@ static int configure(struct glue *g, struct port *p, const struct glue_port_conf
     if (rc != 0)
         return rc;
     snprintf(p->driver, sizeof p->driver, "%s", info.driver_name);
-    choose(g, p, &info, &conf, c->tso != 0);
+    choose(g, p, &info, &conf, c);
     rc = rte_eth_dev_configure(p->ethdev, p->rx_queues, p->tx_queues, &conf);
     if (rc == 0)
         rc = set_up_queues(g, p);

@@ -27,6 +27,7 @@ class Ports:
         c.vlan_id = config.vlan
         c.reassemble = config.reassemble
         c.tso = config.tso
+        c.lro = config.lro
         reason = why()
         return check(lib.glue_port_open(self._glue, c, reason), reason)
 

@@ -4,6 +4,7 @@
 #include "dpdk_glue/rx.h"
 
 #include "dpdk_glue/deliver.h"
+#include "dpdk_glue/lro.h"
 #include "dpdk_glue/mbufs.h"
 #include "dpdk_glue/out.h"
 #include "dpdk_glue/reset.h"
@@ -278,7 +279,7 @@ static void fetch_frame(const uint8_t *frame, uint32_t len)
         rte_prefetch0(frame + at);
 }
 
-/* Frames of one mbuf each; a chain is more than any port of ours is set up to give. */
+/* Frames of one mbuf each; only a port that joins segments is set up to give chains, and they are cut before this. */
 static void lay_out(struct burst *b, uint32_t received)
 {
     b->count = 0;
@@ -318,6 +319,46 @@ static void process(struct burst *b, uint32_t received)
     mbufs_free(b->mbufs, received);
 }
 
+/* One long segment, burst by burst of its pieces.  Gives frames and bytes. */
+static void process_pieces(struct burst *b, struct rte_mbuf *m, uint64_t sums[2])
+{
+    struct lro lro;
+    enum classify_drop reason = lro_begin(&lro, b->port, m);
+
+    if (reason != CLASSIFY_DROP_NONE)
+        drop_frame(b, reason, 1);
+    for (uint32_t n = BURST; reason == CLASSIFY_DROP_NONE && n == BURST;) {
+        for (n = 0; n < BURST && (b->mbufs[n] = lro_next(&lro, b->io->glue->pool)) != NULL;)
+            n++;
+        process(b, n);
+        sums[0] += b->count;
+        sums[1] += b->bytes;
+    }
+    if (reason == CLASSIFY_DROP_NONE && lro.cut.done != lro.cut.payload)
+        drop(b, SHM_DROP_TX_NO_MBUF);
+    rte_pktmbuf_free(m);
+}
+
+/* As process(), of a port that joins segments: what is long is taken by itself, in its place. */
+static void process_joined(struct burst *b, uint32_t received)
+{
+    struct rte_mbuf *mbufs[BURST];
+    uint64_t sums[2] = {0, 0};
+
+    memcpy(mbufs, b->mbufs, received * sizeof mbufs[0]);
+    for (uint32_t at = 0, n; at < received; at += n) {
+        for (n = 0; at + n < received && !lro_is_due(b->port, mbufs[at + n]); n++)
+            b->mbufs[n] = mbufs[at + n];
+        process(b, n);
+        sums[0] += b->count;
+        sums[1] += b->bytes;
+        if (at + n < received)
+            process_pieces(b, mbufs[at + n++], sums);
+    }
+    b->count = (uint32_t)sums[0];
+    b->bytes = sums[1];
+}
+
 static uint32_t rx_queue(struct burst *b, uint16_t queue)
 {
     struct page_block *stats = b->port->stats[b->io->index];
@@ -326,7 +367,10 @@ static uint32_t rx_queue(struct burst *b, uint16_t queue)
     if (received == 0)
         return 0;
     b->io->port_has_more |= received == BURST;
-    process(b, received);
+    if (__builtin_expect((b->port->offloads & GLUE_OFFLOAD_RX_LRO) != 0, 0))
+        process_joined(b, received);
+    else
+        process(b, received);
     page_add(stats, STATS_PORT_RX_PACKETS, b->count);
     page_add(stats, STATS_PORT_RX_BYTES, b->bytes);
     return received;

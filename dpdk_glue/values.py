@@ -27,6 +27,7 @@ class Offload(IntFlag):
     TX_IPV4 = 4
     TX_TSO_IPV4 = 8
     TX_TSO_IPV6 = 16
+    RX_LRO = 32
 
 
 class SlowReason(IntEnum):
@@ -57,6 +58,7 @@ class PortConfig:
     vlan: int = 0
     reassemble: bool = False
     tso: bool = True
+    lro: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -108,6 +108,7 @@ class PortConfig:
     vlan: int
     reassemble: bool
     tso: bool
+    lro: bool
 
 
 @dataclass(frozen=True)
@@ -305,6 +306,7 @@ def _port(table: Table) -> PortConfig:
         vlan=table.get_int("vlan", 0, 0, 4094),
         reassemble=table.get_choice("fragments", "drop", ("drop", "reassemble")) == "reassemble",
         tso=table.get_bool("tso", True),
+        lro=table.get_bool("lro", False),
     )
     if addresses is None:
         table.errors.add_missing(

@@ -218,6 +218,7 @@ class Daemon:
                 vlan=port.vlan,
                 reassemble=port.reassemble,
                 tso=port.tso,
+                lro=port.lro,
             )
             try:
                 self.ports[port.name] = self.plane.ports.open(wish)

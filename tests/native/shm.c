@@ -1,6 +1,7 @@
 /*
  * shm.c: the shared-memory ABI, and the parts of the data plane that judge what comes through it, for tests.
  */
+#include "dpdk_glue/cut.h"
 #include "dpdk_glue/join.h"
 #include "dpdk_glue/ledger.h"
 #include "dpdk_glue/overload.h"
