@@ -49,7 +49,7 @@ class JanusdConfig:
     unknown_port: str = "reset"
     recovery_s: float = 3.0
     device: str = "net_af_packet0,iface=v0"
-    gateway: str = ""
+    gateway: str = ""  # or one of each family, with a space between
     port_keys: str = ""
     huge_pages: str = '"auto"'
     memory_mib: int = 64
@@ -68,7 +68,7 @@ class JanusdConfig:
             f"[io]\nthreads = {self.io_threads}\ncpus = {list(self.cpus)}\nmode = {_quoted(self.mode)}\n",
             f'[[port]]\nname = "p0"\ndevice = {_quoted(self.device)}\n'
             f"addresses = {_list([SERVER_ADDRESS + '/24', SERVER_ADDRESS_6 + '/64'])}\n"
-            f"gateways = {_list([self.gateway] if self.gateway else [])}\n{self.port_keys}\n",
+            f"gateways = {_list(self.gateway.split())}\n{self.port_keys}\n",
             f"[metrics]\nlisten = {_quoted(self.metrics)}\n",
             *(
                 f"[[app]]\nname = {_quoted(app.name)}\nusers = {_list(app.users)}\n"
