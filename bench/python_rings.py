@@ -49,13 +49,22 @@ def on_rings(*words: str) -> Callable[[], AbstractContextManager[Server]]:
     return partial(janus, "ring", start=partial(application, pinned(*words)), counters=lambda page, app: {})
 
 
+def on_janus_veth(*words: str) -> Callable[[], AbstractContextManager[Server]]:
+    """The same words on the wire that the kernel's servers have."""
+    return partial(
+        janus, "veth", "adaptive", start=partial(application, pinned(*words)), counters=lambda page, app: {}
+    )
+
+
 def on_veth(style: str, loop: str) -> Callable[[], AbstractContextManager[Server]]:
     """Its twin on kernel sockets."""
     return partial(linux, pinned("-m", "bench.servers", "echo", style, loop, str(PORT)))
 
 
-NATIVE = on_rings("-m", "janus_tcp", "run", "examples.echo:handle", "--port", str(PORT), "--app", "echo")
-PROTOCOL = on_rings("-m", "bench.asgi", str(PORT))
+NATIVE_WORDS = ("-m", "janus_tcp", "run", "examples.echo:handle", "--port", str(PORT), "--app", "echo")
+PROTOCOL_WORDS = ("-m", "bench.asgi", str(PORT))
+NATIVE, NATIVE_VETH = on_rings(*NATIVE_WORDS), on_janus_veth(*NATIVE_WORDS)
+PROTOCOL, PROTOCOL_VETH = on_rings(*PROTOCOL_WORDS), on_janus_veth(*PROTOCOL_WORDS)
 UVLOOP_PROTOCOL = on_veth("protocol", "uvloop")
 UVLOOP_STREAMS = on_veth("streams", "uvloop")
 
@@ -105,3 +114,60 @@ def compare(
         for base in baselines
         for metric, suffix, unit, higher in METRICS
     ]
+
+
+def highest(make: Callable[[], AbstractContextManager[Server]], seconds: float) -> dict[str, float]:
+    """What one server does in closed loops: requests/s on kept connections, and connections/s."""
+    with make() as server:
+        server.load.do("open", count=CONNECTIONS, requests=1, bytes=BYTES)
+        kept = server.load.measure("keep", seconds=seconds, bytes=BYTES)
+        server.load.close_all()
+        opened = server.load.measure("run", seconds=seconds, window=WINDOW, bytes=BYTES)
+        return {
+            "requests": kept["replies"] / kept["seconds"],
+            "connections": opened["completed"] / opened["seconds"],
+        }
+
+
+def waits(
+    make: Callable[[], AbstractContextManager[Server]], rates: Mapping[str, float], seconds: float
+) -> dict[str, float]:
+    """How long replies and handshakes of one server take in open loops at these rates."""
+    with make() as server:
+        rate = rates["requests"] / BURST
+        kept = server.load.measure("run", seconds=seconds, window=0, rate=rate, requests=BURST, bytes=BYTES)
+        opened = server.load.measure("run", seconds=seconds, window=0, rate=rates["connections"], bytes=BYTES)
+        timed = {
+            "requests": kept["reply"],
+            "connect: handshake": opened["handshake"],
+            "connect: reply": opened["reply"],
+        }
+        return {
+            f"{what}, {percentile}": float(max(times[f"{percentile}_us"], 1))
+            for what, times in timed.items()
+            for percentile in ("p50", "p99")
+        }
+
+
+def half_load(
+    name: str,
+    ours: Callable[[], AbstractContextManager[Server]],
+    options: Options,
+    progress: Callable[[str], None],
+) -> list[Row]:
+    """Rows of one of ours against uvloop's protocol on the same wire, under half of what the slower one does."""
+    seconds, runs = options.seconds(2.0, 0.5), options.runs(7, 3)
+    servers = {name: ours, "uvloop protocol": UVLOOP_PROTOCOL}
+    most = {key: highest(make, seconds) for key, make in servers.items()}
+    rates = {what: min(found[what] for found in most.values()) / 2 for what in most[name]}
+    samples = alternate(
+        {key: partial(waits, make, rates, seconds) for key, make in servers.items()}, runs, progress
+    )
+    rows = [
+        make_row(f"half load: {what}", f"{what}/s", [rate], higher_is_better=True)
+        for what, rate in rates.items()
+    ]
+    for what, values in samples[name].items():
+        case = f"{name} veth against uvloop protocol, half load, {what}"
+        rows.append(make_row(case, "us", values, samples["uvloop protocol"][what], higher_is_better=False))
+    return rows

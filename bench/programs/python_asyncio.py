@@ -10,7 +10,7 @@ from functools import partial
 
 from bench.framework import Options, Program, Row, Samples, alternate, make_row
 from bench.programs.python_echo import APP_THREAD, Mode, Server, io_busy_cycles, load
-from bench.python_rings import NOTES, PROTOCOL, UVLOOP_PROTOCOL, compare
+from bench.python_rings import NOTES, PROTOCOL, PROTOCOL_VETH, UVLOOP_PROTOCOL, compare, half_load
 from bench.rig import AppPolicy, Janusd, JanusdConfig, Network, Process, Workdir, missing_privileges
 from bench.rig.holding import Holding
 from bench.rig.processes import python, wait_until
@@ -140,6 +140,7 @@ def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
                 progress(f"{case}, {text}")
 
             rows += rows_of_mode(mode, dict(alternate(contenders, runs, report)))
+    rows += half_load("protocol", PROTOCOL_VETH, options, progress)
     rows += compare({"protocol ring": PROTOCOL}, {"uvloop protocol": UVLOOP_PROTOCOL}, options, progress)
     for language, (full, quick) in IDLE.items():
         count = quick if options.quick else full

@@ -14,7 +14,7 @@ from functools import partial
 from bench.cpu import cycles_by_name, machine_busy_seconds, thread_seconds
 from bench.framework import Options, Program, Row, Samples, alternate, make_row
 from bench.machine import cycles_per_second
-from bench.python_rings import NATIVE, NOTES, UVLOOP_PROTOCOL, UVLOOP_STREAMS, compare
+from bench.python_rings import NATIVE, NATIVE_VETH, NOTES, UVLOOP_PROTOCOL, UVLOOP_STREAMS, compare, half_load
 from bench.rig import (
     REPO,
     AppPolicy,
@@ -219,6 +219,7 @@ def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
             }
             samples = alternate(contenders, runs, partial(report, progress, mode))
             rows.extend(rows_of_mode(mode, samples))
+    rows += half_load("native", NATIVE_VETH, options, progress)
     return rows + compare(
         {"native ring": NATIVE},
         {"uvloop protocol": UVLOOP_PROTOCOL, "uvloop streams": UVLOOP_STREAMS},
