@@ -110,6 +110,9 @@ native: $(VENV)/.ready $(NATIVE:%=$(BUILD_CHECK)/native/%.stamp)
 $(BUILD_CHECK)/native/%.stamp: tests/native/%.cdef tests/native/%.c $(wildcard tests/native/*.h) $(BUILD_CHECK)/libjanus.a tests/native/build.py
 	@echo "  cffi tests/native/$*" && $(PY) tests/native/build.py $* $(BUILD_CHECK) "$(CFLAGS_CHECK)" && touch $@
 
+$(BUILD_CHECK)/sdk.stamp: $(wildcard sdk/janus_tcp/*) $(BUILD_CHECK)/libjanus.a tests/native/build_sdk.py
+	@echo "  cffi sdk/janus_tcp (check)" && $(PY) tests/native/build_sdk.py $(BUILD_CHECK) "$(CFLAGS_CHECK)" && touch $@
+
 # --- the stack as packetdrill loads it ---
 PACKETDRILL_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/packetdrill/*.c))
 
@@ -129,9 +132,9 @@ test: build native packetdrill
 	@tools/run-tests
 
 asan:
-	@$(MAKE) --no-print-directory native BUILD_CHECK=build/asan \
+	@$(MAKE) --no-print-directory native build/asan/sdk.stamp BUILD_CHECK=build/asan \
 		CFLAGS_CHECK="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
-	@JANUS_NATIVE=build/asan/native tools/with-asan $(PY) -m pytest -q -n auto -p no:cacheprovider \
+	@JANUS_NATIVE=build/asan/native PYTHONPATH=build/asan/sdk tools/with-asan $(PY) -m pytest -q -n auto -p no:cacheprovider \
 		-m "not slow" tests/unit tests/packet_scripts tests/sim
 
 sim: build native
