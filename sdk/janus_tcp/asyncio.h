@@ -169,9 +169,14 @@ void ready_clear_timers(struct ready *r);
 /* Names that are called often, interned. */
 struct asyncio_names {
     PyObject *data_received, *get_buffer, *buffer_updated, *eof_received, *connection_made, *connection_lost,
-        *pause_writing, *resume_writing, *call_connection_lost, *context;
+        *pause_writing, *resume_writing, *call_connection_lost, *context, *attach, *done, *set_result, *set_exception;
 };
 extern struct asyncio_names asyncio_names;
+
+/* Whether its class has it: unlike an attribute's look-up this cannot fail. */
+bool asyncio_has_method(PyObject *object, PyObject *name);
+/* Ends a future unless it has ended, with None or with code as an OSError.  An exception may be set afterwards. */
+void asyncio_end_future(PyObject *future, int code);
 
 /* For module.c: makes the types, returns (Poller, Ready, Transport). */
 PyObject *asyncio_types(PyObject *module, PyObject *unused);

@@ -6,6 +6,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 
+enum { TRIES_MORE = 2 };
+
 static PyObject *endpoint(const struct ip_addr *addr, uint16_t port)
 {
     char text[INET6_ADDRSTRLEN];
@@ -138,5 +140,41 @@ PyObject *transport_attribute(PyObject *self, void *which)
     default:
         return Py_BuildValue("(y#iy#i)", t->flow.laddr.b, (Py_ssize_t)sizeof t->flow.laddr.b, t->flow.lport,
                              t->flow.raddr.b, (Py_ssize_t)sizeof t->flow.raddr.b, t->flow.rport);
+    }
+}
+
+/* --- futures --- */
+
+bool asyncio_has_method(PyObject *object, PyObject *name)
+{
+    return _PyType_Lookup(Py_TYPE(object), name) != NULL;
+}
+
+static void try_to_end(PyObject *future, int code)
+{
+    PyObject *done = PyObject_CallMethodNoArgs(future, asyncio_names.done);
+    int is_done = done ? PyObject_IsTrue(done) : -1;
+    PyObject *exception, *r = NULL;
+
+    Py_XDECREF(done);
+    if (is_done == 0 && code == 0) {
+        r = PyObject_CallMethodOneArg(future, asyncio_names.set_result, Py_None);
+    } else if (is_done == 0) {
+        face_raise_os(code, code == ETIMEDOUT ? "the peer does not answer" : strerror(code));
+        exception = face_take_exception();
+        r = PyObject_CallMethodOneArg(future, asyncio_names.set_exception, exception);
+        Py_DECREF(exception);
+    }
+    Py_XDECREF(r);
+}
+
+/* Who is not told for want of memory would wait for ever, so it is tried again.  What set_result() has lost of its callbacks
+ * by then is lost, as it is in asyncio. */
+void asyncio_end_future(PyObject *future, int code)
+{
+    try_to_end(future, code);
+    for (int more = TRIES_MORE; more > 0 && PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_MemoryError); more--) {
+        PyErr_Clear();
+        try_to_end(future, code);
     }
 }

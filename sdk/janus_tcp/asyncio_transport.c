@@ -171,7 +171,7 @@ int transport_start(struct transport *t, PyObject *protocol)
     if (set_protocol(t, protocol) < 0)
         return -1;
     t->flags |= TRANSPORT_STARTED;
-    if (t->owner && PyObject_HasAttrString(t->owner, "_attach")) {
+    if (t->owner && asyncio_has_method(t->owner, asyncio_names.attach)) {
         r = tell_server(t, t->owner, "_attach");
         if (!r)
             return transport_failed(t, "Error on transport creation for incoming connection");
@@ -301,24 +301,9 @@ int transport_read(struct transport *t)
 static int tell_opener(struct transport *t, int code)
 {
     PyObject *future = t->owner;
-    PyObject *done, *r = NULL;
-    int is_done;
 
     t->owner = NULL;
-    done = PyObject_CallMethod(future, "done", NULL);
-    is_done = done ? PyObject_IsTrue(done) : -1;
-    Py_XDECREF(done);
-    if (is_done == 0 && code == 0) {
-        r = PyObject_CallMethod(future, "set_result", "O", Py_None);
-    } else if (is_done == 0) {
-        PyObject *e;
-
-        face_raise_os(code, code == ETIMEDOUT ? "the peer does not answer" : strerror(code));
-        e = face_take_exception();
-        r = PyObject_CallMethod(future, "set_exception", "O", e);
-        Py_XDECREF(e);
-    }
-    Py_XDECREF(r);
+    asyncio_end_future(future, code);
     Py_DECREF(future);
     if (code != 0)
         transport_let_go(t, true);
@@ -333,7 +318,7 @@ int transport_on_event(struct transport *t, uint32_t kinds)
         t->flags |= TRANSPORT_FAILED;
     if (!(t->flags & TRANSPORT_STARTED)) {
         if (t->owner && (kinds & (TCP_EVENT_CONNECTED | TCP_EVENT_ERROR)) &&
-            PyObject_HasAttrString(t->owner, "set_result"))
+            asyncio_has_method(t->owner, asyncio_names.set_result))
             return tell_opener(t, kinds & TCP_EVENT_ERROR ? thread_conn_error(t->poller->thread, t->conn) : 0);
         return 0;
     }

@@ -153,6 +153,8 @@ struct loop *loop_current(void);
 /* True: the calling system thread may touch loop's stack; else a RuntimeError is set. */
 bool loop_is_here(struct loop *loop);
 void loop_push_ready(struct loop *loop, struct task *task);
+/* Room for more ready tasks.  False: there is none at all, and no memory; no exception is set. */
+bool loop_ready_grow(struct loop *loop);
 /* The next ready task, with its reference; there must be one. */
 struct task *loop_pop_ready(struct loop *loop);
 /* Resets the connections and gives the slots back that another system thread let go. */

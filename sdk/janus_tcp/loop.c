@@ -43,13 +43,13 @@ bool loop_is_here(struct loop *loop)
 
 /* --- the ready queue --- */
 
-static bool ready_grow(struct loop *loop)
+bool loop_ready_grow(struct loop *loop)
 {
     uint32_t room = loop->ready_room ? 2 * loop->ready_room : 64;
     struct task **ring = PyMem_Malloc(room * sizeof *ring);
 
     if (!ring)
-        return false;
+        return loop->ready_count < loop->ready_room;
     for (uint32_t i = 0; i < loop->ready_count; i++)
         ring[i] = loop->ready[(loop->ready_head + i) % loop->ready_room];
     PyMem_Free(loop->ready);
@@ -63,7 +63,8 @@ void loop_push_ready(struct loop *loop, struct task *task)
 {
     if (task->ready)
         return;
-    if (loop->ready_count == loop->ready_room && !ready_grow(loop))
+    /* Nobody is there to be told that it could not grow, so it is tried while there is room yet, each time anew. */
+    if (loop->ready_count >= loop->ready_room / 2 && !loop_ready_grow(loop))
         Py_FatalError("janus_tcp: no memory for the queue of ready tasks");
     task->ready = 1;
     Py_INCREF(task_owner(task));

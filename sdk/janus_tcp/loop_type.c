@@ -35,7 +35,7 @@ static PyObject *loop_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     loop->fork_count = face_fork_count();
     loop->tasks = PySet_New(NULL);
     loop->orphans = PyList_New(0);
-    if (!loop->tasks || !loop->orphans) {
+    if (!loop->tasks || !loop->orphans || !loop_ready_grow(loop)) {
         Py_DECREF(loop);
         return PyErr_NoMemory();
     }
