@@ -103,8 +103,8 @@ def failing_stream(loop: PairEventLoop, n: int) -> str:
 
 @pytest.mark.filterwarnings("ignore")
 def test_an_asyncio_echo() -> None:
-    """Where asyncio's futures find no memory for a callback it is lost, on the kernel's loop more often than here: it is
-    no failure that somebody is not told, but that the next echo is not served."""
+    """Where asyncio's futures find no memory for a callback it is lost, on the kernel's loop more often than here: it
+    is no failure that somebody is not told, but that the next echo is not served."""
     outcomes = []
     for n in range(STREAM_ALLOCATIONS):
         loop = PairEventLoop()
