@@ -5,7 +5,8 @@
  * only what it owns; when all users have let go and time has passed, nothing is left of any connection.
  *
  * The input is a list of steps.  Segments take their numbers from a connection's own (SND.UNA, RCV.NXT, its window), shifted by a
- * little or by a lot, so that they land at the edges; some are then damaged, or are no packets at all.
+ * little or by a lot, so that they land at the edges; some are then damaged, or are no packets at all, and some come in a batch
+ * with those that continue them.
  */
 #include "fuzz/input.h"
 #include "native/sim_host.h"
@@ -20,6 +21,7 @@ enum {
     STEPS_MAX = 400,
     PEER_PORTS = 3,
     SENT_KEPT = 8,
+    TRAIN_MAX = 12,
 };
 
 struct user {
@@ -140,6 +142,34 @@ static void draw_options(struct input *in, struct tcp_options *o, uint32_t ack)
         o->present &= (uint8_t)~TCP_OPTION_SACK;
 }
 
+/* A segment of flow but for its checksum, whose payload is there.  Returns the length of TCP's part. */
+static uint32_t build(uint8_t *packet, const struct flow *flow, const struct tcp_options *options, uint32_t seq,
+                      uint32_t ack, uint32_t flags, uint32_t wnd, uint32_t payload)
+{
+    uint8_t *tcp = packet + ip_header_len(&flow->laddr);
+    uint32_t len = (uint32_t)tcp_options_build(tcp + TCP_HEADER_LEN, options);
+
+    put_be16(tcp, flow->rport);
+    put_be16(tcp + 2, flow->lport);
+    put_be32(tcp + 4, seq);
+    put_be32(tcp + 8, ack);
+    tcp[12] = (uint8_t)((TCP_HEADER_LEN + len) / 4 << 4);
+    tcp[13] = (uint8_t)flags;
+    put_be16(tcp + 14, (uint16_t)wnd);
+    memset(tcp + 16, 0, 4);
+    len += TCP_HEADER_LEN + payload;
+    ip_build(packet, &flow->raddr, &flow->laddr, 6, len, 0);
+    return len;
+}
+
+static void add_checksum(uint8_t *packet, const struct flow *flow, uint32_t len)
+{
+    uint8_t *tcp = packet + ip_header_len(&flow->laddr);
+    uint16_t sum = checksum_finish(checksum_add(checksum_pseudo(&flow->raddr, &flow->laddr, 6, len), tcp, len));
+
+    memcpy(tcp + 16, &sum, sizeof sum);
+}
+
 /* A segment for the flow of a held connection, or of one that may come to be. */
 static void step_segment(struct fuzz *f)
 {
@@ -151,7 +181,6 @@ static void step_segment(struct fuzz *f)
     struct tcp_options options;
     uint8_t packet[1600];
     uint32_t flags = take(in, 1), seq, ack;
-    uint16_t sum;
 
     flow.rport = (uint16_t)(2000 + conn % PEER_PORTS);
     if (conn >= 128 && conn % 8 < CONN_MAX && f->users[conn % 8].held) {
@@ -164,21 +193,10 @@ static void step_segment(struct fuzz *f)
     memset(packet, (int)(what + 1), sizeof packet);
     draw_options(in, &options, info.snd_una);
     header = ip_header_len(&flow.laddr);
-    len = (uint32_t)tcp_options_build(packet + header + TCP_HEADER_LEN, &options);
-    put_be16(packet + header, flow.rport);
-    put_be16(packet + header + 2, flow.lport);
-    put_be32(packet + header + 4, seq);
-    put_be32(packet + header + 8, ack);
-    packet[header + 12] = (uint8_t)((TCP_HEADER_LEN + len) / 4 << 4);
-    packet[header + 13] = (uint8_t)flags;
-    put_be16(packet + header + 14, (uint16_t)near(in, 5000));
-    memset(packet + header + 16, 0, 4);
-    len += TCP_HEADER_LEN + payload;
-    ip_build(packet, &flow.raddr, &flow.laddr, 6, len, 0);
+    len = build(packet, &flow, &options, seq, ack, flags, near(in, 5000), payload);
     if (what & 4) /* damaged before the checksum: a header that no stack would send */
         packet[header + take(in, 1) % 60] ^= (uint8_t)take(in, 1);
-    sum = checksum_finish(checksum_add(checksum_pseudo(&flow.raddr, &flow.laddr, 6, len), packet + header, len));
-    memcpy(packet + header + 16, &sum, 2);
+    add_checksum(packet, &flow, len);
     if (what & 8)
         packet[take(in, 2) % (header + len)] ^= (uint8_t)take(in, 1);
     len += header;
@@ -187,6 +205,50 @@ static void step_segment(struct fuzz *f)
     deliver(f, packet, len, (what & 32) != 0);
     if (what & 64)
         settle(f, f->host.now_us + 10);
+}
+
+/* Segments of a held connection in one batch, each of which continues the one before it but for what the input changes. */
+static void step_train(struct fuzz *f)
+{
+    struct input *in = &f->in;
+    uint32_t conn = take(in, 1) % CONN_MAX, count = 2 + take(in, 1) % (TRAIN_MAX - 1), given = 0, seq, ack;
+    struct tcp_packet batch[TRAIN_MAX];
+    struct tcp_options options = {0};
+    struct tcp_info info;
+    struct flow flow;
+
+    if (!f->users[conn].held)
+        return;
+    tcp_flow(f->host.s, conn, &flow);
+    tcp_get_info(f->host.s, conn, &info);
+    seq = near(in, info.rcv_nxt);
+    ack = near(in, info.snd_nxt);
+    options.present = take(in, 1) & 1 ? TCP_OPTION_TIMESTAMPS : 0;
+    options.tsval = near(in, 1000);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t change = take(in, 1), payload = change & 1 ? take(in, 2) % 1400 : 100;
+        uint32_t flags = change >= 0xf0 ? take(in, 1) : TCP_ACK, len;
+        uint8_t packet[1600];
+
+        memset(packet, (int)change, sizeof packet);
+        if (change >= 0xe0 && change < 0xf0)
+            seq = near(in, seq);
+        len = build(packet, &flow, &options, seq, ack, flags, change >> 4 == 0xd ? take(in, 2) : 5000, payload);
+        seq += payload;
+        add_checksum(packet, &flow, len);
+        len += ip_header_len(&flow.laddr);
+        if (change >> 4 == 0xc)
+            packet[take(in, 1) % (len < 100 ? len : 100)] ^= (uint8_t)take(in, 1);
+        if (change >> 4 == 0xb)
+            len = 1 + take(in, 2) % len;
+        batch[given] = (struct tcp_packet){
+            .verified = change >> 4 != 0xa,
+            .has_hash = change >> 4 != 9,
+            .hash = csb_table_hash(csb_hash(&f->host.config.flow_secret, &flow)),
+        };
+        given += host_receive(&f->host, packet, len, &batch[given]);
+    }
+    tcp_input_batch(f->host.s, batch, given, f->host.now_us);
 }
 
 /* The stack's own packet comes back, as it was or with its ends exchanged: simultaneous opens, loops, stray replies. */
@@ -311,6 +373,8 @@ static void step(struct fuzz *f)
         (void)tcp_unlisten(f->host.s, &(struct ip_addr){{0}}, 80);
     } else if (what < 240) {
         (void)tcp_listen(f->host.s, &(struct ip_addr){{0}}, 80, 9);
+    } else if (what < 248) {
+        step_train(f);
     } else {
         uint8_t junk[64];
         uint32_t len = take(&f->in, 1) % sizeof junk;
