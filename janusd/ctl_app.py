@@ -63,10 +63,15 @@ def supervisor(client: Client, app: str) -> tuple[int, int]:
 
 
 def _serving(client: Client, app: str) -> list[int]:
-    """The pids of the threads on the circle but those that retire, which may take as long as their connections."""
+    """The pids of the threads on the circle but those that retire and get nothing new: that takes as long as their
+    connections do."""
     [shown] = client.ask("csb_show", app=app)
-    tids = {t["tid"] for t in shown["threads"]}
-    return [t["pid"] for t in client.ask("threads", app=app) if t["tid"] in tids and not t["leaving"]]
+    shares = {t["tid"]: t["share"] for t in shown["threads"]}
+    return [
+        t["pid"]
+        for t in client.ask("threads", app=app)
+        if t["tid"] in shares and not (t["leaving"] and shares[t["tid"]] == 0)
+    ]
 
 
 def _step(client: Client, app: str, parent: int, count: int, number: signal.Signals) -> int:
