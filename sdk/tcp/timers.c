@@ -98,13 +98,6 @@ static bool is_slow(const struct tcb *t, struct tcb_ext *e, uint64_t now_us)
     return false;
 }
 
-/* The peer says again and again that its window is closed.  One that is not heard may have opened it: it has the time of a slow
- * one.  That an orphan's is heard is not noted while its window is closed. */
-static bool stays_closed(const struct tcb *t)
-{
-    return t->backoff > PERSIST_PATIENCE && (t->unanswered <= 1 || (t->flags & TCB_ORPHAN));
-}
-
 static bool end_if_holding(struct tcp_stack *s, struct tcb *t, const struct tcb_ext *e)
 {
     if (!holds_others_up(s, e))
@@ -117,6 +110,21 @@ static bool end_if_holding(struct tcp_stack *s, struct tcb *t, const struct tcb_
 bool timers_end_slow(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
 {
     return is_slow(t, e, now_us) && end_if_holding(s, t, e);
+}
+
+/* Nothing fits the window: it is closed, or was taken back from under what was sent. */
+static bool is_closed(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e)
+{
+    return t->snd_una == t->snd_nxt || (e->tx_first != TCP_NO_SLOT && s->tx[e->tx_first].len > t->snd_wnd);
+}
+
+/* A closed window may last as long as it likes, but not at others' cost: the peer says again and again that it is closed.  One that is
+ * not heard may have opened it: it has the time of a slow one.  That an orphan's is heard is not noted while its window is closed. */
+static bool end_closed(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
+{
+    bool stays = t->backoff > PERSIST_PATIENCE && (t->unanswered <= 1 || (t->flags & TCB_ORPHAN));
+
+    return (stays && end_if_holding(s, t, e)) || timers_end_slow(s, t, e, now_us);
 }
 
 /* The timer fires when the user timeout ends. */
@@ -155,12 +163,12 @@ static void fire_rtx(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint
         s->counters.retransmission_timeouts++;
         t->flags |= TCB_SYN_LOST;
         tcb_owe(s, t, OWE_SYN);
+    } else if (is_closed(s, t, e) && end_closed(s, t, e, now_us)) {
+        return;
     } else if (t->snd_una != t->snd_nxt) {
         s->counters.retransmission_timeouts++;
         recovery_on_rto(s, t, e, now_us);
         tcb_owe(s, t, OWE_DATA);
-    } else if ((stays_closed(t) && end_if_holding(s, t, e)) || timers_end_slow(s, t, e, now_us)) {
-        return; /* a closed window may last as long as it likes, but not at others' cost */
     } else {
         tcb_owe(s, t, OWE_PROBE);
     }

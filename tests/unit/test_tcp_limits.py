@@ -6,7 +6,7 @@ import errno
 import pytest
 from _tcp import lib
 
-from tests.unit.tcp_talk import Options, Peer, Stack, established, icmp_error
+from tests.unit.tcp_talk import FLAG_BITS, Options, Peer, Stack, established, icmp_error
 from tests.unit.test_tcp_open import connect
 
 MS = 1000
@@ -80,6 +80,30 @@ def test_a_peer_that_is_not_heard_may_have_opened_its_window() -> None:
             stack.advance(100 * MS)
             stack.output()
         assert (stack.counters.persist_resets != 0) == any_resets
+
+
+@pytest.mark.parametrize("window", [0, 24])
+def test_a_window_that_is_taken_back_does_not_keep_slots_that_others_need(window: int) -> None:
+    """What was sent into it is dropped, each retransmission is answered: so does a kernel whose memory is full."""
+    stack, first = established(tx_slots=SLOTS, conn_max=32, extension_max=32)
+    hogs = [first, *(established(stack, port=5001 + i)[1] for i in range(12))]
+    for hog in hogs:
+        stack.send(hog.conn, bytes(4 * stack.info(hog.conn).smss))
+        hog.collect()
+        assert any(segment.data for segment in hog.queue), "it is in flight"
+    newcomer = established(stack, port=6000)[1]
+    wanted = bytes(8 * stack.info(newcomer.conn).smss)
+    assert stack.send(newcomer.conn, wanted) < len(wanted), "the pool is short"
+    for _ in range(300):
+        for hog in hogs:
+            hog.collect()
+            if hog.queue and not any(segment.flags & FLAG_BITS["R"] for segment in hog.queue):
+                hog.send("A", wnd=window)
+            hog.queue.clear()
+        stack.advance(100 * MS)
+    assert 0 < stack.counters.persist_resets < len(hogs), "as many as it takes"
+    assert errno.ENOBUFS in {stack.error(hog.conn) for hog in hogs}
+    assert stack.send(newcomer.conn, bytes(2000)) == 2000
 
 
 # --- challenge ACKs ---
