@@ -8,20 +8,11 @@
  * JSON object: connections, and the median over batches of the cycles that the stack and its user take for one, the load's excluded.
  */
 #include "bench/core_env.h"
-#include "bench/load/load.h"
-
-#include <stdio.h>
-#include <x86intrin.h>
+#include "bench/one_thread.h"
 
 enum {
     SLOTS = CORE_SLOTS,
     BATCH = 64,
-    ETHER = 14,
-    ROWS = 65536,
-    PORT = 7,
-    WINDOW = 512,
-    SAMPLES = 1 << 16,
-    SAMPLE_TURNS = 1024
 };
 
 struct frame {
@@ -155,6 +146,7 @@ static uint64_t turn(uint64_t now_us)
     struct tcp_event event;
     uint32_t n = 0;
 
+    feed_load();
     for (; n < BATCH && to_stack_first != to_stack_end; n++) {
         struct frame f = to_stack[to_stack_first++ % SLOTS];
 
@@ -179,50 +171,18 @@ static uint64_t turn(uint64_t now_us)
 static void start(void)
 {
     const struct tcp_env env = {.tx_alloc = env_alloc, .tx_free = env_free, .tx_send = env_send, .tx_busy = env_busy};
-    const struct load_ends ends = {.server = 0x0a4d0001, .gateway = 0x0a4d0002, .clients = 0x64400000, .port = PORT};
     const struct load_wire wire = {NULL, room, send_frame};
-    const struct load_job job = {.phase = LOAD_OPENING, .window = WINDOW, .bytes = 64, .requests = 1, .fin = true};
     static const uint8_t here[4] = {10, 77, 0, 1};
     struct ip_addr address = ip_addr_from_ipv4(here);
 
     stack = core_start(&env, ROWS, &secret, &address, PORT, 1);
-    load_init(&load, &ends, &wire);
-    load_time(&load, 1);
-    load_begin(&load, &job);
-}
-
-static int compare(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-
-    return x < y ? -1 : x > y;
+    one_thread_load(&load, &wire);
 }
 
 int main(int argc, char **argv)
 {
-    static double samples[SAMPLES];
-    uint64_t now_us = 1, begin, cycles = 0, done = 0;
-    uint32_t n = 0, turns = 0;
-
     if (argc != 2)
         return 2;
     start();
-    begin = __rdtsc();
-    uint64_t length = (uint64_t)(atof(argv[1]) * 2.5e9);
-    while (__rdtsc() - begin < length && n < SAMPLES) {
-        now_us += 20;
-        load_time(&load, now_us);
-        feed_load();
-        cycles += turn(now_us);
-        if (++turns % SAMPLE_TURNS != 0 || load.counts.completed == done)
-            continue;
-        samples[n++] = (double)cycles / (double)(load.counts.completed - done);
-        done = load.counts.completed;
-        cycles = 0;
-    }
-    qsort(samples, n, sizeof samples[0], compare);
-    printf("{\"connections\": %llu, \"bad\": %llu, \"lost\": %llu, \"cycles\": %.1f}\n",
-           (unsigned long long)load.counts.completed, (unsigned long long)load.counts.bad,
-           (unsigned long long)load.counts.lost, n != 0 ? samples[n / 2] : 0.0);
-    return n == 0;
+    return one_thread_run(atof(argv[1]), &load, turn);
 }

@@ -8,26 +8,17 @@
  */
 #include "app/env_rings.h"
 #include "app/thread.h"
-#include "bench/load/load.h"
+#include "bench/one_thread.h"
 #include "dpdk_glue/ledger.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/mman.h>
-#include <x86intrin.h>
 
 enum {
     SLOTS = 8192,
-    ROWS = 65536,
     ROW_STRIDE = 128,
-    PORT = 7,
-    WINDOW = 512,
-    ETHER = 14,
     HUGE = 2 << 20,
     VIEWS = 8,
     YIELD_TURNS = 4, /* as threads that share a processor take turns */
-    SAMPLES = 1 << 16,
-    SAMPLE_TURNS = 1024
 };
 
 static struct janus_thread thread;
@@ -164,11 +155,16 @@ static void serve(const struct tcp_event *event)
         thread_close_conn(&thread, event->conn);
 }
 
-static uint64_t turn(void)
+static uint64_t turn(uint64_t time_us)
 {
+    static uint32_t turns;
     struct tcp_event event;
-    uint64_t begin = __rdtsc();
+    uint64_t begin;
 
+    clock_us = time_us;
+    if (turns++ % YIELD_TURNS == 0)
+        other_end();
+    begin = __rdtsc();
     thread_poll(&thread);
     while (thread_next_event(&thread, &event))
         serve(&event);
@@ -178,9 +174,7 @@ static uint64_t turn(void)
 
 static void start(void)
 {
-    const struct load_ends ends = {.server = 0x0a4d0001, .gateway = 0x0a4d0002, .clients = 0x64400000, .port = PORT};
     const struct load_wire wire = {NULL, room, send_frame};
-    const struct load_job job = {.phase = LOAD_OPENING, .window = WINDOW, .bytes = 64, .requests = 1, .fin = true};
     static const uint8_t here[4] = {10, 77, 0, 1};
     struct janus_options options = {0};
     struct janus_error error;
@@ -208,44 +202,13 @@ static void start(void)
         fprintf(stderr, "%s\n", error.text);
         exit(1);
     }
-    load_init(&load, &ends, &wire);
-    load_time(&load, 1);
-    load_begin(&load, &job);
-}
-
-static int compare(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-
-    return x < y ? -1 : x > y;
+    one_thread_load(&load, &wire);
 }
 
 int main(int argc, char **argv)
 {
-    static double samples[SAMPLES];
-    uint64_t begin, cycles = 0, done = 0;
-    uint32_t n = 0, turns = 0;
-
     if (argc != 2)
         return 2;
     start();
-    begin = __rdtsc();
-    uint64_t length = (uint64_t)(atof(argv[1]) * 2.5e9);
-    while (__rdtsc() - begin < length && n < SAMPLES) {
-        clock_us += 20;
-        load_time(&load, clock_us);
-        if (turns % YIELD_TURNS == 0)
-            other_end();
-        cycles += turn();
-        if (++turns % SAMPLE_TURNS != 0 || load.counts.completed == done)
-            continue;
-        samples[n++] = (double)cycles / (double)(load.counts.completed - done);
-        done = load.counts.completed;
-        cycles = 0;
-    }
-    qsort(samples, n, sizeof samples[0], compare);
-    printf("{\"connections\": %llu, \"bad\": %llu, \"lost\": %llu, \"cycles\": %.1f}\n",
-           (unsigned long long)load.counts.completed, (unsigned long long)load.counts.bad,
-           (unsigned long long)load.counts.lost, n != 0 ? samples[n / 2] : 0.0);
-    return n == 0;
+    return one_thread_run(atof(argv[1]), &load, turn);
 }

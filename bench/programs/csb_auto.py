@@ -12,17 +12,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.framework import Options, Program, Row, make_row
 from bench.rig import AppPolicy, Janusd, JanusdConfig, Network, Workdir
+from bench.rig.crowd import Stop, crowd
 from bench.rig.load import GATEWAY, load_process
 from bench.rig.processes import REPO
 from janusd.ctl_client import Client
 
-PORT, WORKERS, CLIENTS, REQUESTS = 8000, 4, 8, 3
+PORT, WORKERS = 8000, 4
 EVERY_S, WINDOW = 0.25, 8  # between two samples; samples of 2 s
 FLAT, FLAT_AFTER_S = 1.15, 5.0
 ELEPHANTS_EACH, ELEPHANT_EVERY_S = 2, 0.02  # of a thread; between two of its requests
@@ -30,38 +32,6 @@ RATE = 5000.0
 PICTURES = REPO / "build"
 
 Sample = tuple[float, dict[int, float], dict[int, float]]  # when, busy and share by tid
-
-
-class Visitors:
-    """Clients that come and go."""
-
-    def __init__(self, rig: Janusd) -> None:
-        self._rig = rig
-        self._stop = threading.Event()
-        self.connections, self.errors = 0, 0
-        self._threads = [threading.Thread(target=self._come_and_go) for _ in range(CLIENTS)]
-
-    def __enter__(self) -> "Visitors":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(30)
-
-    def _come_and_go(self) -> None:
-        while not self._stop.is_set():
-            try:
-                with self._rig.network.connect(PORT, timeout=20) as sock:
-                    for _ in range(REQUESTS):
-                        sock.sendall(b"hello")
-                        while not sock.recv(5):
-                            raise EOFError
-                self.connections += 1
-            except (OSError, EOFError):
-                self.errors += 1
 
 
 def record(client: Client, seconds: float, began_s: float) -> list[Sample]:
@@ -96,36 +66,14 @@ def mean_skew(samples: list[Sample]) -> float:
 class Elephants:
     """Connections that stay at two of the threads, each with a request every ELEPHANT_EVERY_S."""
 
-    rig: Janusd
-    tids: list[int] = field(default_factory=list)
+    tids: list[int]
     errors: int = 0
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _threads: list[threading.Thread] = field(default_factory=list)
 
-    def __enter__(self) -> "Elephants":
-        socks = [self.rig.network.connect(PORT, timeout=20) for _ in range(16 * WORKERS)]
-        at = {c["remote_port"]: c["tid"] for c in self.rig.ctl("conns")["conns"]}
-        by_tid: dict[int, list[socket.socket]] = {}
-        for sock in socks:
-            by_tid.setdefault(at[sock.getsockname()[1]], []).append(sock)
-        self.tids = sorted(by_tid)[:2]
-        kept = [sock for tid in self.tids for sock in by_tid[tid][:ELEPHANTS_EACH]]
-        for sock in set(socks) - set(kept):
-            sock.close()
-        self._threads = [threading.Thread(target=self._ask, args=(sock,)) for sock in kept]
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(30)
-
-    def _ask(self, sock: socket.socket) -> None:
+    def ask(self, sock: socket.socket, stop: Stop) -> None:
+        """One of them."""
         due = time.monotonic()
         with sock:
-            while not self._stop.is_set():
+            while not stop.is_set():
                 due += ELEPHANT_EVERY_S
                 time.sleep(max(0.0, due - time.monotonic()))
                 try:
@@ -135,6 +83,22 @@ class Elephants:
                 except (OSError, EOFError):
                     self.errors += 1
                     return
+
+
+@contextmanager
+def herd_at_two_threads(rig: Janusd) -> Iterator[Elephants]:
+    """Of many connections ELEPHANTS_EACH of two threads stay, and ask."""
+    socks = [rig.network.connect(PORT, timeout=20) for _ in range(16 * WORKERS)]
+    at = {c["remote_port"]: c["tid"] for c in rig.ctl("conns")["conns"]}
+    by_tid: dict[int, list[socket.socket]] = {}
+    for sock in socks:
+        by_tid.setdefault(at[sock.getsockname()[1]], []).append(sock)
+    herd = Elephants(sorted(by_tid)[:2])
+    kept = [sock for tid in herd.tids for sock in by_tid[tid][:ELEPHANTS_EACH]]
+    for sock in set(socks) - set(kept):
+        sock.close()
+    with crowd([partial(herd.ask, sock) for sock in kept]):
+        yield herd
 
 
 @dataclass
@@ -229,7 +193,7 @@ def slow_thread(options: Options, progress: Callable[[str], None]) -> list[Row]:
 
 def elephants(options: Options, progress: Callable[[str], None]) -> list[Row]:
     """Two threads with connections that stay and ask for much."""
-    with service(None) as (rig, where, namespace), Elephants(rig) as herd:
+    with service(None) as (rig, where, namespace), herd_at_two_threads(rig) as herd:
         alone = mean_loads(record(Client(str(rig.runtime_dir / "ctl.sock")), 4.0, 0.0)[round(2 / EVERY_S) :])
         seen, rows = course(rig, where, namespace, options, progress)
     if herd.errors:

@@ -3,17 +3,39 @@
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
 from bench.framework import Options, Program, Row, make_row
-from bench.programs.csb_auto import PORT, Visitors
 from bench.rig import AppPolicy, Janusd, JanusdConfig, Network, Workdir
+from bench.rig.crowd import Stop, crowd
 from janusd.ctl_client import Client
 
-WORKERS, HELD = 3, 200
+PORT, WORKERS, HELD = 8000, 3, 200
+CLIENTS, REQUESTS = 8, 3
 WEIGHTS = ({"0": 3.0}, {"0": 0.0, "1": 2.0}, {"0": 1.0, "1": 1.0}, {"2": 5.0}, {"2": 1.0})
 PHASES = ("collect", "drain", "seal", "publish", "open")
+
+
+@dataclass
+class Visitors:
+    """Clients that come and go."""
+
+    rig: Janusd
+    errors: int = 0
+
+    def come_and_go(self, stop: Stop) -> None:
+        """One client after the other."""
+        while not stop.is_set():
+            try:
+                with self.rig.network.connect(PORT, timeout=20) as sock:
+                    for _ in range(REQUESTS):
+                        sock.sendall(b"hello")
+                        while not sock.recv(5):
+                            raise EOFError
+            except (OSError, EOFError):
+                self.errors += 1
 
 
 def updates(client: Client, count: int) -> dict[str, list[float]]:
@@ -57,7 +79,8 @@ def run(options: Options, progress: Callable[[str], None]) -> Sequence[Row]:
             client = Client(str(rig.runtime_dir / "ctl.sock"))
             progress(f"{count} updates at rest")
             made = rows(updates(client, count), "at rest")
-            with Visitors(rig) as visitors:
+            visitors = Visitors(rig)
+            with crowd([visitors.come_and_go] * CLIENTS):
                 progress(f"{count} updates while clients come and go")
                 made += rows(updates(client, count), "under load")
                 progress(f"{count} updates with real-time priority")

@@ -159,14 +159,14 @@ class Network:
             _veth(self.srv, "v0", self.rel, "r0")
             _veth(self.rel, "r1", self.cli, "v1")
         self._quiet(self.srv, "v0")
-        self._plain_frames(self.cli, "v1")
+        plain_frames(self.cli, "v1")
         run("ip", "-n", self.cli, "addr", "add", f"{CLIENT_ADDRESS}/24", "dev", "v1")
         run("ip", "-n", self.cli, "-6", "addr", "add", f"{CLIENT_ADDRESS_6}/64", "dev", "v1", "nodad")
         set_in(self.cli, "net.ipv4.ip_local_port_range", "1024 65535")
         set_in(self.cli, "net.ipv4.tcp_tw_reuse", "1")
         if self._kernel_server:
             if self._impairment is not None:
-                self._plain_frames(self.srv, "v0")
+                plain_frames(self.srv, "v0")
             run("ip", "-n", self.srv, "addr", "add", f"{SERVER_ADDRESS}/24", "dev", "v0")
             set_in(self.srv, "net.core.somaxconn", "4096")
         for namespace, link in ((self.srv, "v0"), (self.cli, "v1")):
@@ -180,8 +180,8 @@ class Network:
         run("ip", "netns", "add", self.riv)
         self._made.append(self.riv)
         _veth(self.riv, "v2", self.rel, "r2")
-        self._plain_frames(self.riv, "v2")
-        self._plain_frames(self.rel, "r2")
+        plain_frames(self.riv, "v2")
+        plain_frames(self.rel, "r2")
         run("ip", "-n", self.riv, "addr", "add", f"{RIVAL_ADDRESS}/24", "dev", "v2")
         run("ip", "-n", self.riv, "link", "set", "v2", "up")
         run("ip", "-n", self.rel, "link", "add", "br0", "type", "bridge")
@@ -201,7 +201,7 @@ class Network:
     def _start_relay(self, impairment: Impairment) -> None:
         for link in ("r0", "r1"):
             self._quiet(self.rel, link)
-            self._plain_frames(self.rel, link)
+            plain_frames(self.rel, link)
             run("ip", "-n", self.rel, "link", "set", link, "up")
         words = [f"{key}={value}" for key, value in asdict(impairment).items()]
         self._relay = Process(
@@ -216,24 +216,11 @@ class Network:
     def _quiet(self, namespace: str, link: str) -> None:
         set_in(namespace, f"net.ipv6.conf.{link}.disable_ipv6", "1")
 
-    def _plain_frames(self, namespace: str, link: str) -> None:
-        run(
-            "ip",
-            "netns",
-            "exec",
-            namespace,
-            "ethtool",
-            "-K",
-            link,
-            "tx",
-            "off",
-            "tso",
-            "off",
-            "gso",
-            "off",
-            "gro",
-            "off",
-        )
+
+def plain_frames(namespace: str, link: str) -> None:
+    """A link whose kernel puts whole checksums into frames, cuts and joins none, as a wire has them."""
+    off = [word for feature in ("tx", "tso", "gso", "gro") for word in (feature, "off")]
+    run("ip", "netns", "exec", namespace, "ethtool", "-K", link, *off)
 
 
 def run(*words: str) -> str:

@@ -5,14 +5,15 @@ import os
 import random
 import signal
 import socket
-import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.rig import REPO, Janusd, Network, Process
+from bench.rig.crowd import Stop, crowd
 from bench.rig.processes import wait_until
 from tests.system.census import in_use, logs_are_clean, workers_hold
 from tests.system.linked import build_linked
@@ -21,6 +22,7 @@ from tests.system.stream import digest, echo_both_ways
 CENSUS = "tests.system.apps.census:handle"
 CYCLES = 100
 KILLS = 3
+CLIENTS = 8
 
 
 @dataclass(frozen=True)
@@ -89,26 +91,15 @@ def pools(workers: dict[int, dict[str, Any]]) -> list[tuple[int, ...]]:
 class Load:
     """Clients that connect, echo a while and close, and begin again when they are reset."""
 
-    def __init__(self, network: Network, port: int, clients: int = 8) -> None:
+    def __init__(self, network: Network, port: int) -> None:
         self.good = self.failed = 0
         self.wrong: list[str] = []
         self._network, self._port = network, port
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(seed,)) for seed in range(clients)]
 
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self, seed: int) -> None:
+    def run(self, seed: int, stop: Stop) -> None:
+        """One client after the other."""
         draw = random.Random(seed)
-        while not self._stop.wait(0.01):
+        while not stop.wait(0.01):
             try:
                 with self._network.connect(self._port, timeout=5) as sock:
                     for _ in range(draw.randrange(1, 20)):
@@ -151,7 +142,8 @@ def test_a_killed_worker_comes_back_under_load_and_nothing_leaks(rig: Janusd) ->
     app = rig.serve(CENSUS, port=8000, workers=2)
     level = pools(workers_hold(rig, 8000, 2))
     before = Footprint.of(rig)
-    with Load(rig.network, 8000) as load:
+    load = Load(rig.network, 8000)
+    with crowd([partial(load.run, seed) for seed in range(CLIENTS)]):
         for number in range(KILLS):
             kill_and_await(rig, load, online(rig)[number % 2])
     assert not load.wrong

@@ -13,7 +13,15 @@ from collections.abc import Iterator
 import pytest
 
 from bench.rig import Janusd
-from bench.rig.network import CLIENT_ADDRESS, CLIENT_ADDRESS_6, SERVER_ADDRESS, SERVER_ADDRESS_6, run, set_in
+from bench.rig.network import (
+    CLIENT_ADDRESS,
+    CLIENT_ADDRESS_6,
+    SERVER_ADDRESS,
+    SERVER_ADDRESS_6,
+    plain_frames,
+    run,
+    set_in,
+)
 from bench.rig.processes import wait_until
 from tests.system.conftest import SERVED, StartRig
 from tests.system.stream import digest, get
@@ -32,21 +40,7 @@ def far_client(rig: Janusd) -> Iterator[str]:
         link = ("link", "add", "n0", "netns", router, "type", "veth", "peer", "name", "n1", "netns", far)
         run("ip", *link)
         for namespace, name, number in ((router, "n0", 1), (far, "n1", 2)):
-            run(
-                "ip",
-                "netns",
-                "exec",
-                namespace,
-                "ethtool",
-                "-K",
-                name,
-                "tx",
-                "off",
-                "tso",
-                "off",
-                "gso",
-                "off",
-            )
+            plain_frames(namespace, name)
             run("ip", "-n", namespace, "addr", "add", f"10.78.0.{number}/24", "dev", name)
             run("ip", "-n", namespace, "-6", "addr", "add", f"fd78::{number}/64", "dev", name, "nodad")
             run("ip", "-n", namespace, "link", "set", name, "up")

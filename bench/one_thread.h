@@ -1,0 +1,58 @@
+/*
+ * one_thread.h: what programs share that have the load generator and the stack in one thread: a clock that goes by 20 us a turn, samples
+ * of SAMPLE_TURNS turns, and a JSON object: connections, and the median of the cycles that the stack's side takes for one.
+ */
+#ifndef BENCH_ONE_THREAD_H
+#define BENCH_ONE_THREAD_H
+
+#include "bench/load/load.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <x86intrin.h>
+
+enum { PORT = 7, WINDOW = 512, ROWS = 65536, ETHER = 14, SAMPLES = 1 << 16, SAMPLE_TURNS = 1024, TURN_US = 20 };
+
+/* Whole connections of one request each, WINDOW at a time, to 10.77.0.1. */
+static void one_thread_load(struct load *load, const struct load_wire *wire)
+{
+    const struct load_ends ends = {.server = 0x0a4d0001, .gateway = 0x0a4d0002, .clients = 0x64400000, .port = PORT};
+    const struct load_job job = {.phase = LOAD_OPENING, .window = WINDOW, .bytes = 64, .requests = 1, .fin = true};
+
+    load_init(load, &ends, wire);
+    load_time(load, 1);
+    load_begin(load, &job);
+}
+
+static int one_thread_compare(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+/* For so many seconds of a 2.5 GHz counter.  turn: everything of one turn; returns the stack's cycles.  Returns what main() does. */
+static int one_thread_run(double seconds, struct load *load, uint64_t (*turn)(uint64_t now_us))
+{
+    static double samples[SAMPLES];
+    uint64_t begin = __rdtsc(), length = (uint64_t)(seconds * 2.5e9), now_us = 1, cycles = 0, done = 0;
+    uint32_t n = 0, turns = 0;
+
+    while (__rdtsc() - begin < length && n < SAMPLES) {
+        now_us += TURN_US;
+        load_time(load, now_us);
+        cycles += turn(now_us);
+        if (++turns % SAMPLE_TURNS != 0 || load->counts.completed == done)
+            continue;
+        samples[n++] = (double)cycles / (double)(load->counts.completed - done);
+        done = load->counts.completed;
+        cycles = 0;
+    }
+    qsort(samples, n, sizeof samples[0], one_thread_compare);
+    printf("{\"connections\": %llu, \"bad\": %llu, \"lost\": %llu, \"cycles\": %.1f}\n",
+           (unsigned long long)load->counts.completed, (unsigned long long)load->counts.bad,
+           (unsigned long long)load->counts.lost, n != 0 ? samples[n / 2] : 0.0);
+    return n == 0;
+}
+
+#endif
