@@ -1,6 +1,6 @@
 """When an app's exceptions are collected anew: those of connections that have closed stand in the view until then.
 
-decide() is pure. Refresher asks it about each app and begins what it says.
+look() and decide() are pure. Refresher looks at each app, and begins what is decided.
 """
 
 from __future__ import annotations
@@ -36,20 +36,25 @@ class Seen:
     pause_s: float = PAUSE_FIRST_S
 
 
-def decide(
-    seen: Seen, now_s: float, epoch: int, exceptions: int, closed: Mapping[int, int]
-) -> tuple[Seen, str]:
+def look(seen: Seen, now_s: float, epoch: int, closed: Mapping[int, int]) -> Seen:
+    """What to remember of a look, made whether or not a refresh may begin now.
+
+    closed: exceptions that each thread has seen end, ever. Those that close between a publication and the first look
+    after it count: from the look before.
+    """
+    if epoch == seen.epoch:
+        return replace(seen, latest=dict(closed))
+    begin = {tid: min(count, seen.latest.get(tid, count)) for tid, count in closed.items()}
+    return Seen(epoch, now_s, begin, dict(closed))
+
+
+def decide(seen: Seen, now_s: float, exceptions: int) -> tuple[Seen, str]:
     """What to remember, and why to refresh; "" is not to.
 
-    closed: exceptions that each thread has seen end, ever. Half of those in the view must have gone: the next
-    refresh is then due when half of the rest has, so a quiet app is soon left alone. Those that close between a
-    publication and the first look after it count: from the look before.
+    Half of the exceptions in the view must have gone: the next refresh is then due when half of the rest has, so a
+    quiet app is soon left alone.
     """
-    if epoch != seen.epoch:
-        begin = {tid: min(count, seen.latest.get(tid, count)) for tid, count in closed.items()}
-        return Seen(epoch, now_s, begin, dict(closed)), ""
-    seen = replace(seen, latest=dict(closed))
-    gone = sum(max(0, count - seen.closed.get(tid, count)) for tid, count in closed.items())
+    gone = sum(max(0, count - seen.closed.get(tid, count)) for tid, count in seen.latest.items())
     if exceptions < EXCEPTIONS_MIN or 2 * gone < exceptions or now_s < seen.since_s + seen.pause_s:
         return seen, ""
     tried = replace(seen, since_s=now_s, pause_s=min(2 * seen.pause_s, PAUSE_LAST_S))
@@ -57,7 +62,7 @@ def decide(
 
 
 class Refresher:
-    """All apps; none while an update runs, is due, or waits to be confirmed."""
+    """All apps; begins nothing while an update runs, is due, or waits to be confirmed."""
 
     def __init__(
         self,
@@ -75,18 +80,17 @@ class Refresher:
 
     def tick(self) -> None:
         """Look at all apps; behind the automatic mode's tick, whose samples these are."""
-        for app, seen in self._seen.items():
+        for app, before in self._seen.items():
             closed = {tid: load.exceptions_closed for tid, load in self._automatic.loads(app).items()}
-            in_force = self._balancer.circle(app).epoch == seen.epoch
-            if in_force and closed == seen.closed:
+            seen = look(before, self._clock(), self._balancer.circle(app).epoch, closed)
+            self._seen[app] = seen
+            if seen.latest == seen.closed:
                 continue
-            if in_force:
-                self._seen[app] = seen = replace(seen, latest=closed)
             state = self._balancer.state(app)
             busy = state.phase or state.pending or state.rebuilding
             if busy or self._control.confirm_within_s(app) is not None:
                 continue
-            self._seen[app], why = decide(seen, self._clock(), state.epoch, state.exceptions, closed)
+            self._seen[app], why = decide(seen, self._clock(), state.exceptions)
             if why:
                 log.info("exceptions are collected anew", extra=fields(app=app, reason=why))
                 self._balancer.refresh(app, f"refresh: {why}")
