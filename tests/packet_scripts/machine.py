@@ -7,6 +7,7 @@ from _tcp import ffi, lib
 
 from tests.packet_scripts import wire
 from tests.packet_scripts.script import Unsupported
+from tests.packets import address
 
 START_US = 1_000_000_000
 NEVER = 2**64 - 1
@@ -82,7 +83,7 @@ class Machine:
 
     @staticmethod
     def ip(text: str | None) -> Any:
-        return ffi.new("struct ip_addr *", {"b": wire.address(text)} if text else None)
+        return ffi.new("struct ip_addr *", {"b": address(text)} if text else None)
 
     # --- the loop ---
 

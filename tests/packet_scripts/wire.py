@@ -5,26 +5,11 @@ import struct
 from dataclasses import dataclass
 
 from tests.packet_scripts.script import Option
+from tests.packets import PROTOCOL_TCP, checksum, tcp_packet
 
 FLAG_BITS = {"F": 1, "S": 2, "R": 4, "P": 8, ".": 16, "U": 32, "E": 64, "C": 128}
 FLAG_ORDER = "FSREPUC."  # any order is read; this one is printed
 ECN_BITS = {"noecn": 0, "nce": 0, "ect1": 1, "ect0": 2, "ect01": 2, "ce": 3}
-PROTOCOL_TCP = 6
-
-
-def address(text: str) -> bytes:
-    """The 16 bytes of struct ip_addr."""
-    ip = ipaddress.ip_address(text)
-    return ip.packed if ip.version == 6 else bytes(10) + b"\xff\xff" + ip.packed
-
-
-def checksum(data: bytes) -> int:
-    """The Internet checksum of data."""
-    data += b"\0" * (len(data) % 2)
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return 0xFFFF - total
 
 
 def flags_to_bits(flags: str) -> int:
@@ -101,36 +86,9 @@ class Segment:
     at_us: int = 0  # when it was sent
 
     def build(self) -> bytes:
-        options = build_options(self.options)
-        head = struct.pack(
-            "!HHIIBBHHH",
-            self.sport,
-            self.dport,
-            self.seq % 2**32,
-            self.ack % 2**32,
-            (20 + len(options)) // 4 << 4,
-            self.flags,
-            self.wnd,
-            0,
-            self.urg,
-        )
-        tcp = bytearray(head + options + self.data)
-        src, dst = ipaddress.ip_address(self.src).packed, ipaddress.ip_address(self.dst).packed
-        total = checksum(src + dst + struct.pack("!II", len(tcp), PROTOCOL_TCP) + tcp)
-        tcp[16:18] = struct.pack("!H", total ^ self.bad_checksum)
-        if len(src) == 16:
-            return (
-                struct.pack("!IHBB", 6 << 28 | self.ecn << 20, len(tcp), PROTOCOL_TCP, 64)
-                + src
-                + dst
-                + bytes(tcp)
-            )
-        ip = bytearray(
-            struct.pack("!BBHHHBBH", 0x45, self.ecn, 20 + len(tcp), 0, 0x4000, 64, PROTOCOL_TCP, 0)
-        )
-        ip += src + dst
-        ip[10:12] = struct.pack("!H", checksum(bytes(ip)))
-        return bytes(ip + tcp)
+        numbers = (self.sport, self.dport, self.seq, self.ack, self.flags, self.wnd, self.urg)
+        options, good = build_options(self.options), not self.bad_checksum
+        return tcp_packet(self.src, self.dst, numbers, options, self.data, ecn=self.ecn, good=good)
 
 
 ICMP_TYPES = {

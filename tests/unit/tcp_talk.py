@@ -12,6 +12,8 @@ from typing import Any
 
 from _tcp import ffi, lib
 
+from tests.packets import address, checksum, tcp_packet
+
 FLAG_BITS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32, "E": 64, "C": 128}
 EVENTS = {
     "accepted": lib.TCP_EVENT_ACCEPTED,
@@ -27,21 +29,6 @@ DROPS = {ffi.string(lib.tcp_drop_name(i)).decode(): i for i in range(lib.TCP_DRO
 START_US = 1_000_000_000
 HERE4, PEER4 = "10.1.0.1", "10.1.0.2"
 HERE6, PEER6 = "fd01::1", "fd01::2"
-
-
-def address(text: str) -> bytes:
-    """The 16 bytes of struct ip_addr."""
-    ip = ipaddress.ip_address(text)
-    return ip.packed if ip.version == 6 else bytes(10) + b"\xff\xff" + ip.packed
-
-
-def checksum(data: bytes) -> int:
-    """The Internet checksum of data."""
-    data += b"\0" * (len(data) % 2)
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
 
 
 @dataclass
@@ -114,29 +101,8 @@ class Segment:
     up: int = 0
 
     def build(self, good: bool = True) -> bytes:
-        opts = self.options.build()
-        head = struct.pack(
-            "!HHIIBBHHH",
-            self.sport,
-            self.dport,
-            self.seq % 2**32,
-            self.ack % 2**32,
-            (20 + len(opts)) // 4 << 4,
-            self.flags,
-            self.wnd,
-            0,
-            self.up,
-        )
-        tcp = bytearray(head + opts + self.data)
-        src, dst = ipaddress.ip_address(self.src).packed, ipaddress.ip_address(self.dst).packed
-        tcp[16:18] = struct.pack(
-            "!H", checksum(src + dst + struct.pack("!II", len(tcp), 6) + tcp) ^ (not good)
-        )
-        if len(src) == 16:
-            return struct.pack("!IHBB", 6 << 28, len(tcp), 6, 64) + src + dst + bytes(tcp)
-        ip = bytearray(struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 0, 0x4000, 64, 6, 0) + src + dst)
-        ip[10:12] = struct.pack("!H", checksum(bytes(ip)))
-        return bytes(ip + tcp)
+        numbers = (self.sport, self.dport, self.seq, self.ack, self.flags, self.wnd, self.up)
+        return tcp_packet(self.src, self.dst, numbers, self.options.build(), self.data, good=good)
 
     @staticmethod
     def parse(packet: bytes) -> "Segment":

@@ -4,7 +4,9 @@ import struct
 
 import pytest
 from _tcp import ffi, lib
-from tcp_talk import Options, Peer, Stack, checksum
+from tcp_talk import Options, Peer, Stack
+
+from tests.packets import checksum
 
 SYN = Options(mss=1460, sack_ok=True, ts=(7, 0), wscale=7)
 

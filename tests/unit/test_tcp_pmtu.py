@@ -5,7 +5,9 @@ import struct
 
 import pytest
 from _tcp import lib
-from tcp_talk import Options, Peer, Segment, Stack, checksum, icmp_error
+from tcp_talk import Options, Peer, Segment, Stack, icmp_error
+
+from tests.packets import checksum
 
 MS = 1000
 RTT = 40 * MS

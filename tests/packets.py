@@ -1,0 +1,50 @@
+"""IP and TCP as bytes, made apart from the code under test."""
+
+import ipaddress
+import struct
+
+PROTOCOL_TCP = 6
+
+
+def address(text: str) -> bytes:
+    """The 16 bytes of struct ip_addr."""
+    ip = ipaddress.ip_address(text)
+    return ip.packed if ip.version == 6 else bytes(10) + b"\xff\xff" + ip.packed
+
+
+def checksum(data: bytes) -> int:
+    """The Internet checksum of data (RFC 1071)."""
+    data += b"\0" * (len(data) % 2)
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return 0xFFFF - total
+
+
+def tcp_packet(
+    src: str,
+    dst: str,
+    fields: tuple[int, int, int, int, int, int, int],
+    options: bytes,
+    data: bytes,
+    *,
+    ecn: int = 0,
+    good: bool = True,
+) -> bytes:
+    """One segment in IPv4 or IPv6.
+
+    fields: ports of both, sequence and acknowledgment number (any integers), flags, window, urgent pointer. options:
+    a multiple of 4 bytes. ecn: the two bits. good: False spoils the checksum.
+    """
+    sport, dport, seq, ack, flags, wnd, up = fields
+    offset = (20 + len(options)) // 4 << 4
+    head = struct.pack("!HHIIBBHHH", sport, dport, seq % 2**32, ack % 2**32, offset, flags, wnd, 0, up)
+    tcp = bytearray(head + options + data)
+    ends = ipaddress.ip_address(src).packed + ipaddress.ip_address(dst).packed
+    total = checksum(ends + struct.pack("!II", len(tcp), PROTOCOL_TCP) + tcp)
+    tcp[16:18] = struct.pack("!H", total ^ (not good))
+    if len(ends) == 32:
+        return struct.pack("!IHBB", 6 << 28 | ecn << 20, len(tcp), PROTOCOL_TCP, 64) + ends + tcp
+    ip = bytearray(struct.pack("!BBHHHBBH", 0x45, ecn, 20 + len(tcp), 0, 0x4000, 64, PROTOCOL_TCP, 0) + ends)
+    ip[10:12] = struct.pack("!H", checksum(bytes(ip)))
+    return bytes(ip + tcp)
