@@ -291,20 +291,29 @@ int glue_csb_build(struct glue *g, uint32_t app, struct glue_csb_built *out, str
     return finish(g, b, rc, reported, out, why);
 }
 
+/* What a view of other points begins with: 0, and g is locked; or an error, and it is not. */
+static int begin(struct glue *g, uint32_t app, const struct glue_point *points, uint32_t count, uint64_t epoch,
+                 struct balance **b, struct csb_map **map, struct glue_text *why)
+{
+    *b = lock(g, app, why);
+    if (*b == NULL)
+        return -ENOENT;
+    forget_next(*b);
+    int rc = map_make(map, points, count, epoch, why);
+    if (rc != 0)
+        mtx_unlock(&g->control);
+    return rc;
+}
+
 int glue_csb_build_without(struct glue *g, uint32_t app, const struct glue_point *points, uint32_t count,
                            uint64_t epoch, const uint64_t dead[4], struct glue_csb_built *out, struct glue_text *why)
 {
-    struct balance *b = lock(g, app, why);
-    struct csb_map *map = NULL;
+    struct csb_map *map;
+    struct balance *b;
+    int rc = begin(g, app, points, count, epoch, &b, &map, why);
 
-    if (b == NULL)
-        return -ENOENT;
-    forget_next(b);
-    int rc = map_make(&map, points, count, epoch, why);
-    if (rc != 0) {
-        mtx_unlock(&g->control);
+    if (rc != 0)
         return rc;
-    }
     const struct csb_view *now = b->view.memory;
     rc = value_make("janus-csb-view", now != NULL ? now->bytes : csb_view_bytes(0, 0), &b->next);
     if (rc == 0 && now != NULL)
@@ -319,17 +328,12 @@ int glue_csb_build_flagged(struct glue *g, uint32_t app, const struct glue_point
                            uint64_t epoch, const uint64_t flagged[64], struct glue_csb_built *out,
                            struct glue_text *why)
 {
-    struct balance *b = lock(g, app, why);
-    struct csb_map *map = NULL;
+    struct csb_map *map;
+    struct balance *b;
+    int rc = begin(g, app, points, count, epoch, &b, &map, why);
 
-    if (b == NULL)
-        return -ENOENT;
-    forget_next(b);
-    int rc = map_make(&map, points, count, epoch, why);
-    if (rc != 0) {
-        mtx_unlock(&g->control);
+    if (rc != 0)
         return rc;
-    }
     rc = value_make("janus-csb-view", csb_view_bytes(0, 0), &b->next);
     if (rc == 0) {
         csb_view_build(b->next.memory, b->next.bytes, map, NULL, 0);
