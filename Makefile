@@ -13,6 +13,7 @@ WARN       := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-proto
 BASE       := -std=c11 -D_GNU_SOURCE -fPIC -Isdk -I. $(WARN) -MMD -MP
 CFLAGS     ?= -O2 -g -DNDEBUG
 CFLAGS_CHECK ?= -O1 -g -fno-omit-frame-pointer -fsanitize=undefined -fno-sanitize-recover=all
+SMALL      := -DJANUS_SLAB_BLOCK_SHIFT=3
 DPDK_CFLAGS = $(shell pkg-config --cflags libdpdk)
 
 SDK_SRC    := $(wildcard sdk/wire/*.c sdk/shm/*.c sdk/csb/*.c sdk/tcp/*.c sdk/coro/*.c sdk/app/*.c)
@@ -67,7 +68,7 @@ $(BUILD)/%.o: %.c
 	@mkdir -p $(@D) && echo "  cc $<" && $(CC) $(BASE) $(CFLAGS) $(LTO) -c $< -o $@
 
 $(BUILD_CHECK)/%.o: %.c
-	@mkdir -p $(@D) && echo "  cc $< (check)" && $(CC) $(BASE) $(CFLAGS_CHECK) -c $< -o $@
+	@mkdir -p $(@D) && echo "  cc $< (check)" && $(CC) $(BASE) $(CFLAGS_CHECK) $(SMALL) -c $< -o $@
 
 $(BUILD)/%.o: %.S
 	@mkdir -p $(@D) && echo "  as $<" && $(CC) -Isdk -g -MMD -MP -c $< -o $@
@@ -108,10 +109,10 @@ build: $(VENV)/.ready libs
 native: $(VENV)/.ready $(NATIVE:%=$(BUILD_CHECK)/native/%.stamp)
 
 $(BUILD_CHECK)/native/%.stamp: tests/native/%.cdef tests/native/%.c $(wildcard tests/native/*.h) $(BUILD_CHECK)/libjanus.a tests/native/build.py
-	@echo "  cffi tests/native/$*" && $(PY) tests/native/build.py $* $(BUILD_CHECK) "$(CFLAGS_CHECK)" && touch $@
+	@echo "  cffi tests/native/$*" && $(PY) tests/native/build.py $* $(BUILD_CHECK) "$(CFLAGS_CHECK) $(SMALL)" && touch $@
 
 $(BUILD_CHECK)/sdk.stamp: $(wildcard sdk/janus_tcp/*) $(BUILD_CHECK)/libjanus.a tests/native/build_sdk.py
-	@echo "  cffi sdk/janus_tcp (check)" && $(PY) tests/native/build_sdk.py $(BUILD_CHECK) "$(CFLAGS_CHECK)" && touch $@
+	@echo "  cffi sdk/janus_tcp (check)" && $(PY) tests/native/build_sdk.py $(BUILD_CHECK) "$(CFLAGS_CHECK) $(SMALL)" && touch $@
 
 # --- the stack as packetdrill loads it ---
 PACKETDRILL_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/packetdrill/*.c))

@@ -8,6 +8,7 @@
 #include "app/handlers.h"
 
 #include "app/error.h"
+#include "app/spare.h"
 #include "coro/run.h"
 
 #include <errno.h>
@@ -15,7 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { CANCELLED_PER_TURN = 4096 };
+enum { CANCELLED_PER_TURN = 4096, TRIM_STEP_US = 1000, TRIM_PAUSE_US = 1000000 };
 
 _Thread_local struct handlers *handlers_here;
 
@@ -48,6 +49,14 @@ static void *map_rows(size_t bytes)
     return p;
 }
 
+/* Rows that nobody has are zero. */
+static void rows_spare(void *context, uint32_t first, uint32_t count)
+{
+    struct handlers *h = context;
+
+    spare_discard(&h->rows[first], count * sizeof *h->rows);
+}
+
 int handlers_new(struct janus_thread *thread, uint8_t stacks, struct handlers **out, struct janus_error *error)
 {
     struct handlers *h = calloc(1, sizeof *h);
@@ -72,6 +81,7 @@ int handlers_new(struct janus_thread *thread, uint8_t stacks, struct handlers **
     }
     wheel_init(&h->wheel, h->rows, sizeof *h->rows, offsetof(struct janus_conn, timer),
                (uint32_t)(thread_now_us(thread) / 1000));
+    thread_on_rows_spare(thread, rows_spare, h);
     *out = h;
     return 0;
 }
@@ -88,6 +98,7 @@ void handlers_free(struct handlers *h)
         if (c->flags & CONN_LIVE)
             thread_abort(h->thread, i);
     }
+    thread_on_rows_spare(h->thread, NULL, NULL);
     coro_sched_free(h->sched);
     if (h->rows != NULL)
         munmap(h->rows, h->rows_bytes);
@@ -528,20 +539,23 @@ uint32_t handlers_run(struct handlers *h)
     ran += run_ready(h);
     if (h->cancel_next < h->cancel_end)
         ran += run_cancel(h);
+    if (thread_now_us(h->thread) >= h->trim_us)
+        h->trim_us = thread_now_us(h->thread) + (coro_trim(h->sched) ? TRIM_STEP_US : TRIM_PAUSE_US);
     handlers_here = outer;
     return ran;
 }
 
 uint64_t handlers_next_us(const struct handlers *h)
 {
-    uint64_t now_us = thread_now_us(h->thread);
+    uint64_t now_us = thread_now_us(h->thread), trim_us = coro_has_spare(h->sched) ? h->trim_us : UINT64_MAX, at_us;
     uint32_t tick;
 
     if (h->ready_count > 0 || h->batch_count > 0 || h->cancel_next < h->cancel_end)
         return 0;
     if (!wheel_next_tick(&h->wheel, &tick))
-        return UINT64_MAX;
-    return (now_us / 1000 + (int64_t)(int32_t)(tick - (uint32_t)(now_us / 1000))) * 1000;
+        return trim_us;
+    at_us = (now_us / 1000 + (int64_t)(int32_t)(tick - (uint32_t)(now_us / 1000))) * 1000;
+    return at_us < trim_us ? at_us : trim_us;
 }
 
 void handlers_cancel(struct handlers *h)

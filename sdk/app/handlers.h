@@ -98,6 +98,7 @@ struct handlers {
     struct handlers_ready starting; /* what task_main() finds */
     struct owned_send *owned[HANDLERS_OWNED_LISTS];
     uint32_t cancel_next, cancel_end; /* rows to be cancelled, some each turn */
+    uint64_t trim_us;                 /* the next look for images that nobody has */
     uint64_t turns;                   /* read by the watch, as running */
     uint32_t running;                 /* row index + 1 of the coroutine that runs now, read by the watch; 0: none */
     uint64_t accepted, opened, refused_by_hook;

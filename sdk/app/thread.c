@@ -7,6 +7,7 @@
 #include "app/thread.h"
 
 #include "app/error.h"
+#include "app/spare.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -160,7 +161,6 @@ static void move_in(struct janus_thread *t)
 
     env_rings_rebase_begin(&s->rings, &s->old, &s->region);
     s->rings.trust_hash = secret[0] == t->config.flow_secret.k0 && secret[1] == t->config.flow_secret.k1;
-    memcpy(region_rows(&s->region), region_rows(&s->old), tcp_rows_used_bytes(t->stack));
     tcp_rebase(t->stack, &t->env, region_rows(&s->region), env_rings_move_tx, env_rings_move_rx, t->now_us,
                RESEND_SPREAD_US);
     env_rings_rebase_end(&s->rings);
@@ -251,6 +251,8 @@ uint32_t thread_poll(struct janus_thread *t)
         t->busy = true;
     }
     note_work(t);
+    if (t->now_us >= t->spare_us)
+        spare_turn(t);
     return n + done;
 }
 
@@ -315,8 +317,9 @@ void thread_disarm(struct janus_thread *t)
 uint64_t thread_next_deadline(const struct janus_thread *t)
 {
     uint64_t deadline_us = tcp_next_deadline(t->stack);
-    uint64_t outer_us = UINT64_MAX;
+    uint64_t outer_us = UINT64_MAX, spare_us = spare_next_us(t);
 
+    deadline_us = spare_us < deadline_us ? spare_us : deadline_us;
     if (t->session)
         outer_us = session_next_deadline(t->session);
     else if (t->driver.next_us)
@@ -339,6 +342,12 @@ void thread_wait(struct janus_thread *t, uint64_t timeout_us)
     t->sleeps++;
     (void)ppoll(&p, 1, timeout_us == UINT64_MAX ? NULL : &ts, NULL); /* a negative descriptor only sleeps */
     thread_disarm(t);
+}
+
+void thread_on_rows_spare(struct janus_thread *t, thread_rows_spare *rows_spare, void *context)
+{
+    t->rows_spare = rows_spare;
+    t->rows_spare_context = context;
 }
 
 uint64_t thread_now_us(const struct janus_thread *t)

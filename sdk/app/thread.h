@@ -29,6 +29,9 @@ struct janus_thread {
         busy; /* the last turn changed something: the output after it may have made news, look once more before sleeping */
     bool worked; /* the last turn found, changed or sent something: until the next one begins the thread was busy */
     uint64_t turns, sleeps, commit_us, busy_us;
+    uint64_t spare_us; /* the next look for memory that nothing uses */
+    thread_rows_spare *rows_spare;
+    void *rows_spare_context;
 };
 
 /* Fills the parts of config that follow from the options and the number of rows. */

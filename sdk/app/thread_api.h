@@ -104,6 +104,11 @@ void thread_default_settings(const struct janus_thread *t, struct tcp_settings *
 void thread_get_settings(const struct janus_thread *t, uint32_t conn, struct tcp_settings *settings);
 int thread_set_settings(struct janus_thread *t, uint32_t conn, const struct tcp_settings *settings);
 
+/* No connection has the numbers of rows [first, first + count), nor had them for a while: what their user keeps by these numbers is as it
+ * was at first, and its memory need not be kept. */
+typedef void thread_rows_spare(void *context, uint32_t first, uint32_t count);
+void thread_on_rows_spare(struct janus_thread *t, thread_rows_spare *rows_spare, void *context);
+
 /* --- what it is doing --- */
 
 struct janus_stats {

@@ -83,8 +83,11 @@ void coro_sched_free(struct coro_sched *s);
 /* Forgets a waiting coroutine: its frames are not unwound.  A new one is left as it is. */
 void coro_drop(struct coro_sched *s, struct coro *co);
 
-/* Gives memory of images and stacks that nobody uses back to the system. */
-void coro_trim(struct coro_sched *s);
+/* Gives 2 MiB of images back to the system that nobody had when this was called for long enough to say no, and since.  False: there are
+ * none now, ask again when as much time has passed as memory is to lie unused. */
+bool coro_trim(struct coro_sched *s);
+/* Whether asking again may give some. */
+bool coro_has_spare(const struct coro_sched *s);
 
 void coro_stats(const struct coro_sched *s, struct coro_stats *stats);
 

@@ -6,6 +6,12 @@
 #include <string.h>
 #include <sys/mman.h>
 
+enum image_chunk_state {
+    CHUNK_CLEAN,
+    CHUNK_TOUCHED,
+    CHUNK_IDLE, /* all its runs were free at the last look, and since */
+};
+
 static void *map_zero(size_t bytes)
 {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -26,8 +32,8 @@ int images_init(struct coro_images *m, size_t bytes_max)
     }
     m->base = (uint8_t *)(((uintptr_t)m->reserved + IMAGE_CHUNK_BYTES - 1) & ~(uintptr_t)(IMAGE_CHUNK_BYTES - 1));
     m->runs = map_zero(m->runs_max * sizeof *m->runs);
-    m->chunk_touched = map_zero(chunks);
-    if (m->runs == NULL || m->chunk_touched == NULL) {
+    m->chunks = map_zero(chunks * sizeof *m->chunks);
+    if (m->runs == NULL || m->chunks == NULL) {
         images_finish(m);
         return -ENOMEM;
     }
@@ -40,8 +46,8 @@ void images_finish(struct coro_images *m)
         munmap(m->reserved, m->reserved_bytes);
     if (m->runs != NULL)
         munmap(m->runs, m->runs_max * sizeof *m->runs);
-    if (m->chunk_touched != NULL)
-        munmap(m->chunk_touched, m->runs_max / IMAGE_CHUNK_RUNS);
+    if (m->chunks != NULL)
+        munmap(m->chunks, m->runs_max / IMAGE_CHUNK_RUNS * sizeof *m->chunks);
     *m = (struct coro_images){0};
 }
 
@@ -79,6 +85,18 @@ static void unlist_run(struct coro_images *m, uint32_t run)
         m->runs[r->next - 1].prev = r->prev;
 }
 
+static void touch_chunk(struct coro_images *m, uint32_t run)
+{
+    struct image_chunk *chunk = &m->chunks[run / IMAGE_CHUNK_RUNS];
+
+    if (chunk->state == CHUNK_CLEAN)
+        m->touched++;
+    else if (chunk->runs == 0)
+        m->spare--;
+    chunk->state = CHUNK_TOUCHED;
+    chunk->runs++;
+}
+
 /* A free run becomes one of slots of this class. */
 static bool add_run(struct coro_images *m, uint32_t units)
 {
@@ -96,7 +114,7 @@ static bool add_run(struct coro_images *m, uint32_t units)
         return false;
     }
     m->runs[run] = (struct image_run){.units = (uint16_t)units};
-    m->chunk_touched[run / IMAGE_CHUNK_RUNS] = 1;
+    touch_chunk(m, run);
     list_run(m, run);
     return true;
 }
@@ -144,28 +162,34 @@ void images_give(struct coro_images *m, uint32_t image)
         r->units = 0;
         r->next = m->free_runs;
         m->free_runs = run + 1;
+        m->spare += --m->chunks[run / IMAGE_CHUNK_RUNS].runs == 0;
     }
 }
 
-void images_trim(struct coro_images *m)
+bool images_trim(struct coro_images *m)
 {
-    for (uint32_t first = 0; first < m->runs_fresh; first += IMAGE_CHUNK_RUNS) {
-        bool used = false;
+    uint32_t chunks = (m->runs_fresh + IMAGE_CHUNK_RUNS - 1) / IMAGE_CHUNK_RUNS;
 
-        for (uint32_t run = first; run < first + IMAGE_CHUNK_RUNS && run < m->runs_fresh; run++)
-            used |= m->runs[run].units != 0;
-        if (used || !m->chunk_touched[first / IMAGE_CHUNK_RUNS])
+    while (m->spare != 0 && m->touched > 1 && m->looked < chunks) {
+        struct image_chunk *chunk = &m->chunks[m->looked++];
+
+        if (chunk->state == CHUNK_CLEAN || chunk->runs != 0)
             continue;
-        madvise(m->base + (size_t)first * IMAGE_RUN_BYTES, IMAGE_CHUNK_BYTES, MADV_DONTNEED);
-        m->chunk_touched[first / IMAGE_CHUNK_RUNS] = 0;
+        if (chunk->state == CHUNK_TOUCHED) {
+            chunk->state = CHUNK_IDLE;
+            continue;
+        }
+        madvise(m->base + (size_t)(m->looked - 1) * IMAGE_CHUNK_BYTES, IMAGE_CHUNK_BYTES, MADV_DONTNEED);
+        chunk->state = CHUNK_CLEAN;
+        m->touched--;
+        m->spare--;
+        return true;
     }
+    m->looked = 0;
+    return false;
 }
 
 uint64_t images_held_bytes(const struct coro_images *m)
 {
-    uint64_t chunks = 0;
-
-    for (uint32_t chunk = 0; chunk * IMAGE_CHUNK_RUNS < m->runs_fresh; chunk++)
-        chunks += m->chunk_touched[chunk];
-    return chunks * IMAGE_CHUNK_BYTES;
+    return (uint64_t)m->touched * IMAGE_CHUNK_BYTES;
 }

@@ -33,15 +33,22 @@ struct image_run {
     uint32_t next, prev; /* in its class's list of runs with a free slot, or next among free runs; number + 1 */
 };
 
+struct image_chunk {
+    uint8_t runs;  /* that are not free */
+    uint8_t state; /* enum image_chunk_state */
+};
+
 struct coro_images {
     uint8_t *base;
     struct image_run *runs;
-    uint8_t *chunk_touched;
+    struct image_chunk *chunks;
     void *reserved; /* base is the first chunk boundary in it */
     size_t reserved_bytes;
     uint32_t runs_max, runs_fresh;
     uint32_t free_runs;                    /* number + 1 */
     uint32_t partial[IMAGE_RUN_UNITS + 1]; /* by units: number + 1 */
+    uint32_t touched, spare;               /* chunks with memory; of them, those whose runs are all free */
+    uint32_t looked;
     uint64_t live, live_units;
 };
 
@@ -53,8 +60,9 @@ void images_finish(struct coro_images *m);
 uint32_t images_take(struct coro_images *m, uint32_t units);
 void images_give(struct coro_images *m, uint32_t image);
 
-/* Gives chunks without a slot in use back to the system. */
-void images_trim(struct coro_images *m);
+/* Goes over the chunks and gives one whose runs were all free at the look before, and since, back to the system, but not the last that
+ * has memory.  False: the look is over. */
+bool images_trim(struct coro_images *m);
 uint64_t images_held_bytes(const struct coro_images *m);
 
 static inline void *images_at(const struct coro_images *m, uint32_t image)

@@ -287,10 +287,14 @@ void coro_drop(struct coro_sched *s, struct coro *co)
     release(s, co);
 }
 
-void coro_trim(struct coro_sched *s)
+bool coro_trim(struct coro_sched *s)
 {
-    images_trim(&s->images);
-    stacks_trim(&s->stacks);
+    return images_trim(&s->images);
+}
+
+bool coro_has_spare(const struct coro_sched *s)
+{
+    return s->images.spare != 0 && s->images.touched > 1;
 }
 
 void coro_stats(const struct coro_sched *s, struct coro_stats *stats)

@@ -91,12 +91,6 @@ void stacks_give(struct coro_stacks *stacks, uint32_t number)
     stacks->live--;
 }
 
-void stacks_trim(struct coro_stacks *stacks)
-{
-    for (uint32_t number = stacks->free; number != 0; number = stacks->at[number - 1].next_free)
-        stack_unmap(&stacks->at[number - 1], stacks->bytes, stacks->guard_bytes);
-}
-
 void stacks_finish(struct coro_stacks *stacks)
 {
     for (uint32_t i = 0; i < stacks->count; i++)

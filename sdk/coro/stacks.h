@@ -34,8 +34,6 @@ void stack_unmap(struct coro_stack *stack, size_t bytes, size_t guard_bytes);
 uint32_t stacks_take(struct coro_stacks *stacks);
 void stacks_give(struct coro_stacks *stacks, uint32_t number);
 
-/* Unmaps the free ones. */
-void stacks_trim(struct coro_stacks *stacks);
 void stacks_finish(struct coro_stacks *stacks);
 
 #endif

@@ -194,7 +194,11 @@ void tcp_check(const struct tcp_stack *s)
 {
     struct tally tally = {0};
 
-    for (uint32_t i = 0; i < s->rows.fresh; i++)
+    slab_check(&s->rows);
+    slab_check(&s->ext);
+    slab_check(&s->half_open);
+    slab_check(&s->time_wait);
+    for (uint32_t i = slab_next(&s->rows, 0); i != SLAB_NONE; i = slab_next(&s->rows, i + 1))
         check_tcb(s, stack_tcb(s, i), &tally);
     assert(tally.conns == s->conns && tally.conns + tally.zombies == s->rows.used);
     for (uint32_t i = 0; i < TCP_LISTENERS_MAX; i++)

@@ -163,11 +163,11 @@ void tcp_rebase(struct tcp_stack *s, const struct tcp_env *env, void *rows, move
     struct reasm_slot *rx = s->rx;
     struct tx_slot *tx = s->tx;
 
-    s->env = *env;
+    stack_take_env(s, env);
     s->now_us = now_us;
-    s->rows.base = rows;
+    slab_move(&s->rows, rows);
     wheel_rebase(&s->wheel, rows);
-    for (uint32_t i = 0; i < s->rows.fresh; i++) {
+    for (uint32_t i = slab_next(&s->rows, 0); i != SLAB_NONE; i = slab_next(&s->rows, i + 1)) {
         struct tcb *t = stack_tcb(s, i);
         struct tcb_ext *e = t->state != TCP_STATE_FREE ? stack_ext(s, t) : NULL;
         bool whole;
@@ -184,7 +184,7 @@ void tcp_rebase(struct tcp_stack *s, const struct tcp_env *env, void *rows, move
     s->tx_other = tx;
     s->rx = s->rx_other;
     s->rx_other = rx;
-    for (uint32_t i = 0; i < s->rows.fresh; i++) {
+    for (uint32_t i = slab_next(&s->rows, 0); i != SLAB_NONE; i = slab_next(&s->rows, i + 1)) {
         struct tcb *t = stack_tcb(s, i);
         struct tcb_ext *e = t->state != TCP_STATE_FREE ? stack_ext(s, t) : NULL;
 

@@ -23,16 +23,19 @@ enum {
     INDEX_MAX = 1 << 30,
     SLOTS_MAX = 1 << 28,
     RESERVE_MAX = 64,
+    LINE = 64,
+    PAGE = 4096,
 };
 
 /* Offsets of the parts of the memory block. */
 struct parts {
-    size_t ext, half_open, time_wait, flows[3], tx[2], rx[2], table, end;
+    size_t blocks[4], ext, half_open, time_wait, flows[3], tx[2], rx[2], table, end;
 };
 
-static size_t place(size_t *end, size_t count, size_t size)
+/* What can be spare begins with a page of its own. */
+static size_t place(size_t *end, size_t align, size_t count, size_t size)
 {
-    size_t begin = (*end + 63) & ~(size_t)63;
+    size_t begin = (*end + align - 1) & ~(align - 1);
 
     *end = begin + count * size;
     return begin;
@@ -59,17 +62,21 @@ static bool layout(const struct tcp_config *c, struct parts *p)
         return false;
     if (!is_buffer(c->rcv_buf_bytes, c->rcv_buf_max_bytes) || !is_buffer(c->snd_buf_bytes, c->snd_buf_max_bytes))
         return false;
-    p->ext = place(&end, c->extension_max, sizeof(struct tcb_ext));
-    p->half_open = place(&end, c->half_open_max, sizeof(struct half_open));
-    p->time_wait = place(&end, c->time_wait_max, sizeof(struct time_wait));
-    p->flows[HANDLE_TCB] = place(&end, c->conn_max, sizeof(uint64_t));
-    p->flows[HANDLE_HALF_OPEN] = place(&end, c->half_open_max, sizeof(uint64_t));
-    p->flows[HANDLE_TIME_WAIT] = place(&end, c->time_wait_max, sizeof(uint64_t));
+    p->blocks[0] = place(&end, LINE, 1, slab_memory_bytes(c->conn_max));
+    p->blocks[1] = place(&end, LINE, 1, slab_memory_bytes(c->extension_max));
+    p->blocks[2] = place(&end, LINE, 1, slab_memory_bytes(c->half_open_max));
+    p->blocks[3] = place(&end, LINE, 1, slab_memory_bytes(c->time_wait_max));
+    p->ext = place(&end, PAGE, c->extension_max, sizeof(struct tcb_ext));
+    p->half_open = place(&end, PAGE, c->half_open_max, sizeof(struct half_open));
+    p->time_wait = place(&end, PAGE, c->time_wait_max, sizeof(struct time_wait));
+    p->flows[HANDLE_TCB] = place(&end, PAGE, c->conn_max, sizeof(uint64_t));
+    p->flows[HANDLE_HALF_OPEN] = place(&end, PAGE, c->half_open_max, sizeof(uint64_t));
+    p->flows[HANDLE_TIME_WAIT] = place(&end, PAGE, c->time_wait_max, sizeof(uint64_t));
     for (int i = 0; i < 2; i++)
-        p->tx[i] = place(&end, c->tx_slots, sizeof(struct tx_slot));
+        p->tx[i] = place(&end, LINE, c->tx_slots, sizeof(struct tx_slot));
     for (int i = 0; i < 2; i++)
-        p->rx[i] = place(&end, c->rx_slots, sizeof(struct reasm_slot));
-    p->table = place(&end, 1, table_memory_bytes((uint32_t)handles));
+        p->rx[i] = place(&end, LINE, c->rx_slots, sizeof(struct reasm_slot));
+    p->table = place(&end, PAGE, 1, table_memory_bytes((uint32_t)handles));
     p->end = (end + 63) & ~(size_t)63;
     return true;
 }
@@ -86,11 +93,6 @@ size_t tcp_rows_bytes(const struct tcp_config *config)
     struct parts p;
 
     return layout(config, &p) ? (size_t)config->conn_max * sizeof(struct tcb) : 0;
-}
-
-size_t tcp_rows_used_bytes(const struct tcp_stack *s)
-{
-    return (size_t)s->rows.fresh * sizeof(struct tcb);
 }
 
 /* One that is given without its limit is fixed. */
@@ -122,6 +124,13 @@ static void lists_init(struct tcp_stack *s)
         s->half_open_queue[i] = no_block;
 }
 
+void stack_take_env(struct tcp_stack *s, const struct tcp_env *env)
+{
+    s->env = *env;
+    s->rows.populate = env->populate;
+    s->rows.context = env->context;
+}
+
 struct tcp_stack *tcp_init(const struct tcp_config *config, const struct tcp_env *env, void *memory, void *rows,
                            uint64_t now_us)
 {
@@ -133,16 +142,16 @@ struct tcp_stack *tcp_init(const struct tcp_config *config, const struct tcp_env
         return NULL;
     s->config = *config;
     set_defaults(&s->config);
-    s->env = *env;
     settings_init(s);
     s->now_us = s->advanced_us = now_us;
     s->secret = config->secret;
     if (s->secret.k0 == 0 && s->secret.k1 == 0)
         env->random(env->context, &s->secret, sizeof s->secret);
-    slab_init(&s->rows, rows, sizeof(struct tcb), config->conn_max);
-    slab_init(&s->ext, base + p.ext, sizeof(struct tcb_ext), config->extension_max);
-    slab_init(&s->half_open, base + p.half_open, sizeof(struct half_open), config->half_open_max);
-    slab_init(&s->time_wait, base + p.time_wait, sizeof(struct time_wait), config->time_wait_max);
+    slab_init(&s->rows, rows, sizeof(struct tcb), config->conn_max, base + p.blocks[0]);
+    slab_init(&s->ext, base + p.ext, sizeof(struct tcb_ext), config->extension_max, base + p.blocks[1]);
+    slab_init(&s->half_open, base + p.half_open, sizeof(struct half_open), config->half_open_max, base + p.blocks[2]);
+    slab_init(&s->time_wait, base + p.time_wait, sizeof(struct time_wait), config->time_wait_max, base + p.blocks[3]);
+    stack_take_env(s, env);
     for (int i = 0; i < 3; i++)
         s->flows[i] = (uint64_t *)(void *)(base + p.flows[i]);
     s->tx = (struct tx_slot *)(void *)(base + p.tx[0]);

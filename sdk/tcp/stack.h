@@ -1,8 +1,9 @@
 /*
  * stack.h: one share-nothing stack, laid out in the two blocks that tcp_init() was given.
  *
- *   memory: | struct tcp_stack | ext | half_open | time_wait | flows x 3 | TX metadata x 2 | RX metadata x 2 | table |
- *   rows:   | struct tcb ...                                                                                  |
+ *   memory: | struct tcp_stack | blocks of the slabs | ext | half_open | time_wait | flows x 3
+ *           | TX metadata x 2 | RX metadata x 2 | table |
+ *   rows:   | struct tcb ...                            |
  *
  * The second copy of the slot metadata is where tcp_rebase() renumbers into.  The table maps the flow's hash to a
  * handle: two bits of kind, thirty of index.
@@ -119,7 +120,9 @@ struct tcp_stack {
     uint64_t settling_until_us; /* and what follows one that was dropped while load moved */
 
     struct slab rows, ext, half_open, time_wait;
-    uint32_t conns; /* rows in use, without zombies */
+    uint32_t spare_part;   /* the slab, or behind them the table, that is looked at for spare memory */
+    uint64_t spare_due_us; /* the next look begins */
+    uint32_t conns;        /* rows in use, without zombies */
     struct table table;
     uint64_t *flows[3]; /* by enum handle_kind: csb_hash() of what is in the table, else 0 (flows.h) */
     struct wheel wheel; /* over the rows */
@@ -203,6 +206,9 @@ static inline uint32_t stack_header_len(const struct ip_addr *raddr)
 {
     return (ip_addr_is_ipv4(raddr) ? 20u : 40u) + TCP_HEADER_LEN;
 }
+
+/* The driver from now on. */
+void stack_take_env(struct tcp_stack *s, const struct tcp_env *env);
 
 /* What handle stands for is the connection of this flow. */
 bool stack_handle_is_flow(const struct tcp_stack *s, uint32_t handle, const struct flow *flow);

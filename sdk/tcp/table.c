@@ -3,6 +3,7 @@
  *
  * Splits start when a level holds START entries per bucket and every insert splits enough that they end one entry
  * per bucket later, so no bucket that is not yet split has more than START + 1 entries to house on average (81 % of its room).
+ * The last split is undone when there are fewer than SPARSE entries per bucket, so far below that the two never chase each other.
  */
 #undef NDEBUG /* table_check() must hold in every build; nothing on the fast path asserts */
 #include "tcp/table.h"
@@ -14,6 +15,9 @@ enum {
     BASE_COUNT_MIN = 16, /* buckets of level 0: between this and twice as many */
     FULL_ENTRIES = 6,    /* per bucket, when capacity is reached */
     START_HALVES = 11,   /* 5.5 entries per bucket */
+    SPARSE = 3,
+    SPARE_MIN = 1024,  /* buckets: less is not worth the while */
+    SPARE_MAX = 32768, /* at a time */
     FULL = TABLE_BUCKET_ENTRIES,
 };
 
@@ -46,6 +50,13 @@ void table_init(struct table *t, void *memory, uint32_t capacity)
     t->buckets = memory;
     t->capacity = capacity;
     dimensions(capacity, &t->base_count, &t->level_max);
+    t->touched = t->end_max = t->base_count + TABLE_PROBES_MAX;
+}
+
+/* Buckets where an entry may be. */
+static uint32_t end_of(const struct table *t)
+{
+    return (t->base_count << t->level) + t->split + TABLE_PROBES_MAX;
 }
 
 static bool is_full(const struct table_bucket *b)
@@ -114,72 +125,6 @@ static bool put(struct table *t, uint32_t hash, uint32_t taken)
     return false;
 }
 
-/* Finds the first entry of the bucket now split that belongs to the new bucket. */
-static bool find_mover(const struct table *t, uint32_t home, uint32_t *p, uint32_t *i)
-{
-    uint32_t bit = 1u << t->level;
-
-    for (*p = home; *p < home + TABLE_PROBES_MAX; ++*p) {
-        const struct table_bucket *b = &t->buckets[*p];
-
-        for (*i = 0; *i < FULL && b->taken[*i] != 0; ++*i) {
-            if (b->hash[*i] & bit && table_home(t, b->hash[*i]) == home)
-                return true;
-        }
-        if (*i < FULL)
-            break;
-    }
-    return false;
-}
-
-/* Splits the next bucket.  All that is at home in it lies within TABLE_PROBES_MAX buckets, so at most 512 entries move.  When the
- * new home has no place for one, the split is undone: the movers fit where they were. */
-static void split_one(struct table *t)
-{
-    uint32_t hashes[TABLE_PROBES_MAX * FULL], takens[TABLE_PROBES_MAX * FULL];
-    uint32_t n = 0, done, p, i;
-
-    while (n < TABLE_PROBES_MAX * FULL && find_mover(t, t->split, &p, &i)) {
-        hashes[n] = t->buckets[p].hash[i];
-        takens[n++] = t->buckets[p].taken[i];
-        take_out(t, p, i);
-    }
-    t->split++;
-    for (done = 0; done < n; done++) {
-        if (!put(t, hashes[done], takens[done]))
-            break;
-    }
-    if (done < n) {
-        for (i = 0; i < done; i++)
-            table_remove(t, hashes[i], ~takens[i]);
-        t->count += done;
-        t->split--;
-        for (i = 0; i < n; i++)
-            put(t, hashes[i], takens[i]);
-    } else if (t->split == t->base_count << t->level) {
-        t->level++;
-        t->split = 0;
-    }
-}
-
-static void grow(struct table *t)
-{
-    uint32_t whole = t->base_count << t->level;
-    uint64_t start = (uint64_t)whole * START_HALVES / 2;
-
-    if (t->level < t->level_max && t->count >= start && t->split <= t->count - start)
-        split_one(t);
-}
-
-bool table_insert(struct table *t, uint32_t hash, uint32_t handle)
-{
-    if (t->count >= t->capacity || !put(t, hash, ~handle))
-        return false;
-    t->count++;
-    grow(t);
-    return true;
-}
-
 /* Puts the cursor on the next bucket with matches. */
 static uint32_t scan(const struct table *t, struct table_cursor *c)
 {
@@ -222,14 +167,152 @@ static bool find_pair(const struct table *t, uint32_t hash, uint32_t handle, str
     return found != TABLE_NONE;
 }
 
-bool table_remove(struct table *t, uint32_t hash, uint32_t handle)
+static bool take_pair(struct table *t, uint32_t hash, uint32_t handle)
 {
     struct table_cursor c;
 
     if (!find_pair(t, hash, handle, &c))
         return false;
     take_out(t, c.bucket, (uint32_t)__builtin_ctz(c.matches));
+    return true;
+}
+
+/* Finds the first entry at home in bucket home, of those that its split gives to the new bucket when split. */
+static bool find_mover(const struct table *t, uint32_t home, bool split, uint32_t *p, uint32_t *i)
+{
+    uint32_t bit = 1u << t->level;
+
+    for (*p = home; *p < home + TABLE_PROBES_MAX; ++*p) {
+        const struct table_bucket *b = &t->buckets[*p];
+
+        for (*i = 0; *i < FULL && b->taken[*i] != 0; ++*i) {
+            if ((!split || (b->hash[*i] & bit)) && table_home(t, b->hash[*i]) == home)
+                return true;
+        }
+        if (*i < FULL)
+            break;
+    }
+    return false;
+}
+
+/* Entries on their way: all that is at home in one bucket lies within TABLE_PROBES_MAX buckets. */
+struct movers {
+    uint32_t count;
+    uint32_t hashes[TABLE_PROBES_MAX * FULL], takens[TABLE_PROBES_MAX * FULL];
+};
+
+static void take_movers(struct table *t, uint32_t home, bool split, struct movers *m)
+{
+    uint32_t p, i;
+
+    m->count = 0;
+    while (m->count < TABLE_PROBES_MAX * FULL && find_mover(t, home, split, &p, &i)) {
+        m->hashes[m->count] = t->buckets[p].hash[i];
+        m->takens[m->count++] = t->buckets[p].taken[i];
+        take_out(t, p, i);
+    }
+}
+
+/* False: one has no place, and none was put. */
+static bool put_movers(struct table *t, const struct movers *m)
+{
+    for (uint32_t done = 0; done < m->count; done++) {
+        if (put(t, m->hashes[done], m->takens[done]))
+            continue;
+        while (done-- > 0)
+            (void)take_pair(t, m->hashes[done], ~m->takens[done]);
+        return false;
+    }
+    return true;
+}
+
+/* They fit where they were. */
+static void put_back(struct table *t, const struct movers *m)
+{
+    for (uint32_t i = 0; i < m->count; i++)
+        (void)put(t, m->hashes[i], m->takens[i]);
+}
+
+static void after_split(struct table *t)
+{
+    uint32_t end;
+
+    if (++t->split == t->base_count << t->level) {
+        t->level++;
+        t->split = 0;
+    }
+    end = end_of(t);
+    t->touched = end > t->touched ? end : t->touched;
+    t->end_max = end > t->end_max ? end : t->end_max;
+}
+
+static void before_split(struct table *t)
+{
+    if (t->split == 0) {
+        t->level--;
+        t->split = t->base_count << t->level;
+    }
+    t->split--;
+}
+
+/* Splits the next bucket.  When the new home has no place for an entry, the split is undone. */
+static void split_one(struct table *t)
+{
+    struct movers m;
+
+    take_movers(t, t->split, true, &m);
+    after_split(t);
+    if (!put_movers(t, &m)) {
+        before_split(t);
+        put_back(t, &m);
+    }
+}
+
+/* Undoes the last split in the same way. */
+static void merge_one(struct table *t)
+{
+    struct movers m;
+
+    take_movers(t, end_of(t) - TABLE_PROBES_MAX - 1, false, &m);
+    before_split(t);
+    if (!put_movers(t, &m)) {
+        after_split(t);
+        put_back(t, &m);
+    }
+}
+
+static void grow(struct table *t)
+{
+    uint32_t whole = t->base_count << t->level;
+    uint64_t start = (uint64_t)whole * START_HALVES / 2;
+
+    if (t->level < t->level_max && t->count >= start && t->split <= t->count - start)
+        split_one(t);
+}
+
+static void shrink(struct table *t)
+{
+    uint32_t homes = end_of(t) - TABLE_PROBES_MAX;
+
+    if (homes > t->base_count && t->count / SPARSE < homes - 1)
+        merge_one(t);
+}
+
+bool table_insert(struct table *t, uint32_t hash, uint32_t handle)
+{
+    if (t->count >= t->capacity || !put(t, hash, ~handle))
+        return false;
+    t->count++;
+    grow(t);
+    return true;
+}
+
+bool table_remove(struct table *t, uint32_t hash, uint32_t handle)
+{
+    if (!take_pair(t, hash, handle))
+        return false;
     t->count--;
+    shrink(t);
     return true;
 }
 
@@ -243,6 +326,22 @@ bool table_replace(struct table *t, uint32_t hash, uint32_t handle, uint32_t new
     return true;
 }
 
+bool table_next_spare(struct table *t, uint32_t *first, uint32_t *count)
+{
+    if (t->touched < t->end_max + SPARE_MIN) {
+        t->end_max = end_of(t);
+        return false;
+    }
+    *count = t->touched - t->end_max < SPARE_MAX ? t->touched - t->end_max : SPARE_MAX;
+    *first = t->touched -= *count;
+    return true;
+}
+
+bool table_has_spare(const struct table *t)
+{
+    return t->touched >= end_of(t) + SPARE_MIN;
+}
+
 void table_check(const struct table *t)
 {
     uint32_t homes = (t->base_count << t->level) + t->split;
@@ -250,6 +349,7 @@ void table_check(const struct table *t)
 
     assert(t->level <= t->level_max && t->split < t->base_count << t->level);
     assert(t->level < t->level_max || t->split == 0);
+    assert(end_of(t) <= t->end_max && t->end_max <= t->touched);
     for (uint32_t p = 0; p < homes + TABLE_PROBES_MAX - 1; p++) {
         const struct table_bucket *b = &t->buckets[p];
         uint32_t n = fill(b);

@@ -4,8 +4,9 @@
  *   bucket   0     1     2    ...   split   ...   count-1 | spill
  *         |split|split|split|     |not yet|     | new    |
  *
- * Linear hashing (Litwin 1980): the table grows by splitting one bucket after the other in place, so that an insert does
- * bounded work, memory behind the last bucket stays untouched, and memory is handed over once for the largest size.
+ * Linear hashing (Litwin 1980): the table grows by splitting one bucket after the other in place, and shrinks by undoing that, so
+ * that an insert or a removal does bounded work, memory behind the last bucket stays untouched or is spare
+ * (table_next_spare()), and memory is handed over once for the largest size.
  * A full bucket overflows into the next ones: an entry that lies behind its home has only full buckets between.  Hashes
  * must be keyed: who can choose them can fill a run of buckets.  Knows no flows: the caller compares.
  */
@@ -39,6 +40,8 @@ struct table {
     uint32_t split; /* buckets of this level that are split already */
     uint32_t count; /* entries */
     uint32_t capacity;
+    uint32_t touched; /* buckets from here on are as they were at first */
+    uint32_t end_max; /* the most that were in reach since the last look */
 };
 
 struct table_cursor {
@@ -118,6 +121,12 @@ static inline uint32_t table_peek(const struct table *t, uint32_t hash)
 {
     return table_first_in(&t->buckets[table_home(t, hash)], hash);
 }
+
+/* Buckets [*first, *first + *count) that were out of reach at the look before, and since: their memory is zero, or may become so.  Each call
+ * gives some, from behind.  False: the look is over. */
+bool table_next_spare(struct table *t, uint32_t *first, uint32_t *count);
+/* Whether a look could give some. */
+bool table_has_spare(const struct table *t);
 
 /* Aborts the program when an entry cannot be found from its home or the count is wrong.  O(buckets). */
 void table_check(const struct table *t);

@@ -62,6 +62,9 @@ struct tcp_env {
     enum tcp_miss (*miss)(void *context, uint64_t hash);
     /* A flow has ended, whatever its state was; null: nobody wants to know. */
     void (*ended)(void *context, uint64_t hash);
+    /* Rows come into use, for the first time or after tcp_next_spare() has named them.  False: there is no memory for them now, and
+     * the core does without.  Null: there always is. */
+    bool (*populate)(void *context, void *rows, size_t bytes);
 };
 
 struct tcp_config {
@@ -135,8 +138,6 @@ struct tcp_packet {
 /* Bytes to hand over as memory (aligned to 64) and as rows (aligned to 128) for this configuration; 0 when it is invalid. */
 size_t tcp_memory_bytes(const struct tcp_config *config);
 size_t tcp_rows_bytes(const struct tcp_config *config);
-/* Of these, what has ever been in use: behind it all is zero and untouched. */
-size_t tcp_rows_used_bytes(const struct tcp_stack *s);
 
 /* Makes a stack in memory; both blocks must be zero.  Null: the configuration is invalid or memory is misaligned. */
 struct tcp_stack *tcp_init(const struct tcp_config *config, const struct tcp_env *env, void *memory, void *rows,
@@ -316,9 +317,27 @@ struct tcp_row_layout {
 };
 void tcp_row_layout(struct tcp_row_layout *layout);
 
+/* Memory that nothing has used for TCP_SPARE_US.  Its driver may give the pages that lie wholly in it back to the machine and have them
+ * zero again when they are touched; rows not before env->populate() asks for them. */
+enum { TCP_SPARE_US = 1000000 };
+struct tcp_spare_part {
+    void *memory;
+    size_t bytes;
+};
+struct tcp_spare {
+    struct tcp_spare_part part[2];
+    uint32_t first_row,
+        row_count; /* part[0] is these rows when row_count is not 0, and they are nobody's: no connection has their numbers */
+};
+/* The next piece, 2 MiB of rows or of the table at most; to be given back before the next call of any other function.  False: there is
+ * none now. */
+bool tcp_next_spare(struct tcp_stack *s, uint64_t now_us, struct tcp_spare *out);
+/* When it is worth asking again; UINT64_MAX: nothing is unused. */
+uint64_t tcp_spare_deadline(const struct tcp_stack *s);
+
 /* The driver's regions were replaced (janusd restarted): the old TX slots [0, tx_slots) and RX slots are void except as the
- * env's move functions give new numbers.  Every held TX slot is passed to move_tx, every held RX slot to move_rx, once; TCB rows have been
- * copied to rows.  Then every connection with data in flight is due for retransmission, spread over spread_us. */
+ * env's move functions give new numbers.  Every held TX slot is passed to move_tx, every held RX slot to move_rx, once; TCB rows are
+ * copied to rows, which are zero.  Then every connection with data in flight is due for retransmission, spread over spread_us. */
 void tcp_rebase(struct tcp_stack *s, const struct tcp_env *env, void *rows,
                 uint32_t (*move_tx)(void *context, uint32_t slot), uint32_t (*move_rx)(void *context, uint32_t slot),
                 uint64_t now_us, uint32_t spread_us);

@@ -4,14 +4,46 @@
 #include "tcp/reasm.h"
 #include "tcp/rtt.h"
 #include "tcp/seq.h"
+#include "tcp/slab.h"
 #include "tcp/table.h"
 #include "tcp/wheel.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static bool native_wheel_is_scheduled(const struct wheel *w, uint32_t index)
 {
     return wheel_is_scheduled(w, index);
+}
+
+static uint32_t native_slab_take(struct slab *s)
+{
+    return slab_take(s);
+}
+
+static void native_slab_give(struct slab *s, uint32_t index)
+{
+    slab_give(s, index);
+}
+
+static uint32_t native_slab_next(const struct slab *s, uint32_t index)
+{
+    return slab_next(s, index);
+}
+
+/* Says yes as often as *context, and counts down. */
+static bool native_populate(void *context, void *memory, size_t bytes)
+{
+    int *left = context;
+
+    memset(memory, 0, bytes);
+    return *left != 0 && (*left)-- > 0;
+}
+
+static void native_slab_populate(struct slab *s, int *left)
+{
+    s->populate = native_populate;
+    s->context = left;
 }
 
 static void *native_table_memory(uint32_t capacity)
@@ -39,6 +71,21 @@ static uint32_t native_table_fill(struct table *t, uint32_t from, uint32_t count
     while (i < count && table_insert(t, hash_of(from + i), from + i))
         i++;
     return i;
+}
+
+/* The reverse, from the last. */
+static uint32_t native_table_drain(struct table *t, uint32_t from, uint32_t count)
+{
+    uint32_t i = 0;
+
+    while (i < count && table_remove(t, hash_of(from + count - 1 - i), from + count - 1 - i))
+        i++;
+    return i;
+}
+
+static void native_table_forget(struct table *t, uint32_t first, uint32_t count)
+{
+    memset(t->buckets + first, 0, count * sizeof *t->buckets);
 }
 
 static uint32_t native_table_missing(const struct table *t, uint32_t from, uint32_t count)

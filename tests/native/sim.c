@@ -185,6 +185,7 @@ static void host_step(struct sim *sim, uint32_t host)
     }
     give_batch(sim, h);
     tcp_advance(h->s, sim->now_us);
+    host_give_spare(h);
     users_events(&sim->users, host);
     for (uint32_t i = 0; i < sim->users.pair_count; i++)
         side_step(&sim->users, i, host);

@@ -389,6 +389,17 @@ static uint32_t host_move_rx(void *context, uint32_t slot)
     return fresh;
 }
 
+/* What the core does without is overwritten, as by a machine that has taken it back. */
+static void host_give_spare(struct sim_host *h)
+{
+    struct tcp_spare spare;
+
+    while (tcp_next_spare(h->s, h->now_us, &spare)) {
+        for (uint32_t i = 0; i < 2 && spare.part[i].bytes != 0; i++)
+            memset(spare.part[i].memory, 0, spare.part[i].bytes);
+    }
+}
+
 /* All slots and rows are elsewhere and have other numbers; what was being sent is gone. */
 static void host_rebase(struct sim_host *h, uint32_t spread_us)
 {
@@ -397,7 +408,6 @@ static void host_rebase(struct sim_host *h, uint32_t spread_us)
     bool left = false;
 
     host_make_slots(h, rng_below(&h->rng, 2));
-    memcpy(h->rows, old.rows, host_rows_bytes(h));
     h->old = &old;
     tcp_rebase(h->s, &env, h->rows, host_move_tx, host_move_rx, h->now_us, spread_us);
     h->old = NULL;

@@ -29,6 +29,7 @@ struct native {
     uint64_t random;
     uint32_t first, count;
     uint32_t moves;
+    bool dry;           /* there is no memory for rows that come into use */
     bool refuse;        /* the balancer lets no flow begin */
     enum tcp_miss miss; /* its word on segments without a connection */
     struct native_packet *packets;
@@ -139,6 +140,16 @@ static bool native_may_create(void *context, uint64_t hash)
     return !((struct native *)context)->refuse;
 }
 
+static bool native_populate(void *context, void *rows, size_t bytes)
+{
+    struct native *n = context;
+
+    if ((uint8_t *)rows < (uint8_t *)n->rows ||
+        (uint8_t *)rows + bytes > (uint8_t *)n->rows + tcp_rows_bytes(&n->config))
+        abort();
+    return !n->dry;
+}
+
 static enum tcp_miss native_miss(void *context, uint64_t hash)
 {
     (void)hash;
@@ -178,7 +189,9 @@ static struct native *native_new(const struct tcp_config *config, uint64_t now_u
                               native_rx_release,
                               native_random,
                               native_may_create,
-                              native_miss};
+                              native_miss,
+                              NULL,
+                              native_populate};
     n->stack = tcp_init(config, &n->env, n->memory, n->rows, now_us);
     return n;
 }
@@ -344,8 +357,7 @@ static void native_rebase(struct native *n, uint32_t moves, uint64_t now_us, uin
     n->tx = malloc((size_t)n->config.tx_slots * TCP_SLOT_BYTES);
     n->rx = malloc((size_t)n->config.rx_slots * TCP_SLOT_BYTES);
     n->rows = aligned_alloc(128, rows_bytes);
-    memcpy(n->rows, old_rows, rows_bytes);
-    memset(old_rows, 0xcc, rows_bytes);
+    memset(n->rows, 0, rows_bytes);
     memset(n->tx_state, 0, n->config.tx_slots);
     memset(n->rx_state, 0, n->config.rx_slots);
     n->tx_used = n->rx_used = 0;
@@ -353,6 +365,7 @@ static void native_rebase(struct native *n, uint32_t moves, uint64_t now_us, uin
     native_old_rx = old_rx;
     n->moves = moves;
     tcp_rebase(n->stack, &n->env, n->rows, native_move_tx, native_move_rx, now_us, spread_us);
+    memset(old_rows, 0xcc, rows_bytes);
     free(old_tx);
     free(old_rx);
     free(old_rows);

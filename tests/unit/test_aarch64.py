@@ -10,6 +10,7 @@ from _coro import lib
 from tests.sim import runner
 
 ROOT = Path(__file__).resolve().parents[2]
+SMALL = "-DJANUS_SLAB_BLOCK_SHIFT=3"  # as in make native
 CROSS, QEMU = "aarch64-linux-gnu-gcc", ["qemu-aarch64-static", "-cpu", "max,pauth-impdef=on"]
 SEEDS = range(1, 41)
 pytestmark = [
@@ -30,7 +31,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = tmp_path_factory.mktemp("aarch64")
     archive = build / "libjanus.a"
     subprocess.run(
-        ["make", "-s", f"CC={CROSS}", f"BUILD={build}", "CFLAGS=-O2 -g", str(archive)],
+        ["make", "-s", f"CC={CROSS}", f"BUILD={build}", f"CFLAGS=-O2 -g {SMALL}", str(archive)],
         cwd=ROOT, check=True, capture_output=True,
     )  # fmt: skip
     return archive
@@ -39,7 +40,18 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def output(library: Path, source: str, *arguments: str) -> list[list[str]]:
     """What the program of one file prints, in words a line."""
     program = library.with_name(Path(source).stem)
-    command = [CROSS, "-static", "-std=c11", "-D_GNU_SOURCE", "-O2", "-Isdk", "-I.", "-o", str(program)]
+    command = [
+        CROSS,
+        "-static",
+        "-std=c11",
+        "-D_GNU_SOURCE",
+        "-O2",
+        SMALL,
+        "-Isdk",
+        "-I.",
+        "-o",
+        str(program),
+    ]
     subprocess.run([*command, source, str(library), "-pthread"], cwd=ROOT, check=True)
     done = subprocess.run(
         [*QEMU, program, *arguments], check=True, capture_output=True, text=True, timeout=120

@@ -100,6 +100,52 @@ def test_what_is_not_needed_yet_is_untouched() -> None:
         assert touched * 64 <= (count + 20_000) * 26 + 64 * 64
 
 
+def look(table: Table) -> list[tuple[int, int]]:
+    """What one look at it gives out; that memory is overwritten as a machine would."""
+    first, count = ffi.new("uint32_t *"), ffi.new("uint32_t *")
+    found = []
+    while lib.table_next_spare(table.t, first, count):
+        found.append((first[0], count[0]))
+        lib.native_table_forget(table.t, first[0], count[0])
+    return found
+
+
+def test_a_table_shrinks_as_it_grew_and_gives_its_memory_back() -> None:
+    capacity = 400_000
+    table = Table(capacity)
+    assert lib.native_table_fill(table.t, 0, capacity) == capacity
+    at_most = table.t.touched
+    assert look(table) == look(table) == []
+    for kept in range(capacity - 20_000, 0, -20_000):
+        assert lib.native_table_drain(table.t, kept, 20_000) == 20_000
+        lib.table_check(table.t)
+        assert lib.native_table_missing(table.t, 0, kept) == 0
+    assert lib.table_has_spare(table.t)
+    assert look(table) == []
+    found = look(table)
+    assert found[0][0] + found[0][1] == at_most
+    assert all(count <= 32768 for _, count in found)
+    assert found[-1][0] * 64 <= 20_000 * 26 + 64 * 64 + 1024 * 64
+    assert look(table) == []
+    assert not lib.table_has_spare(table.t)
+    assert lib.native_table_fill(table.t, capacity, capacity - 20_000) == capacity - 20_000
+    lib.table_check(table.t)
+    assert lib.native_table_missing(table.t, 0, 20_000) == 0
+    assert lib.native_table_missing(table.t, capacity, capacity - 20_000) == 0
+
+
+def test_what_was_in_reach_between_two_looks_is_kept() -> None:
+    table = Table(400_000)
+    assert lib.native_table_fill(table.t, 0, 200_000) == 200_000
+    look(table)
+    assert lib.native_table_drain(table.t, 0, 200_000) == 200_000
+    assert look(table) == []
+    assert lib.native_table_fill(table.t, 0, 200_000) == 200_000
+    assert lib.native_table_drain(table.t, 0, 200_000) == 200_000
+    assert look(table) == []
+    assert look(table) != []
+
+
 @pytest.mark.parametrize("capacity", [0, 2**30 + 1, 2**32 - 1])
 def test_capacity_out_of_range_needs_no_memory(capacity: int) -> None:
     assert lib.table_memory_bytes(capacity) == 0
