@@ -94,6 +94,11 @@ int64_t thread_send(struct janus_thread *t, uint32_t conn, const void *data, siz
     return tcp_send(t->stack, conn, data, len);
 }
 
+int64_t thread_send_urgent(struct janus_thread *t, uint32_t conn, const void *data, size_t len)
+{
+    return tcp_send_urgent(t->stack, conn, data, len);
+}
+
 uint32_t thread_send_room(struct janus_thread *t, uint32_t conn)
 {
     return tcp_send_room(t->stack, conn);

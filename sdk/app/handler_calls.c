@@ -107,17 +107,20 @@ size_t janus_readable(const struct janus_conn *c)
 
 /* --- sending --- */
 
+typedef int64_t sender(struct janus_thread *t, uint32_t conn, const void *data, size_t len);
+
 /* One attempt: > 0 taken, 0 no room yet, or -errno. */
-static int64_t send_now(struct handlers *h, struct janus_conn *c, const void *data, size_t len)
+static inline int64_t send_now(struct handlers *h, struct janus_conn *c, sender *send, const void *data, size_t len)
 {
     if (c->flags & CONN_CLOSED)
         return handlers_closed_error(c);
     if ((c->flags & CONN_OWNED) && owned_is_waiting(h, c))
         return 0;
-    return thread_send(h->thread, handlers_index(h, c), data, len);
+    return send(h->thread, handlers_index(h, c), data, len);
 }
 
-static __attribute__((noinline)) ssize_t send_rest(struct janus_conn *c, const char *data, size_t len, size_t done)
+static __attribute__((noinline)) ssize_t send_rest(struct janus_conn *c, sender *send, const char *data, size_t len,
+                                                   size_t done)
 {
     struct handlers *h = handlers_here;
     int64_t n = 0;
@@ -129,7 +132,7 @@ static __attribute__((noinline)) ssize_t send_rest(struct janus_conn *c, const c
         n = wait_for(c, WAIT_WRITABLE);
         if (n == -ECONNABORTED)
             return n; /* c may be gone */
-        n = n == 0 ? send_now(h, c, data + done, len - done) : n;
+        n = n == 0 ? send_now(h, c, send, data + done, len - done) : n;
         if (n < 0)
             break;
         done += (size_t)n;
@@ -138,7 +141,7 @@ static __attribute__((noinline)) ssize_t send_rest(struct janus_conn *c, const c
     return n < 0 ? n : (ssize_t)len;
 }
 
-ssize_t janus_send(struct janus_conn *c, const void *data, size_t len)
+static inline ssize_t send_all(struct janus_conn *c, sender *send, const void *data, size_t len)
 {
     int64_t n;
 
@@ -146,10 +149,20 @@ ssize_t janus_send(struct janus_conn *c, const void *data, size_t len)
         return 0;
     if (c->flags & CONN_SENDING)
         return -EBUSY;
-    n = send_now(handlers_here, c, data, len);
+    n = send_now(handlers_here, c, send, data, len);
     if (n < 0 || (size_t)n == len)
         return n;
-    return send_rest(c, data, len, (size_t)n);
+    return send_rest(c, send, data, len, (size_t)n);
+}
+
+ssize_t janus_send(struct janus_conn *c, const void *data, size_t len)
+{
+    return send_all(c, thread_send, data, len);
+}
+
+ssize_t janus_send_urgent(struct janus_conn *c, const void *data, size_t len)
+{
+    return send_all(c, thread_send_urgent, data, len);
 }
 
 ssize_t janus_send_file(struct janus_conn *c, int fd, off_t offset, size_t len)
@@ -165,7 +178,7 @@ ssize_t janus_send_file(struct janus_conn *c, int fd, off_t offset, size_t len)
             return n < 0 && done == 0 ? -errno : (ssize_t)done;
         if (c->flags & CONN_SENDING)
             return -EBUSY;
-        taken = send_now(handlers_here, c, handlers_here->scratch,
+        taken = send_now(handlers_here, c, thread_send, handlers_here->scratch,
                          (size_t)n); /* what was not taken is read again, from the page cache */
         if (taken == 0)
             taken = wait_for(c, WAIT_WRITABLE);

@@ -152,6 +152,11 @@ size_t janus_readable(const struct janus_conn *c);
 /* Copies data into segments, and waits while there is no room. */
 ssize_t janus_send(struct janus_conn *c, const void *data, size_t len);
 
+/* The same, and data ends with urgent data (RFC 9293 3.8.5): the peer is told at once that it is on its way, even if its window is closed,
+ * and where it ends.  For peers that ask for it: sockets give its last octet out of band (MSG_OOB, SIGURG), unless they have
+ * SO_OOBINLINE. */
+ssize_t janus_send_urgent(struct janus_conn *c, const void *data, size_t len);
+
 /* Sends data where it lies, as the peer takes it, without waiting.  data must stay as it is until done(argument, status), which must not
  * wait either: status 0 when the peer has acknowledged all, or -errno.  Nothing is buffered between data and the segments. */
 int janus_send_owned(struct janus_conn *c, const void *data, size_t len, void (*done)(void *argument, int status),

@@ -85,6 +85,7 @@ bool thread_recv_eof(const struct janus_thread *t, uint32_t conn);
 /* True: the peer's FIN has arrived; what was received before it may be unread. */
 bool thread_fin_received(const struct janus_thread *t, uint32_t conn);
 int64_t thread_send(struct janus_thread *t, uint32_t conn, const void *data, size_t len);
+int64_t thread_send_urgent(struct janus_thread *t, uint32_t conn, const void *data, size_t len);
 uint32_t thread_send_room(struct janus_thread *t, uint32_t conn);
 /* Bytes given to thread_send() and not yet acknowledged. */
 uint32_t thread_unacked(const struct janus_thread *t, uint32_t conn);

@@ -389,7 +389,12 @@ static PyObject *connection_sendfile(PyObject *self, PyObject *args, PyObject *k
 
 static PyObject *connection_send_method(PyObject *self, PyObject *data)
 {
-    return sending_start((struct connection *)self, data);
+    return sending_start((struct connection *)self, data, false);
+}
+
+static PyObject *connection_send_urgent(PyObject *self, PyObject *data)
+{
+    return sending_start((struct connection *)self, data, true);
 }
 
 static PyObject *connection_recv_exactly(PyObject *self, PyObject *arg)
@@ -478,6 +483,7 @@ static PyMethodDef connection_methods[] = {
     {"recv_exactly", connection_recv_exactly, METH_O, DOC_RECV_EXACTLY},
     {"recv_until", (PyCFunction)(void (*)(void))connection_recv_until, METH_VARARGS | METH_KEYWORDS, DOC_RECV_UNTIL},
     {"send", connection_send_method, METH_O, DOC_SEND},
+    {"send_urgent", connection_send_urgent, METH_O, DOC_SEND_URGENT},
     {"try_send", connection_try_send, METH_O, DOC_TRY_SEND},
     {"writable", connection_writable, METH_NOARGS, DOC_WRITABLE},
     {"sendfile", (PyCFunction)(void (*)(void))connection_sendfile, METH_VARARGS | METH_KEYWORDS, DOC_SENDFILE},

@@ -117,6 +117,22 @@
     ">>> talk(patient, client)\n" \
     "1000000"
 
+#define DOC_SEND_URGENT \
+    "send_urgent(data)\n" \
+    "--\n" \
+    "\n" \
+    "send(), and data ends with urgent data (RFC 9293 3.8.5).\n" \
+    "\n" \
+    "The peer is told at once that it is on its way, even if its window is closed, and where it ends.  A socket gives the\n" \
+    "last byte out of band (MSG_OOB), unless it has SO_OOBINLINE; on Janus all of it is received in line, see info().\n" \
+    "Raises what send() raises.\n" \
+    "\n" \
+    ">>> async def client(conn):\n" \
+    "...     await conn.send_urgent(b\"stop\")\n" \
+    "...     return await conn.recv()\n" \
+    ">>> talk(echo, client)\n" \
+    "b'stop'"
+
 #define DOC_TRY_SEND \
     "try_send(data)\n" \
     "--\n" \

@@ -253,7 +253,7 @@ PyObject *options_name(PyObject *self, void *which);
 
 /* --- sending.c --- */
 /* Sends data, at once as far as there is room; returns an awaitable for the rest. */
-PyObject *sending_start(struct connection *c, PyObject *data);
+PyObject *sending_start(struct connection *c, PyObject *data, bool urgent);
 /* Sends what there is room for; how much that was. */
 PyObject *sending_try(struct connection *c, PyObject *data);
 /* An awaitable that is done when there is room. */

@@ -14,7 +14,7 @@ struct sending {
     int64_t offset, left;
     Py_ssize_t sent;
     int fd;
-    bool awaited;
+    bool awaited, urgent;
 };
 
 static PyObject done_object = {_PyObject_EXTRA_INIT 1, &done_type};
@@ -49,9 +49,9 @@ PyTypeObject done_type = {
 /* --- sending --- */
 
 /* Sends what there is room for.  Bytes taken, or -1 with the error set. */
-static Py_ssize_t push(struct connection *c, const char *data, Py_ssize_t len)
+static Py_ssize_t push(struct connection *c, const char *data, Py_ssize_t len, bool urgent)
 {
-    int64_t n = thread_send(c->loop->thread, c->conn, data, (size_t)len);
+    int64_t n = (urgent ? thread_send_urgent : thread_send)(c->loop->thread, c->conn, data, (size_t)len);
 
     if (n < 0)
         face_raise_os((int)-n, n == -EPIPE ? "the connection was shut down on this side" : strerror((int)-n));
@@ -84,7 +84,7 @@ static int may_start(struct connection *c)
 static int step_buffer(struct sending *s)
 {
     Py_ssize_t left = s->view.len - s->sent;
-    Py_ssize_t n = left > 0 ? push(s->connection, (const char *)s->view.buf + s->sent, left) : 0;
+    Py_ssize_t n = left > 0 ? push(s->connection, (const char *)s->view.buf + s->sent, left, s->urgent) : 0;
 
     if (n < 0)
         return -1;
@@ -92,7 +92,7 @@ static int step_buffer(struct sending *s)
     return s->sent == s->view.len;
 }
 
-PyObject *sending_start(struct connection *c, PyObject *data)
+PyObject *sending_start(struct connection *c, PyObject *data, bool urgent)
 {
     struct sending *s;
     Py_buffer view;
@@ -101,14 +101,14 @@ PyObject *sending_start(struct connection *c, PyObject *data)
     if (may_start(c) < 0)
         return NULL;
     if (PyBytes_CheckExact(data)) { /* the usual case, without a buffer's ceremony */
-        n = PyBytes_GET_SIZE(data) > 0 ? push(c, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)) : 0;
+        n = PyBytes_GET_SIZE(data) > 0 ? push(c, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), urgent) : 0;
         if (n < 0 || n == PyBytes_GET_SIZE(data))
             return n < 0 ? NULL : Py_NewRef(&done_object);
     }
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
         return NULL;
     if (n == 0 && view.len > 0)
-        n = push(c, view.buf, view.len);
+        n = push(c, view.buf, view.len, urgent);
     s = n >= 0 && n < view.len ? sending_new(c, step_buffer) : NULL;
     if (!s) {
         bool done = n == view.len;
@@ -118,6 +118,7 @@ PyObject *sending_start(struct connection *c, PyObject *data)
     }
     s->view = view;
     s->sent = n;
+    s->urgent = urgent;
     c->task.flags |= CONNECTION_SENDING;
     return (PyObject *)s;
 }
@@ -129,7 +130,7 @@ PyObject *sending_try(struct connection *c, PyObject *data)
 
     if (may_start(c) < 0 || PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
         return NULL;
-    n = view.len > 0 ? push(c, view.buf, view.len) : 0;
+    n = view.len > 0 ? push(c, view.buf, view.len, false) : 0;
     PyBuffer_Release(&view);
     return n < 0 ? NULL : PyLong_FromSsize_t(n);
 }
@@ -140,7 +141,7 @@ static int step_room(struct sending *s)
 {
     struct connection *c = s->connection;
 
-    if (push(c, "", 0) < 0)
+    if (push(c, "", 0, false) < 0)
         return -1;
     return thread_send_room(c->loop->thread, c->conn) > 0;
 }
@@ -176,7 +177,7 @@ static int step_file(struct sending *s)
     struct connection *c = s->connection;
     char *chunk = loop_chunk(c->loop);
 
-    if (!chunk || push(c, "", 0) < 0)
+    if (!chunk || push(c, "", 0, false) < 0)
         return -1;
     while (s->left > 0) {
         size_t room = thread_send_room(c->loop->thread, c->conn);
@@ -188,7 +189,7 @@ static int step_file(struct sending *s)
         n = read_file(s, chunk, (uint64_t)s->left < room ? (size_t)s->left : room);
         if (n == 0)
             return 1; /* the file ends here */
-        if (n > 0 && (n = push(c, chunk, n)) == 0)
+        if (n > 0 && (n = push(c, chunk, n, false)) == 0)
             return 0;
         if (n < 0)
             return -1;
@@ -255,7 +256,9 @@ static void sending_dealloc(PyObject *self)
 
         PyErr_Fetch(&type, &value, &traceback);
         if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "%s was never awaited: data was not sent",
-                             s->file ? "sendfile()" : "send()") < 0)
+                             s->file     ? "sendfile()"
+                             : s->urgent ? "send_urgent()"
+                                         : "send()") < 0)
             PyErr_WriteUnraisable(NULL);
         PyErr_Restore(type, value, traceback);
     }

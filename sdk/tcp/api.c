@@ -154,6 +154,20 @@ int64_t tcp_send(struct tcp_stack *s, uint32_t conn, const void *data, size_t le
     return taken;
 }
 
+int64_t tcp_send_urgent(struct tcp_stack *s, uint32_t conn, const void *data, size_t len)
+{
+    int64_t taken = tcp_send(s, conn, data, len);
+    struct tcb *t = stack_tcb(s, conn);
+    struct tcb_ext *e = stack_ext(s, t);
+
+    if (taken > 0) {
+        e->snd_urgent = true;
+        e->snd_up = e->tx_end;
+        tcb_owe(s, t, OWE_ACK); /* for when no data may go now: the peer is told all the same */
+    }
+    return taken;
+}
+
 uint32_t tcp_send_room(struct tcp_stack *s, uint32_t conn)
 {
     struct tcb *t = stack_tcb(s, conn);

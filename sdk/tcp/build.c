@@ -33,7 +33,7 @@ uint32_t build_packet(const struct tcp_stack *s, uint8_t *slot_data, const struc
     sum += put_word(tcp + 4, b->seq);
     sum += put_word(tcp + 8, b->ack);
     sum += put_word(tcp + 12, header_len / 4 << 28 | (uint32_t)b->flags << 16 | b->wnd);
-    put_be32(tcp + 16, 0);
+    sum += put_word(tcp + 16, b->up);
     if (plain)
         sum += tcp_options_put_timestamps(tcp + TCP_HEADER_LEN, b->options);
     else {

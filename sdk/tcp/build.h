@@ -10,7 +10,7 @@ struct build {
     const struct ip_addr *laddr, *raddr;
     uint16_t lport, rport;
     uint32_t seq, ack;
-    uint16_t wnd;
+    uint16_t wnd, up;
     uint8_t flags; /* enum tcp_flag */
     uint8_t ecn;   /* enum ip_ecn */
     const struct tcp_options *options;

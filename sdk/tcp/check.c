@@ -46,6 +46,7 @@ static void check_tx(const struct tcp_stack *s, const struct tcb *t, const struc
     assert(last == e->tx_last && slots == e->tx_slots);
     assert(sacked == e->sacked_bytes && lost == e->lost_bytes);
     assert(e->tx_first == TCP_NO_SLOT || seq == e->tx_end);
+    assert(!e->snd_urgent || seq_leq(e->snd_up, e->tx_end));
     if (state_is_synchronized(t->state) && e->tx_unsent == TCP_NO_SLOT && e->tx_first != TCP_NO_SLOT)
         assert(t->snd_nxt == e->tx_end + !!(t->flags & TCB_FIN_SENT));
     assert(!(t->flags & TCB_FIN_SENT) || e->tx_unsent == TCP_NO_SLOT);

@@ -150,6 +150,7 @@ struct tcb_ext {
     uint16_t pmtu_high;              /* search of RFC 4821 goes up to here, 0: none */
     uint16_t pmtu_former;            /* full segment before the path was found to be narrower, 0: it was not */
     uint16_t pmtu_claim;             /* full segment by a router's word that is not yet believed, 0: none */
+    bool snd_urgent;                 /* urgent data ends at snd_up, and is not known to have come */
     uint32_t round_end, round_bytes; /* SND.NXT at its beginning; acknowledged since */
     uint32_t pipe_ack, pipe_ack_ms;  /* RFC 7661 4.2, and when it was measured; 0: not yet */
     uint32_t prr_delivered, prr_out, recover_fs; /* RFC 6937 3 */
@@ -177,6 +178,7 @@ struct tcb_ext {
     uint32_t fin_seq, fin_tsval;               /* when TCB_FIN_AHEAD */
     bool urgent;                               /* the peer has said that urgent data ends at urgent_end */
     uint32_t urgent_end;                       /* RCV.UP */
+    uint32_t snd_up;                           /* SND.UP, when snd_urgent */
     uint32_t steps_ms, sack_steps, rack_steps; /* through the queue, in this millisecond (sack.h) */
     uint32_t sack_hint, sack_hint_seq; /* the slot that was SACKed last, while its number is not below SND.UNA */
     struct tcp_sack_block sack_seen[TCP_SACK_BLOCKS_MAX]; /* of the last ACK that had some */

@@ -232,6 +232,9 @@ bool tcp_recv_eof(const struct tcp_stack *s, uint32_t conn);
 /* Copies up to len bytes into segments; returns how many were taken (0: no room, WRITABLE will tell).  -EPIPE after
  * tcp_shutdown(), -ENOTCONN before the connection is established, or the connection's error. */
 int64_t tcp_send(struct tcp_stack *s, uint32_t conn, const void *data, size_t len);
+/* The same, and what was taken ends with urgent data (RFC 9293 3.8.5): the peer is told at once that it is on its way, even if its window
+ * is closed.  Two such ends at a time are not told apart: the later one counts. */
+int64_t tcp_send_urgent(struct tcp_stack *s, uint32_t conn, const void *data, size_t len);
 /* Bytes that tcp_send() would take now, or fewer by less than a segment, never more; 0: not a segment, and WRITABLE will tell. */
 uint32_t tcp_send_room(struct tcp_stack *s, uint32_t conn);
 /* Bytes given to tcp_send() and not yet acknowledged. */

@@ -37,6 +37,28 @@ static void start(const struct tcp_stack *s, struct tcb *t, uint64_t now_us, str
     }
 }
 
+static bool is_urgent(const struct tcb *t, const struct tcb_ext *e)
+{
+    return e->snd_urgent && seq_gt(e->snd_up, t->snd_una);
+}
+
+/* RFC 9293 3.8.5: until urgent data is acknowledged, what begins before its end says where that is, behind its last octet (RFC 6093
+ * 4).  A pointer that does not reach says as far as it does, but only into what was not sent: else it would name an octet that the
+ * peer may hold already, and which is not the urgent one. */
+static void say_urgent(const struct tcb *t, struct tcb_ext *e, struct build *b)
+{
+    uint32_t ahead = e->snd_up - b->seq;
+
+    if (!is_urgent(t, e)) { /* half the sequence numbers later it would be again */
+        e->snd_urgent = false;
+        return;
+    }
+    if (!seq_gt(e->snd_up, b->seq) || (ahead > UINT16_MAX && seq_leq(b->seq + UINT16_MAX, t->snd_nxt)))
+        return;
+    b->flags |= TCP_URG;
+    b->up = (uint16_t)(ahead < UINT16_MAX ? ahead : UINT16_MAX);
+}
+
 /* A segment with this options has told the peer all that an ACK could. */
 static void ack_is_told(struct tcp_stack *s, struct tcb *t, const struct tcp_options *options)
 {
@@ -104,6 +126,8 @@ enum sent transmit_ack(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint
     sack_report(s, t, e, &options, (t->flags & TCB_TIMESTAMPS) ? 3 : 4);
     if (t->flags & TCB_TELL_USER_TIMEOUT)
         settings_advertise(settings_of(s, t), &options);
+    if (e != NULL && e->snd_urgent)
+        say_urgent(t, e, &b);
     result = output_control(s, &b);
     if (result != SENT)
         return result;
@@ -188,6 +212,8 @@ static enum sent send_slot(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e
     b.payload_len = m->len;
     if (t->flags & TCB_ECN)
         mark_ecn(t, m, &b);
+    if (e->snd_urgent)
+        say_urgent(t, e, &b);
     if (spare >= 12)
         sack_report(s, t, e, &options, spare >= 28 ? 3 : spare >= 20 ? 2 : 1);
     len = build_packet(s, s->env.tx_data(s->env.context, slot), &b, &offset);
@@ -253,7 +279,7 @@ static uint32_t sendable(const struct tcp_stack *s, struct tcb *t, struct tcb_ex
     if (pipe != 0 && pipe + len > t->cc.cwnd && e->frto_credit == 0)
         return 0;
     if (m->len < t->smss && e->tx_unsent == e->tx_last && t->snd_una != t->snd_nxt &&
-        !(t->flags & (TCB_NODELAY | TCB_FIN_QUEUED)))
+        !(t->flags & (TCB_NODELAY | TCB_FIN_QUEUED)) && !is_urgent(t, e))
         return 0;
     return len;
 }
@@ -406,7 +432,9 @@ enum sent transmit_probe(struct tcp_stack *s, struct tcb *t, uint64_t now_us, ui
         b.wnd = window_advertise(s, t);
         b.seq = t->snd_una - 1;
         result = output_control(s, &b);
-        if (result == SENT)
+        if (result == SENT && e != NULL && is_urgent(t, e))
+            t->owe |= OWE_ACK; /* what has an old number may be dropped before its pointer is looked at */
+        else if (result == SENT)
             ack_is_told(s, t, &options);
     }
     if (result != SENT)

@@ -160,7 +160,7 @@ static void call_send(struct fuzz *f, struct line *l, uint32_t host, uint32_t le
     len %= sizeof data;
     for (uint32_t i = 0; i < len; i++)
         data[i] = byte_at(l->port, host, e->sent + i);
-    taken = tcp_send(s, e->conn, data, len);
+    taken = (len % 4 == 1 ? tcp_send_urgent : tcp_send)(s, e->conn, data, len);
     if (tcp_error(s, e->conn) != 0)
         require(f, taken == -tcp_error(s, e->conn), "tcp_send() of a failed connection does not say why");
     else if (e->shut)

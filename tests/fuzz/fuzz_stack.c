@@ -315,8 +315,10 @@ static void step_user(struct fuzz *f)
         return;
     switch (what) {
     case 1:
-    case 2:
         tcp_send(s, conn, buffer, amount);
+        break;
+    case 2:
+        tcp_send_urgent(s, conn, buffer, amount);
         break;
     case 3:
         tcp_recv(s, conn, buffer, amount);

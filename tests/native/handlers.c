@@ -368,6 +368,33 @@ static void crowd(void *argument)
     say("closed");
 }
 
+static void takes_urgent(struct janus_conn *c)
+{
+    struct janus_info i;
+    ssize_t n = janus_recv_all(c, janus_scratch(), 2);
+
+    janus_get_info(c, &i);
+    say("took %zd, urgent %u", n, i.urgent_bytes);
+    n = janus_recv_all(c, janus_scratch(), 3);
+    janus_get_info(c, &i);
+    say("took %zd, urgent %u", n, i.urgent_bytes);
+    for (n = 0; janus_recv(c, janus_scratch(), 1000) > 0;)
+        n++;
+}
+
+static void sends_urgent(void *argument)
+{
+    struct janus_conn *c = reach(7);
+
+    (void)argument;
+    if (c == NULL)
+        return;
+    janus_send(c, "a", 1);
+    say("sent %zd", janus_send_urgent(c, "stop", 4));
+    say("sent %zd", janus_send_urgent(c, the_world->big, BIG)); /* more than there is room for */
+    janus_close(c);
+}
+
 static const struct {
     const char *name;
     janus_handler *handler;
@@ -386,6 +413,7 @@ static const struct {
     {"aborter", aborter},
     {"deep", deep},
     {"proxy", proxy},
+    {"takes_urgent", takes_urgent},
 };
 
 static const struct {
@@ -398,6 +426,7 @@ static const struct {
     {"one_line", one_line},
     {"poke_and_wait", poke_and_wait},
     {"ask_in_trouble", ask_in_trouble},
+    {"sends_urgent", sends_urgent},
     {"never_reads", never_reads},
     {"crowd", crowd},
 };

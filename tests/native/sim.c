@@ -57,11 +57,11 @@ static void trace_packet(const struct sim *sim, const char *what, uint32_t from,
         return;
     flags = t[13];
     payload = len - header - (t[12] >> 4) * 4u;
-    printf("%12.6f %c %s %u>%u %s%s%s%s%s seq %u:%u ack %u win %u len %u\n",
+    printf("%12.6f %c %s %u>%u %s%s%s%s%s%s seq %u:%u ack %u win %u len %u\n",
            (double)(sim->now_us - sim->k->start_us) / 1e6, "AB"[from], what, t[0] << 8 | t[1], t[2] << 8 | t[3],
            flags & 2 ? "S" : "", flags & 1 ? "F" : "", flags & 4 ? "R" : "", flags & 8 ? "P" : "",
-           flags & 16 ? "." : "", get_be32(t + 4), get_be32(t + 4) + payload, get_be32(t + 8), t[14] << 8 | t[15],
-           payload);
+           flags & 32 ? "U" : "", flags & 16 ? "." : "", get_be32(t + 4), get_be32(t + 4) + payload, get_be32(t + 8),
+           t[14] << 8 | t[15], payload);
 }
 
 /* --- the wire's ends --- */

@@ -254,6 +254,14 @@ static void verify(struct users *u, uint32_t index, uint32_t host, const uint8_t
         sim_fail(u->failure, "host %u: pair %u received more than was sent", host, index);
 }
 
+static uint32_t urgent_bytes(const struct tcp_stack *s, uint32_t conn)
+{
+    struct tcp_info info;
+
+    tcp_get_info(s, conn, &info);
+    return info.urgent_bytes;
+}
+
 /* Reads once: up to read_max bytes. */
 static void side_read(struct users *u, uint32_t index, uint32_t host)
 {
@@ -293,6 +301,8 @@ static void side_read(struct users *u, uint32_t index, uint32_t host)
         side->can_read = false;
         side->eof = tcp_recv_eof(s, side->conn);
     }
+    if (side->eof && urgent_bytes(s, side->conn) != 0)
+        sim_fail(u->failure, "host %u: pair %u: urgent data behind the end of the stream", host, index);
     if (side->eof && pair_is_clean(&u->pairs[index]) && side->received != u->pairs[index].side[!host].sent)
         sim_fail(u->failure, "host %u: pair %u: end of stream at %llu of %llu", host, index,
                  (unsigned long long)side->received, (unsigned long long)u->pairs[index].side[!host].sent);
@@ -311,7 +321,7 @@ static void side_write(struct users *u, uint32_t index, uint32_t host)
 
         for (uint32_t i = 0; i < len; i++)
             buffer[i] = pattern_at(key, side->sent + i);
-        taken = tcp_send(u->hosts[host].s, side->conn, buffer, len);
+        taken = (len % 8 == 5 ? tcp_send_urgent : tcp_send)(u->hosts[host].s, side->conn, buffer, len);
         if (taken < 0 || taken > len)
             sim_fail(u->failure, "host %u: pair %u: tcp_send() of %u says %lld", host, index, len, (long long)taken);
         side->sent += (uint64_t)taken;

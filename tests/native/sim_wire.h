@@ -134,7 +134,7 @@ static uint32_t wire_piece(uint8_t *out, const uint8_t *in, uint32_t len, uint32
 {
     bool v6 = in[0] >> 4 == 6;
     uint32_t ip = v6 ? 40 : 20, header = ip + (in[ip + 12] >> 4) * 4u;
-    uint32_t payload = len - header, l4;
+    uint32_t payload = len - header, up = get_be16(in + ip + 18), l4;
     struct ip_addr src, dst;
     uint16_t sum;
 
@@ -144,6 +144,9 @@ static uint32_t wire_piece(uint8_t *out, const uint8_t *in, uint32_t len, uint32
     put_be32(out + ip + 4, get_be32(in + ip + 4) + from);
     if (to < payload)
         out[ip + 13] &= (uint8_t) ~(TCP_FIN | TCP_PSH);
+    if (up <= from)
+        out[ip + 13] &= (uint8_t)~TCP_URG;
+    put_be16(out + ip + 18, (uint16_t)(up > from ? up - from : 0));
     if (v6) {
         memcpy(&src, in + 8, 16);
         memcpy(&dst, in + 24, 16);

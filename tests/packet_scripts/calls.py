@@ -13,7 +13,7 @@ from tests.packet_scripts.sockets import Blocking, CallFailed, Result, Socket, S
 
 POLL = {n: getattr(sockets, n) for n in ("POLLIN", "POLLOUT", "POLLERR", "POLLHUP", "POLLRDHUP")}
 POLL |= {"POLLRDNORM": 0, "POLLWRNORM": 0}
-SEND_FLAGS = {"MSG_NOSIGNAL", "MSG_DONTWAIT"}
+SEND_FLAGS = {"MSG_NOSIGNAL", "MSG_DONTWAIT", "MSG_OOB"}
 RECV_FLAGS = {"MSG_PEEK", "MSG_DONTWAIT", "MSG_WAITALL"}
 NUMBERS = {
     "TCP_KEEPIDLE": "keepidle_s",
@@ -172,7 +172,9 @@ class Calls:
     def write(self, call: Call, count: int, flags: set[str]) -> Blocking:
         if flags - SEND_FLAGS:
             raise Unsupported(f"flags {sorted(flags - SEND_FLAGS)} of {call.name}()")
-        return self.sockets.write(self.socket_of(call), count, dont_wait="MSG_DONTWAIT" in flags)
+        return self.sockets.write(
+            self.socket_of(call), count, dont_wait="MSG_DONTWAIT" in flags, urgent="MSG_OOB" in flags
+        )
 
     def call_read(self, call: Call) -> Blocking:
         return self.read(call, number(call.args[2]), set())

@@ -208,7 +208,8 @@ class Sockets:
                 return fail("EAGAIN")
             yield
 
-    def write(self, s: Socket, count: int, *, dont_wait: bool = False) -> Blocking:
+    def write(self, s: Socket, count: int, *, dont_wait: bool = False, urgent: bool = False) -> Blocking:
+        send = lib.tcp_send_urgent if urgent else lib.tcp_send
         if s.conn is None:
             return fail("EPIPE")
         done = 0
@@ -216,7 +217,7 @@ class Sockets:
             if s.was_shut:
                 return fail("EPIPE")
             data = stream(s.write_place, min(count - done, WRITE_BYTES))
-            taken = int(lib.tcp_send(self.machine.tcp, s.conn, data, len(data)))
+            taken = int(send(self.machine.tcp, s.conn, data, len(data)))
             if taken == -errno.ENOTCONN:
                 if s.nonblock or dont_wait:
                     return fail("EAGAIN")

@@ -82,7 +82,7 @@ WITHOUT_COUNTERPART = {
     "a call": "+0 sendfile(4, 5, [0], 10) = 10",
     "an edge-triggered epoll": "+0 poll([{fd=4, events=POLLIN|EPOLLET, revents=0}], 1, 0) = 0",
     "a socket option": "+0 setsockopt(4, SOL_TCP, TCP_CORK, [1], 4) = 0",
-    "a flag": "+0 send(4, ..., 10, MSG_OOB) = 10",
+    "a flag": "+0 send(4, ..., 10, MSG_FASTOPEN) = 10",
     "a TCP option": "+0 < . 1:1(0) ack 1 win 100 <FO 0011223344556677,nop,nop>",
     "an ICMP message": "+0 < icmp unreachable host_on_fire [1:11(10)]",
     "outbound ICMP": "+0 > icmp unreachable host_unreachable [1:11(10)]",

@@ -379,12 +379,13 @@ ssize_t sock_write(struct sock *k, const void *buf, size_t len, int flags)
     bool dont_wait = k->nonblock || (flags & MSG_DONTWAIT);
     size_t done = 0;
 
-    if (flags & (MSG_OOB | MSG_FASTOPEN))
+    if (flags & MSG_FASTOPEN)
         return -EOPNOTSUPP;
     if (k->conn == TCP_NO_CONN || k->shut_write)
         return -EPIPE;
     while (done < len) {
-        int64_t taken = tcp_send(host.stack, k->conn, (const uint8_t *)buf + done, len - done);
+        int64_t taken = (flags & MSG_OOB ? tcp_send_urgent : tcp_send)(host.stack, k->conn, (const uint8_t *)buf + done,
+                                                                       len - done);
 
         if (taken == -ENOTCONN)
             taken = 0;

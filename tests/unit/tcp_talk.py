@@ -115,7 +115,7 @@ class Segment:
             src, dst, tcp = packet[8:24], packet[24:40], packet[40:]
         assert checksum(src + dst + struct.pack("!II", len(tcp), 6) + tcp) == 0, "TCP checksum"
         sport, dport, seq, ack, offset, flags, wnd, _, up = struct.unpack("!HHIIBBHHH", tcp[:20])
-        assert up == 0
+        assert up == 0 or flags & FLAG_BITS["U"]
         header = (offset >> 4) * 4
         return Segment(
             str(ipaddress.ip_address(src)),
@@ -128,6 +128,7 @@ class Segment:
             wnd,
             Options.parse(tcp[20:header]),
             tcp[header:],
+            up,
         )
 
 
@@ -227,6 +228,11 @@ class Stack:
 
     def send(self, conn: int, data: bytes) -> int:
         n = int(lib.tcp_send(self.tcp, conn, data, len(data)))
+        lib.tcp_check(self.tcp)
+        return n
+
+    def send_urgent(self, conn: int, data: bytes) -> int:
+        n = int(lib.tcp_send_urgent(self.tcp, conn, data, len(data)))
         lib.tcp_check(self.tcp)
         return n
 

@@ -141,6 +141,17 @@ def test_a_handler_can_ask_whether_anything_gets_through(world: World) -> None:
     assert world.run(4000)[2] == "smss 1448 flight 0 unread 0 timeouts 4 stalled 0 never"
 
 
+def test_urgent_data_is_sent_and_told_of(world: World) -> None:
+    world.serve("takes_urgent")
+    world.client("sends_urgent")
+    log = world.run()
+    assert [line for line in log if line.startswith("sent")] == ["sent 4", f"sent {BIG}"]
+    taken = [line.split() for line in log if line.startswith("took")]
+    assert [words[1] for words in taken] == ["2,", "3,"]
+    assert int(taken[0][3]) >= 3, "to the end of what was urgent first, or behind it"
+    assert world.is_clean()
+
+
 def test_sleep_within_a_deadline_and_calls_after_close(world: World) -> None:
     world.serve("sleeper", flags=START_AT_ACCEPT)
     world.client("hold", 2)

@@ -280,16 +280,42 @@ def test_try_send_takes_what_fits_and_writable_waits() -> None:
     assert talk(sink, client, recv_buffer=32768, send_buffer=32768) == (True, (200_000).to_bytes(4))
 
 
+def test_urgent_data_is_told_of_and_received_in_line() -> None:
+    async def listener(conn: janus_tcp.Connection) -> None:
+        assert await conn.recv_exactly(2) == b"re"
+        ahead = [conn.info()["urgent_bytes"]]
+        assert await conn.recv_exactly(100_000) == b"st" + pattern(99_998)
+        ahead.append(conn.info()["urgent_bytes"])
+        await conn.recv_exactly(100_002)
+        ahead.append(conn.info()["urgent_bytes"])
+        await conn.send(b"%d %d %d" % tuple(ahead))
+
+    async def client(conn: janus_tcp.Connection) -> bytes:
+        await conn.send_urgent(b"rest")
+        await conn.send(pattern(99_998))
+        await conn.send_urgent(bytes(100_002))  # more than there is room for
+        return await conn.recv()
+
+    first, second, third = talk(listener, client, recv_buffer=32768, send_buffer=32768).split()
+    assert (first, third) == (b"2", b"0")
+    assert 0 < int(second) <= 65535
+
+
 def test_sending_to_what_is_gone() -> None:
     async def client(conn: janus_tcp.Connection) -> None:
         conn.shutdown()
-        for attempt in (lambda: conn.try_send(b"x"), lambda: conn.send(b"x")):
+        for attempt in (lambda: conn.try_send(b"x"), lambda: conn.send(b"x"), lambda: conn.send_urgent(b"x")):
             with pytest.raises(BrokenPipeError):
                 attempt()
         with pytest.raises(BrokenPipeError):
             await conn.writable()
         conn.close()
-        for attempt in (lambda: conn.try_send(b"x"), lambda: conn.send(b"x"), conn.writable):
+        for attempt in (
+            lambda: conn.try_send(b"x"),
+            lambda: conn.send(b"x"),
+            lambda: conn.send_urgent(b"x"),
+            conn.writable,
+        ):
             with pytest.raises(BrokenPipeError):
                 attempt()
 

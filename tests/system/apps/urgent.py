@@ -1,0 +1,24 @@
+"""SEND n: sends n bytes, then "stop!" as urgent data.  TAKE n: takes n bytes; how many were urgent after each."""
+
+import janus_tcp
+
+from tests.system.stream import chunks
+
+
+async def handle(conn: janus_tcp.Connection) -> None:
+    """Obey one connection's commands until its peer has finished."""
+    while True:
+        try:
+            word, number = (await conn.recv_until(b"\n", 64)).split()
+        except EOFError:
+            return
+        if word == b"SEND":
+            for chunk in chunks(int(number)):
+                await conn.send(chunk)
+            await conn.send_urgent(b"stop!")
+        else:
+            ahead = []
+            for _ in range(int(number)):
+                await conn.recv_exactly(1)
+                ahead.append(conn.info()["urgent_bytes"])
+            await conn.send(b"%s\n" % " ".join(map(str, ahead)).encode())
