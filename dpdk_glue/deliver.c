@@ -3,6 +3,8 @@
  */
 #include "dpdk_glue/deliver.h"
 
+#include "dpdk_glue/turns.h"
+
 #include <rte_cycles.h>
 
 /* Slots are 2 KiB apart, so packets at one place in them would share a few sets of the caches: short ones are spread. */
@@ -11,7 +13,6 @@ enum {
     STAGGER = 16,
     STAGGERED_MAX = SHM_SLOT_BYTES - SHM_SLOT_HEADROOM - (STAGGER - 1) * SHM_CACHE_LINE,
     SLOTS_AHEAD = 8,
-    FULL_PART = 4, /* with less than this part of its slots free a thread must have its turn */
 };
 
 static void close_for(struct glue_session *s, uint32_t io, enum shm_drop drop)
@@ -171,7 +172,7 @@ void deliver_publish(struct delivered *d, uint32_t io)
         struct session_io *sio = &s->io[io];
         sio->touched = false;
         ring_publish(&sio->rx);
-        s->glue->io[io].thread_is_full |= sio->ledger.free_count < s->sizes.rx_slots_per_io / FULL_PART;
+        s->glue->io[io].thread_is_full |= turns_is_full(sio->ledger.free_count, s->sizes.rx_slots_per_io);
         count_app(s, io, STATS_APP_RX_PACKETS, sio->rx_packets);
         count_app(s, io, STATS_APP_RX_BYTES, sio->rx_bytes);
         sio->rx_packets = sio->rx_bytes = 0;

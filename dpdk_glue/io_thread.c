@@ -7,6 +7,7 @@
 #include "dpdk_glue/out.h"
 #include "dpdk_glue/refuse.h"
 #include "dpdk_glue/rx.h"
+#include "dpdk_glue/turns.h"
 #include "dpdk_glue/tx.h"
 
 #include <errno.h>
@@ -28,16 +29,7 @@ enum {
     SLEEP_WOKEN_MAX_US = 100000, /* a bound for what nobody rings for, as an NIC's full queue */
     HEARTBEAT_MS = 10,
     TIMER_SLACK_NS = 5000,
-    YIELD_TURNS = 4,      /* with work, before another thread has its turn: a switch costs as much as ten packets */
-    YIELD_TURNS_MAX = 64, /* while a port has more */
 };
-
-/* In mode yield: has this thread done enough?  What waits in a port is taken first: the port does not tell newcomers from connections when
- * it is full, a thread's ring does (overload.h).  Unless a thread is full itself: what is read then is lost. */
-static bool is_enough(const struct io_thread *io, uint32_t turns)
-{
-    return turns >= YIELD_TURNS_MAX || (turns >= YIELD_TURNS && (!io->port_has_more || io->thread_is_full));
-}
 
 static void arm(struct io_thread *io, const struct session_list *list)
 {
@@ -166,7 +158,7 @@ static void loop(struct io_thread *io)
             page_add(io->stats, STATS_IO_BUSY_CYCLES, now - begin);
         }
         if (io->glue->mode == GLUE_MODE_YIELD) {
-            if (!busy || is_enough(io, ++in_a_row)) {
+            if (!busy || turns_are_enough(++in_a_row, io->port_has_more, io->thread_is_full)) {
                 in_a_row = 0;
                 sched_yield();
             }

@@ -10,6 +10,7 @@
 #include "dpdk_glue/rows.h"
 #include "dpdk_glue/services.h"
 #include "dpdk_glue/stats.h"
+#include "dpdk_glue/turns.h"
 #include "dpdk_glue/txcheck.h"
 #include "shm/doorbell.h"
 #include "shm/drops.h"
@@ -23,6 +24,14 @@
 static bool test_overload_sheds(struct overload *o, uint32_t waiting, uint32_t slots, uint64_t now, uint64_t tenth)
 {
     return overload_sheds(o, waiting, slots, now, tenth);
+}
+static bool test_turns_is_full(uint32_t free_slots, uint32_t slots)
+{
+    return turns_is_full(free_slots, slots);
+}
+static bool test_turns_are_enough(uint32_t turns, bool port_has_more, bool thread_is_full)
+{
+    return turns_are_enough(turns, port_has_more, thread_is_full);
 }
 static int32_t test_producer_refresh(struct ring_producer *r)
 {

@@ -1,5 +1,6 @@
 """The ledger of slots against a set of ints: whatever an app gives back, free + lent is all there is."""
 
+import pytest
 from _shm import ffi, lib
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,3 +98,24 @@ def test_an_overload_neither_starves_newcomers_nor_lets_the_queue_stay_long() ->
         long += waiting > 1100
     assert 0.55 < taken / (taken + shed) < 0.65  # 3 of 5
     assert long / (taken + shed) < 0.03
+
+
+# --- how long an I/O thread goes on in mode yield ---
+
+
+@pytest.mark.parametrize("slots", [256, 1024, 8192])
+def test_who_shares_a_processor_stops_reading_before_packets_find_no_slot(slots: int) -> None:
+    """A port that always has a full burst, and a thread that gives nothing back until its turn."""
+    free, turns = slots, 0
+    while not lib.test_turns_are_enough(turns, True, lib.test_turns_is_full(free, slots)):
+        free -= 64
+        turns += 1
+        assert free >= 0, "what was read is lost"
+    assert turns == min(64, slots * 3 // 4 // 64 + 1), "but it takes from the port what it can"
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_or_as_soon_as_a_switch_is_paid_for_when_the_port_has_no_more(full: bool) -> None:
+    assert [lib.test_turns_are_enough(turns, False, full) for turns in (3, 4)] == [False, True]
+    assert lib.test_turns_are_enough(64, True, False), "nor does a port that never ends keep the processor"
+    assert not lib.test_turns_are_enough(63, True, False)
