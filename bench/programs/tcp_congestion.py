@@ -1,18 +1,20 @@
-"""tcp-congestion: goodput of one bulk sender over a path with a bottleneck, Janus beside the kernel's CUBIC.
+"""tcp-congestion: goodput of one bulk sender over a path with a bottleneck, CUBIC and BBR of Janus beside the kernel's.
 
 The same relay makes both paths: a line of 20 Mbit/s, a drop-tail queue, half of the round trip each way, and
 random loss of what the sender sends.  What a kernel receiver gets within a fixed time from connect() on counts, so
-slow start does, too.  The second part puts one flow of each on one path and prints Jain's index of their
-shares.  Every cell of the first part is one row; --quick measures its corners only."""
+slow start does, too: CUBIC against CUBIC, BBR against CUBIC, BBR against BBR where the kernel has it.  The second
+part puts two flows on one path and prints Jain's index of their shares: CUBIC or BBR beside the kernel's CUBIC, and
+two with BBR.  --quick measures the first part's corners only."""
 
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 from bench.framework import Options, Program, Row, alternate, make_row
@@ -20,7 +22,8 @@ from bench.rig import Impairment, Janusd, Network, Workdir
 from bench.rig.janusd import AppPolicy, JanusdConfig
 from bench.rig.network import RIVAL_ADDRESS, SERVER_ADDRESS
 
-PORT = 8000
+PORT, BBR_PORT = 8000, 8001
+CONTROLS = {PORT: "cubic", BBR_PORT: "bbr"}
 RATE_KBPS = 20_000
 ROUND_TRIPS_MS = (10, 50, 100)
 LOSSES_PPM = (0, 1_000, 10_000, 30_000)
@@ -83,14 +86,14 @@ def pour(listener: socket.socket) -> None:
 
 
 @contextmanager
-def kernel_sender(network: Network, namespace: str, address: str) -> Iterator[None]:
-    """CUBIC of the kernel, on PORT."""
+def kernel_sender(network: Network, namespace: str, address: str, port: int = PORT) -> Iterator[None]:
+    """The kernel's, with the port's congestion control."""
 
     def listen() -> socket.socket:
         made = socket.socket()
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, CONTROLS[port].encode())
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind((address, PORT))
+        made.bind((address, port))
         made.listen()
         return made
 
@@ -120,20 +123,27 @@ def receive(sock: socket.socket, until: float) -> int:
     return count
 
 
-def goodput(network: Network, cell: Cell, seconds: float, seed: int) -> float:
+def kernel_has_bbr() -> bool:
+    """As a module that is loaded."""
+    return "bbr" in Path("/proc/sys/net/ipv4/tcp_available_congestion_control").read_text().split()
+
+
+def goodput(network: Network, port: int, cell: Cell, seconds: float, seed: int) -> float:
     """Mbit/s of one connection."""
     network.impair(**cell.settings(seed))
     until = time.monotonic() + seconds
-    with network.connect(PORT) as sock:
+    with network.connect(port) as sock:
         count = receive(sock, until)
     network.impair(loss_ppm=0, delay_us=0, rate_kbps=0)
     time.sleep(0.3)  # what is on its way goes
     return count * 8 / seconds / 1e6
 
 
-def measure(network: Network, cell: Cell, seconds: float, seeds: Iterator[int]) -> dict[str, float]:
+def measure(
+    network: Network, port: int, cell: Cell, seconds: float, seeds: Iterator[int]
+) -> dict[str, float]:
     """One run, as alternate() wants it."""
-    return {"mbps": goodput(network, cell, seconds, next(seeds))}
+    return {"mbps": goodput(network, port, cell, seconds, next(seeds))}
 
 
 def tell(progress: Callable[[str], None], cell: Cell, text: str) -> None:
@@ -144,10 +154,26 @@ def tell(progress: Callable[[str], None], cell: Cell, text: str) -> None:
 @contextmanager
 def janus(purpose: str, path: Impairment, workdir: Path, *, rival: bool = False) -> Iterator[Network]:
     """A network with Janus as its server, which pours."""
-    config = JanusdConfig(apps=(AppPolicy(name="web", ports=(str(PORT),)),))
+    config = JanusdConfig(apps=(AppPolicy(name="web", ports=(str(PORT), str(BBR_PORT))),))
     with Network(purpose, workdir, path, rival=rival) as network, Janusd(network, workdir, config) as daemon:
         daemon.serve(HANDLER, port=PORT)
         yield network
+
+
+NAMES = {
+    ("janus", "linux"): "",
+    ("bbr", "linux"): "BBR to CUBIC, ",
+    ("bbr", "linux bbr"): "BBR to BBR, ",
+}
+
+
+@contextmanager
+def kernel_senders(kernel: Network) -> Iterator[None]:
+    """CUBIC, and BBR where the kernel has it."""
+    with ExitStack() as stack:
+        for port in CONTROLS if kernel_has_bbr() else (PORT,):
+            stack.enter_context(kernel_sender(kernel, kernel.srv, SERVER_ADDRESS, port))
+        yield
 
 
 def jain(*shares: float) -> float:
@@ -155,10 +181,32 @@ def jain(*shares: float) -> float:
     return sum(shares) ** 2 / (len(shares) * sum(s * s for s in shares))
 
 
-def fairness(network: Network, cell: Cell, seconds: float, seed: int) -> dict[str, float]:
+@dataclass(frozen=True)
+class Rivals:
+    """Two senders on one path: (address, port) of each."""
+
+    name: str
+    units: tuple[str, str]
+    ends: tuple[tuple[str, int], tuple[str, int]]
+
+
+RIVALS = (
+    Rivals("fair", ("Mbit/s Janus", "Mbit/s Linux"), ((SERVER_ADDRESS, PORT), (RIVAL_ADDRESS, PORT))),
+    Rivals(
+        "fair, BBR", ("Mbit/s Janus", "Mbit/s Linux"), ((SERVER_ADDRESS, BBR_PORT), (RIVAL_ADDRESS, PORT))
+    ),
+    Rivals(
+        "fair, two BBR",
+        ("Mbit/s one", "Mbit/s other"),
+        ((SERVER_ADDRESS, BBR_PORT), (SERVER_ADDRESS, BBR_PORT)),
+    ),
+)
+
+
+def fairness(network: Network, rivals: Rivals, cell: Cell, seconds: float, seed: int) -> dict[str, float]:
     """Both senders at once; the first third of the time is theirs to find each other."""
     network.impair(**cell.settings(seed))
-    socks = [network.connect(PORT, address=a) for a in (SERVER_ADDRESS, RIVAL_ADDRESS)]
+    socks = [network.connect(port, address=address) for address, port in rivals.ends]
     counts = [0, 0]
     begin = time.monotonic()
 
@@ -187,17 +235,22 @@ def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
         with (
             janus("ccj", Impairment(), ours.path) as network,
             Network("ccl", theirs.path, Impairment(), kernel_server=True) as kernel,
-            kernel_sender(kernel, kernel.srv, SERVER_ADDRESS),
+            kernel_senders(kernel),
         ):
             for cell in chosen(options):
-                seeds = {"janus": iter(range(1, 99)), "linux": iter(range(1, 99))}
+                senders = {"janus": (network, PORT), "bbr": (network, BBR_PORT), "linux": (kernel, PORT)}
+                if kernel_has_bbr():
+                    senders["linux bbr"] = (kernel, BBR_PORT)
                 contenders = {
-                    name: partial(measure, net, cell, seconds, seeds[name])
-                    for name, net in (("janus", network), ("linux", kernel))
+                    name: partial(measure, *sender, cell, seconds, iter(range(1, 99)))
+                    for name, sender in senders.items()
                 }
                 samples = alternate(contenders, runs, partial(tell, progress, cell))
-                got = samples["janus"]["mbps"], samples["linux"]["mbps"]
-                rows.append(make_row(str(cell), "Mbit/s", *got, higher_is_better=True))
+                for ours_is, theirs_is in (("janus", "linux"), ("bbr", "linux"), ("bbr", "linux bbr")):
+                    if theirs_is in samples:
+                        got = samples[ours_is]["mbps"], samples[theirs_is]["mbps"]
+                        name = f"{NAMES[ours_is, theirs_is]}{cell}"
+                        rows.append(make_row(name, "Mbit/s", *got, higher_is_better=True))
     return rows + fair_rows(options, progress)
 
 
@@ -213,25 +266,22 @@ def fair_rows(options: Options, progress: Callable[[str], None]) -> list[Row]:
     runs, seconds = options.runs(3, 1), options.seconds(45.0, 20.0)
     with Workdir("cc-fair") as workdir, janus("ccf", Impairment(), workdir.path, rival=True) as network:
         with kernel_sender(network, network.riv, RIVAL_ADDRESS):
-            for cell in [Cell(rtt, 0, 1.0) for rtt in ((50,) if options.quick else ROUND_TRIPS_MS)]:
+            paths = [Cell(rtt, 0, 1.0) for rtt in ((50,) if options.quick else ROUND_TRIPS_MS)]
+            for cell, rivals in product(paths, RIVALS):
                 samples = []
                 for seed in range(runs):
-                    progress(f"fair, {cell}: run {seed + 1} of {runs}")
-                    samples.append(fairness(network, cell, seconds, seed + 1))
-                for metric, unit in (
-                    ("jain", "Jain index"),
-                    ("ours", "Mbit/s Janus"),
-                    ("theirs", "Mbit/s Linux"),
-                ):
-                    rows.append(
-                        make_row(f"fair, {cell}", unit, [s[metric] for s in samples], higher_is_better=True)
-                    )
+                    progress(f"{rivals.name}, {cell}: run {seed + 1} of {runs}")
+                    samples.append(fairness(network, rivals, cell, seconds, seed + 1))
+                units = zip(("jain", "ours", "theirs"), ("Jain index", *rivals.units), strict=True)
+                for metric, unit in units:
+                    values = [s[metric] for s in samples]
+                    rows.append(make_row(f"{rivals.name}, {cell}", unit, values, higher_is_better=True))
     return rows
 
 
 PROGRAM = Program(
     name="tcp-congestion",
-    summary="goodput of a bulk sender over a lossy bottleneck, against the kernel's CUBIC, and fairness beside it",
+    summary="goodput of a bulk sender over a lossy bottleneck, CUBIC and BBR against the kernel's, and fairness",
     run=run,
     notes=(
         "A line of 20 Mbit/s; the relay is a process like the others: on a busy machine it adds delays of its own.",

@@ -50,7 +50,7 @@ struct janus_options {
     uint32_t rcv_buf_bytes; /* most unread bytes of a connection, 0: 256 KiB, and up to 4 MiB as the path asks for it */
     uint32_t snd_buf_bytes; /* most unacknowledged bytes of a connection, 0: the same */
     uint32_t msl_ms;        /* TIME-WAIT lasts twice as long; 0: 30 s */
-    uint8_t congestion_control; /* 0: CUBIC, 1: NewReno */
+    uint8_t congestion_control; /* 0: CUBIC, 1: NewReno, 2: DCTCP, 3: BBR */
     uint8_t ecn;                /* 0: when the peer asks for it; 1: as an active opener too; 2: never */
     uint8_t stacks;             /* enum janus_stacks */
     uint32_t threads;           /* of janus_run(), 0: one */

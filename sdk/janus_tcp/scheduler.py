@@ -235,7 +235,8 @@ class Listener:
 def listen(handle: Handler, port: int, host: str | None = None, *, congestion: str | None = None) -> Listener:
     """Accept connections on port and run ``handle(connection)`` for each; host None: every address.
 
-    congestion names the congestion control of what is sent on them, "cubic" or "newreno"; None: the app's.
+    congestion names the congestion control of what is sent on them, "cubic", "newreno", "dctcp" or
+    "bbr"; None: the app's.
 
     Raises OSError: EADDRINUSE, EADDRNOTAVAIL, EACCES with janusd's reason; ValueError for a port or a
     congestion control that is none.

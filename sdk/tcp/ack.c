@@ -6,6 +6,7 @@
 #include "tcp/ecn.h"
 #include "tcp/pmtu.h"
 #include "tcp/rack.h"
+#include "tcp/rate.h"
 #include "tcp/recovery.h"
 #include "tcp/rtxq.h"
 #include "tcp/sack.h"
@@ -200,8 +201,11 @@ enum tcp_drop ack_process(struct tcp_stack *s, struct tcb *t, const struct input
         ack_challenge(s, t, in->now_us); /* RFC 5961 5 */
         return TCP_DROP_BAD_ACK;
     }
-    if (e != NULL)
+    if (e != NULL) {
         rack_begin(e);
+        if (e->rated)
+            rate_begin(t, e);
+    }
     if (t->flags & TCB_PROBED)
         rack_probe_on_ack(s, t, e, in);
     if ((t->flags & TCB_SACK) && e != NULL && sack_is_duplicate(seg))
@@ -224,5 +228,7 @@ enum tcp_drop ack_process(struct tcp_stack *s, struct tcb *t, const struct input
         recovery_reduce(t, e, t->snd_una - una + e->sacked_bytes - sacked_before);
     if ((t->flags & TCB_ECN) && e != NULL && (seg->flags & TCP_ECE))
         ecn_congestion(s, t, e, in, flight);
+    if (e != NULL && e->rated)
+        rate_on_ack(t, e, in->now_us);
     return TCP_DROP_NONE;
 }

@@ -1,6 +1,7 @@
 /*
  * api.c: the user's calls on a connection.  They read and mark; tcp_output() acts.
  */
+#include "tcp/rate.h"
 #include "tcp/rtxq.h"
 #include "tcp/rxq.h"
 #include "tcp/stack.h"
@@ -141,6 +142,8 @@ int64_t tcp_send(struct tcp_stack *s, uint32_t conn, const void *data, size_t le
         tcb_owe(s, t, OWE_WRITABLE);
         return 0;
     }
+    if (e->rated)
+        rate_check_limited(t, e);
     taken = rtxq_append(s, t, e, data, len < INT32_MAX ? (uint32_t)len : INT32_MAX);
     if (taken < len) {
         t->flags |= TCB_WANT_WRITABLE;

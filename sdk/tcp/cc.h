@@ -18,6 +18,8 @@ struct cc_window {
     uint32_t cwnd, ssthresh;
 };
 
+struct bbr;
+
 /* HyStart++, RFC 9406 4.2; 0 stands for infinity. */
 struct hystart {
     uint32_t last_round_min_us, round_min_us;
@@ -32,7 +34,10 @@ struct cc_state {
     uint32_t w_max, cwnd_prior, w_est;
     uint32_t w_est_acked;
     uint32_t k_ms;
-    uint64_t epoch_start_us; /* 0: no epoch */
+    union {
+        uint64_t epoch_start_us; /* 0: no epoch */
+        struct bbr *bbr;         /* beside the extensions (rate.h) */
+    };
     uint64_t last_ack_us;
     struct hystart hystart;
     /* DCTCP, RFC 8257 3.3 */
@@ -52,6 +57,7 @@ struct cc_ack {
 
 struct tcp_cc_ops {
     const char *name;
+    bool rated; /* measures delivery rates, and sets cwnd and the pacing rate by them alone (rate.h) */
     /* New data was acknowledged, outside of loss recovery. */
     void (*on_ack)(struct cc_window *window, struct cc_state *state, const struct cc_ack *ack);
     /* Loss found by fast retransmit, or ECE (RFC 3168): once per window of data.  Sets ssthresh, and cwnd to it.  flight:
@@ -66,16 +72,17 @@ struct tcp_cc_ops {
     /* The last reduction was spurious (RFC 3522, 5682, DSACK): back to what was before it. */
     void (*on_spurious)(struct cc_window *window, struct cc_state *state);
     /* These may be null. */
-    /* ECE, when it is not met like loss. */
+    /* ECE, when it is not met like the beginning of a recovery. */
     void (*on_ecn)(struct cc_window *window, struct cc_state *state, uint32_t flight, uint32_t smss, uint64_t now_us);
-    /* Each ACK of new data of a connection with ECN: how much, and whether it said ECE. */
+    /* Each ACK of new data of a connection with ECN: how much, and whether it said ECE.  Who asks for it is told of each mark
+     * apart (RFC 8257 3.2). */
     void (*on_feedback)(struct cc_state *state, uint32_t bytes, bool marked, bool round);
     /* One byte outlives the state, 0 at first. */
     void (*recall)(struct cc_state *state, uint8_t memory);
     uint8_t (*memorize)(const struct cc_state *state);
 };
 
-extern const struct tcp_cc_ops cc_newreno, cc_cubic, cc_dctcp;
+extern const struct tcp_cc_ops cc_newreno, cc_cubic, cc_dctcp, cc_bbr;
 
 /* cc: enum tcp_cc; null when it is none. */
 const struct tcp_cc_ops *cc_ops(uint8_t cc);

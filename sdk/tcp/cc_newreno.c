@@ -29,6 +29,8 @@ const struct tcp_cc_ops *cc_ops(uint8_t cc)
         return &cc_newreno;
     case TCP_CC_DCTCP:
         return &cc_dctcp;
+    case TCP_CC_BBR:
+        return &cc_bbr;
     default:
         return 0;
     }

@@ -37,7 +37,7 @@ void ecn_received(struct tcp_stack *s, struct tcb *t, const struct input *in)
 {
     if (in->seg.payload_len == 0) /* a mark on a pure ACK means nothing (RFC 3168 6.1.4) */
         return;
-    if (settings_cc(s, t)->on_ecn != NULL) {
+    if (settings_cc(s, t)->on_feedback != NULL) {
         echo_each_mark(s, t, in);
         return;
     }

@@ -2,7 +2,7 @@
  * pacing.h: a flight spread over its round trip instead of sent at once.
  *
  * Twice the window for each round trip in slow start, five quarters of it after: as fast as cwnd may come to be, so that pacing is never
- * what limits.  Timers tick each millisecond, so what is due within one goes together, and paths shorter than 4 ms are not paced.
+ * what limits; with BBR by its pacing rate, on any path.  Timers tick each millisecond, so what is due within one goes together, and other paths of less than 4 ms are not paced.
  */
 #ifndef TCP_PACING_H
 #define TCP_PACING_H

@@ -50,7 +50,7 @@ static void shrink(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint32
     s->counters.pmtu_reductions++;
     for (uint32_t slot = e->tx_first; slot != e->tx_unsent; slot = s->tx[slot].next)
         if (s->tx[slot].len > smss && !(s->tx[slot].flags & (TX_SACKED | TX_LOST)))
-            sack_lose(s, e, slot);
+            sack_repeat(s, e, slot);
     tcb_owe(s, t, OWE_DATA);
 }
 

@@ -6,6 +6,7 @@
 #include "tcp/ack.h"
 #include "tcp/input.h"
 #include "tcp/rack.h"
+#include "tcp/rate.h"
 #include "tcp/rxq.h"
 #include "tcp/seq.h"
 #include "tcp/timers.h"
@@ -51,7 +52,11 @@ bool predict_input(struct tcp_stack *s, struct tcb *t, struct input *in, enum tc
     }
     if (seg->ack != t->snd_una) {
         rack_begin(e);
+        if (e->rated)
+            rate_begin(t, e);
         ack_new(s, t, e, in, 0);
+        if (e->rated)
+            rate_on_ack(t, e, in->now_us);
     }
     ack_update_window(s, t, seg);
     if (seg->payload_len == 0)

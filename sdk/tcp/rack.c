@@ -118,7 +118,7 @@ bool rack_detect_loss(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uin
         if (m->flags & (TX_SACKED | TX_LOST))
             continue;
         if (since_us >= after_us) {
-            sack_lose(s, e, slot);
+            sack_lose(s, t, e, slot);
             found = true;
         } else if (after_us - since_us > wait_us) {
             wait_us = after_us - since_us;

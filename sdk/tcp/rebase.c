@@ -32,6 +32,13 @@ static uint32_t moved_rx(const struct tcp_stack *s, uint32_t slot)
     return slot == REASM_NO_SLOT ? REASM_NO_SLOT : s->rx[slot].begin;
 }
 
+/* Without its mark: what is in flight went down with the old region. */
+static void move_tx_slot(struct tcp_stack *s, uint32_t slot, uint32_t to)
+{
+    s->tx_other[to] = s->tx[slot];
+    s->tx_other[to].flags &= (uint8_t)~TX_MARKED;
+}
+
 /* False: something was lost, and what was not is given back. */
 static bool move_tx_queue(const struct move *m, struct tcb_ext *e)
 {
@@ -42,7 +49,7 @@ static bool move_tx_queue(const struct move *m, struct tcb_ext *e)
         uint32_t to = m->tx(s->env.context, slot);
 
         if (to < s->config.tx_slots)
-            s->tx_other[to] = s->tx[slot];
+            move_tx_slot(s, slot, to);
         else
             to = TCP_NO_SLOT;
         whole = whole && to != TCP_NO_SLOT;

@@ -60,7 +60,7 @@ static void enter(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_
     if (slot == e->tx_unsent)
         t->flags |= (t->flags & TCB_FIN_SENT) ? TCB_FIN_LOST : 0;
     else if (!(t->flags & TCB_SACK) && !(s->tx[slot].flags & (TX_SACKED | TX_LOST)))
-        sack_lose(s, e, slot);
+        sack_lose(s, t, e, slot);
     tcb_owe(s, t, OWE_DATA);
 }
 
@@ -75,7 +75,7 @@ static void frto_ends(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e)
         bool resent = slot == e->tx_first && (m->flags & TX_RETRANSMITTED);
 
         if (!resent && !(m->flags & (TX_SACKED | TX_LOST)) && seq_lt(m->seq, e->recovery_point))
-            sack_lose(s, e, slot);
+            sack_lose(s, t, e, slot);
     }
     tcb_owe(s, t, OWE_DATA);
 }
@@ -128,6 +128,8 @@ void recovery_reduce(struct tcb *t, struct tcb_ext *e, uint32_t delivered)
     uint32_t pipe = rtxq_pipe(t, e), sent = e->prr_out, count = 0;
     uint64_t share;
 
+    if (e->rated) /* bounds what is in flight by itself */
+        return;
     e->prr_delivered += delivered;
     share = ((uint64_t)e->prr_delivered * t->cc.ssthresh + e->recover_fs - 1) / e->recover_fs;
     if (pipe > t->cc.ssthresh) {
@@ -199,7 +201,7 @@ bool recovery_on_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint
 
         e->dupacks = e->dupacks > segments ? (uint16_t)(e->dupacks - segments) : 0;
         if (e->tx_first != e->tx_unsent && !(s->tx[e->tx_first].flags & TX_LOST))
-            sack_lose(s, e, e->tx_first);
+            sack_lose(s, t, e, e->tx_first);
         t->flags |= TCB_FORCE_RTX;
     }
     tcb_owe(s, t, OWE_DATA);
@@ -226,10 +228,10 @@ void recovery_on_rto(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint
     e->frto_credit = 0;
     e->frto = frto ? FRTO_RESENT : FRTO_NO;
     if (frto) {
-        sack_lose(s, e, e->tx_first);
+        sack_lose(s, t, e, e->tx_first);
         return;
     }
-    sack_lose_all(s, e);
+    sack_lose_all(s, t, e);
     if (t->flags & TCB_FIN_SENT)
         t->flags |= TCB_FIN_LOST;
 }

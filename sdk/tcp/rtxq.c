@@ -4,6 +4,7 @@
 #include "tcp/rtxq.h"
 
 #include "tcp/rack.h"
+#include "tcp/rate.h"
 #include "tcp/seq.h"
 
 /* Slots that one connection may hold: twice what full segments of the whole buffer need, so that small sends do not pin
@@ -126,6 +127,8 @@ void rtxq_ack(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const struc
         covered = ack - m->seq < m->len ? ack - m->seq : m->len;
         if ((t->flags & TCB_SACK) && covered == m->len && !(m->flags & TX_SACKED))
             rack_delivered(t, e, m, in);
+        if (e->rated && covered == m->len)
+            rate_delivered(s, e, e->tx_first, in->now_us);
         if (acked->bytes == 0)
             acked->sent_us = m->sent_us;
         if (m->flags & TX_RETRANSMITTED)
@@ -161,6 +164,8 @@ bool rtxq_split(struct tcp_stack *s, struct tcb_ext *e, uint32_t slot, uint32_t 
     r = &s->tx[rest];
     s->tx_held++;
     *r = *m;
+    if (m->flags & TX_MARKED)
+        s->marks[rest] = s->marks[slot];
     r->offset = TCP_SLOT_HEADROOM;
     r->seq = m->seq + len;
     r->len = (uint16_t)(m->len - len);

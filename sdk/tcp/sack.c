@@ -4,6 +4,7 @@
 #include "tcp/sack.h"
 
 #include "tcp/rack.h"
+#include "tcp/rate.h"
 #include "tcp/seq.h"
 
 enum { STEPS_FREE = 4096, QUEUES_PER_MS = 4 };
@@ -52,6 +53,8 @@ static uint32_t mark_block(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e
         if ((m->flags & TX_SACKED) || seq_lt(m->seq, block->begin) || seq_gt(m->seq + m->len, block->end))
             continue;
         rack_delivered(t, e, m, in);
+        if (e->rated)
+            rate_delivered(s, e, slot, in->now_us);
         if (m->flags & TX_LOST)
             e->lost_bytes -= m->len;
         m->flags = (uint8_t)((m->flags & ~TX_LOST) | TX_SACKED);
@@ -84,7 +87,14 @@ uint32_t sack_mark(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const 
     return marked;
 }
 
-void sack_lose(struct tcp_stack *s, struct tcb_ext *e, uint32_t slot)
+void sack_lose(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint32_t slot)
+{
+    sack_repeat(s, e, slot);
+    if (e->rated)
+        rate_lost(s, t, e, slot);
+}
+
+void sack_repeat(struct tcp_stack *s, struct tcb_ext *e, uint32_t slot)
 {
     struct tx_slot *m = &s->tx[slot];
 
@@ -94,7 +104,7 @@ void sack_lose(struct tcp_stack *s, struct tcb_ext *e, uint32_t slot)
         e->tx_lost = slot;
 }
 
-void sack_lose_all(struct tcp_stack *s, struct tcb_ext *e)
+void sack_lose_all(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e)
 {
     bool reneged = e->tx_first != e->tx_unsent && (s->tx[e->tx_first].flags & TX_SACKED);
 
@@ -108,7 +118,7 @@ void sack_lose_all(struct tcp_stack *s, struct tcb_ext *e)
             e->sacked_bytes -= m->len;
         }
         if (!(m->flags & (TX_SACKED | TX_LOST)))
-            sack_lose(s, e, slot);
+            sack_lose(s, t, e, slot);
     }
 }
 

@@ -15,11 +15,12 @@ uint32_t sack_mark(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, const 
 bool sack_may_walk(const struct tcp_stack *s, const struct tcb_ext *e, uint32_t steps);
 void sack_walked(struct tcp_stack *s, struct tcb_ext *e, uint32_t *steps, uint32_t count);
 
-/* Judges one sent segment, neither SACKed nor lost, lost. */
-void sack_lose(struct tcp_stack *s, struct tcb_ext *e, uint32_t slot);
+/* Judges one sent segment, neither SACKed nor lost, lost; or has it sent again without a sign of congestion. */
+void sack_lose(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint32_t slot);
+void sack_repeat(struct tcp_stack *s, struct tcb_ext *e, uint32_t slot);
 
 /* Judges all that was sent lost; when the peer has reneged (RFC 2018 8), also what was SACKed. */
-void sack_lose_all(struct tcp_stack *s, struct tcb_ext *e);
+void sack_lose_all(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e);
 
 /* The first lost segment; TCP_NO_SLOT: none. */
 uint32_t sack_next_lost(const struct tcp_stack *s, struct tcb_ext *e);

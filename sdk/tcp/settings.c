@@ -3,6 +3,7 @@
  */
 #include "tcp/settings.h"
 
+#include "tcp/rate.h"
 #include "tcp/state.h"
 #include "tcp/timers.h"
 
@@ -65,12 +66,15 @@ void settings_give(struct tcp_stack *s, uint8_t index)
     s->settings[index].users--;
 }
 
-void settings_start_cc(const struct tcp_stack *s, const struct tcb *t, struct tcb_ext *e)
+void settings_start_cc(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e)
 {
     const struct tcp_cc_ops *cc = settings_cc(s, t);
 
+    e->rated = false;
     if (cc->recall != NULL)
         cc->recall(&e->cc, t->cc_memory);
+    if (cc->rated)
+        rate_start(s, t, e);
 }
 
 /* A peer's timeout in one byte, rounded up: (16 + low four bits) << high four, in seconds; 0: none. */

@@ -36,7 +36,7 @@ static inline const struct tcp_cc_ops *settings_cc(const struct tcp_stack *s, co
 }
 
 /* The extension was borrowed, or its congestion control is another one; its state is zero. */
-void settings_start_cc(const struct tcp_stack *s, const struct tcb *t, struct tcb_ext *e);
+void settings_start_cc(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e);
 
 /* The user timeout in force (RFC 5482 3.1); 0: none, the count of retransmissions decides. */
 uint32_t settings_user_timeout_ms(const struct tcp_stack *s, const struct tcb *t);

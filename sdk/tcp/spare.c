@@ -1,6 +1,7 @@
 /*
  * spare.c: the slabs one after the other, then the table, a block at a time.
  */
+#include "tcp/bbr.h"
 #include "tcp/stack.h"
 
 enum { PARTS = 4 };
@@ -20,7 +21,9 @@ static bool next_of_slab(struct tcp_stack *s, uint32_t number, struct tcp_spare 
     if (!slab_next_spare(slab, &first, &count))
         return false;
     *out = (struct tcp_spare){.part[0] = {slab_at(slab, first), (size_t)count * slab->stride}};
-    if (slab != &s->ext)
+    if (slab == &s->ext)
+        out->part[1] = (struct tcp_spare_part){s->bbrs + first, count * sizeof *s->bbrs};
+    else
         out->part[1] = (struct tcp_spare_part){s->flows[number] + first, count * sizeof *s->flows[number]};
     if (slab == &s->rows) {
         out->first_row = first;

@@ -4,6 +4,7 @@
 #include "tcp/stack.h"
 
 #include "tcp/listen.h"
+#include "tcp/rate.h"
 #include "tcp/rxq.h"
 #include "tcp/settings.h"
 #include "tcp/timewait.h"
@@ -29,7 +30,7 @@ enum {
 
 /* Offsets of the parts of the memory block. */
 struct parts {
-    size_t blocks[4], ext, half_open, time_wait, flows[3], tx[2], rx[2], table, end;
+    size_t blocks[4], ext, half_open, time_wait, flows[3], tx[2], rx[2], table, marks, bbrs, end;
 };
 
 /* What can be spare begins with a page of its own. */
@@ -77,6 +78,8 @@ static bool layout(const struct tcp_config *c, struct parts *p)
     for (int i = 0; i < 2; i++)
         p->rx[i] = place(&end, LINE, c->rx_slots, sizeof(struct reasm_slot));
     p->table = place(&end, PAGE, 1, table_memory_bytes((uint32_t)handles));
+    p->marks = place(&end, LINE, c->tx_slots, sizeof(struct rate_mark));
+    p->bbrs = place(&end, PAGE, c->extension_max, sizeof(struct bbr));
     p->end = (end + 63) & ~(size_t)63;
     return true;
 }
@@ -158,6 +161,8 @@ struct tcp_stack *tcp_init(const struct tcp_config *config, const struct tcp_env
     s->tx_other = (struct tx_slot *)(void *)(base + p.tx[1]);
     s->rx = (struct reasm_slot *)(void *)(base + p.rx[0]);
     s->rx_other = (struct reasm_slot *)(void *)(base + p.rx[1]);
+    s->marks = (struct rate_mark *)(void *)(base + p.marks);
+    s->bbrs = (struct bbr *)(void *)(base + p.bbrs);
     table_init(&s->table, base + p.table, config->conn_max + config->half_open_max + config->time_wait_max);
     wheel_init(&s->wheel, rows, sizeof(struct tcb), offsetof(struct tcb, timer), stack_now_ms(now_us));
     s->rx_budget = config->rx_slots - config->rx_slots / 4;

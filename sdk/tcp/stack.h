@@ -2,7 +2,7 @@
  * stack.h: one share-nothing stack, laid out in the two blocks that tcp_init() was given.
  *
  *   memory: | struct tcp_stack | blocks of the slabs | ext | half_open | time_wait | flows x 3
- *           | TX metadata x 2 | RX metadata x 2 | table |
+ *           | TX metadata x 2 | RX metadata x 2 | table | marks of TX slots | models of ext |
  *   rows:   | struct tcb ...                            |
  *
  * The second copy of the slot metadata is where tcp_rebase() renumbers into.  The table maps the flow's hash to a
@@ -90,6 +90,8 @@ struct block_queue {
     uint32_t first, last;
 };
 
+struct rate_mark;
+
 struct tcb_list {
     uint32_t first, last; /* TCP_NO_CONN: empty */
 };
@@ -127,6 +129,8 @@ struct tcp_stack {
     uint64_t *flows[3]; /* by enum handle_kind: csb_hash() of what is in the table, else 0 (flows.h) */
     struct wheel wheel; /* over the rows */
     struct tx_slot *tx, *tx_other;
+    struct rate_mark *marks; /* of TX slots, and the models of extensions: of those with BBR */
+    struct bbr *bbrs;
     struct reasm_slot *rx, *rx_other;
     uint32_t rx_held, tx_held;
     uint32_t rx_lent;   /* of rx_held, by tcp_recv_lend() */

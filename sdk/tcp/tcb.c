@@ -6,6 +6,7 @@
 #include "tcp/flows.h"
 #include "tcp/isn.h"
 #include "tcp/pmtu.h"
+#include "tcp/rate.h"
 #include "tcp/rtxq.h"
 #include "tcp/rxq.h"
 #include "tcp/settings.h"
@@ -155,7 +156,7 @@ struct tcb_ext *tcb_borrow_ext(struct tcp_stack *s, struct tcb *t)
 
 void tcb_return_ext(struct tcp_stack *s, struct tcb *t)
 {
-    const struct tcb_ext *e = stack_ext(s, t);
+    struct tcb_ext *e = stack_ext(s, t);
     bool paced = (t->flags & TCB_PACED) != 0;
 
     if (e == NULL || (t->flags & TCB_IN_OUTPUT) || t->state == TCP_STATE_SYN_SENT ||
@@ -167,6 +168,8 @@ void tcb_return_ext(struct tcp_stack *s, struct tcb *t)
     t->flags &= ~(uint32_t)(TCB_RECOVERY | TCB_LOSS | TCB_FORCE_RTX | TCB_PACED);
     if (settings_cc(s, t)->memorize != NULL)
         t->cc_memory = settings_cc(s, t)->memorize(&e->cc);
+    if (e->rated)
+        rate_stop(t, e);
     if (e->pmtu_former != 0)
         pmtu_note(s, t, e);
     slab_give(&s->ext, t->ext);

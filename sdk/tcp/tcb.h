@@ -144,7 +144,8 @@ struct tcb_ext {
     bool undo;                          /* the reduction may turn out to be a mistake */
     bool round_begun;
 
-    uint8_t frto;                    /* enum frto */
+    uint8_t frto : 4;                /* enum frto */
+    uint8_t rated : 1;               /* delivery rates are measured (rate.h) */
     uint8_t frto_credit;             /* new segments that may go whatever cwnd says */
     uint16_t pmtu_probe;             /* payload of the probe that is out, 0: none */
     uint16_t pmtu_high;              /* search of RFC 4821 goes up to here, 0: none */
@@ -189,6 +190,8 @@ enum tx_flag {
     TX_SACKED = 0x02,
     TX_LOST = 0x04,          /* to be sent again */
     TX_RETRANSMITTED = 0x08, /* gives no RTT sample (Karn) */
+    TX_MARKED = 0x10,        /* has its mark for rate.h, */
+    TX_APP_LIMITED = 0x20,   /* and was sent when the user had been the limit */
 };
 
 /* Metadata of one TX slot while it is queued. */

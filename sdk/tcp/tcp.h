@@ -79,7 +79,7 @@ struct tcp_config {
     bool tx_checksum_offload;                     /* leave the pseudo-header sum in the TCP checksum field */
     uint8_t congestion_control;                   /* enum tcp_cc */
     uint8_t ecn;                                  /* enum tcp_ecn */
-    bool pacing;                                  /* data goes out over a round trip, not at once */
+    bool pacing;                                  /* data goes out over a round trip, not at once; with BBR always */
     uint32_t rcv_buf_bytes; /* largest receive window of a new connection, default 256 KiB when 0 */
     uint32_t snd_buf_bytes; /* most unacknowledged and unsent bytes of a new connection, default 256 KiB when 0 */
     uint32_t rcv_buf_max_bytes, snd_buf_max_bytes; /* what they grow to while path and user ask for more (window.h,
@@ -99,8 +99,8 @@ struct tcp_config {
     uint32_t challenge_acks; /* in each second of the whole stack, by half more or less; default 1,000 when 0 */
 };
 
-enum tcp_cc { TCP_CC_CUBIC = 0, TCP_CC_NEWRENO = 1, TCP_CC_DCTCP = 2 };
-/* The number of "cubic", "newreno" or "dctcp"; -1: no such congestion control. */
+enum tcp_cc { TCP_CC_CUBIC = 0, TCP_CC_NEWRENO = 1, TCP_CC_DCTCP = 2, TCP_CC_BBR = 3 };
+/* The number of "cubic", "newreno", "dctcp" or "bbr"; -1: no such congestion control. */
 int tcp_cc_by_name(const char *name);
 
 /* RFC 3168: when the peer asks for it; as an active opener too; never. */

@@ -5,6 +5,7 @@
 
 #include "tcp/listen.h"
 #include "tcp/rack.h"
+#include "tcp/rate.h"
 #include "tcp/recovery.h"
 #include "tcp/seq.h"
 #include "tcp/settings.h"
@@ -208,6 +209,8 @@ static void fire(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
 {
     struct tcb_ext *e = stack_ext(s, t);
 
+    if (e != NULL && e->rated)
+        rate_check_limited(t, e);
     if (e != NULL && stack_is_due(e->ack_deadline, now_us)) {
         e->ack_deadline = 0;
         tcb_owe(s, t, OWE_ACK);

@@ -6,6 +6,7 @@
 #include "tcp/pacing.h"
 #include "tcp/pmtu.h"
 #include "tcp/rack.h"
+#include "tcp/rate.h"
 #include "tcp/rtxq.h"
 #include "tcp/sack.h"
 #include "tcp/seq.h"
@@ -178,6 +179,8 @@ static void mark_sent(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uin
     m->sent_us = (uint32_t)now_us;
     e->prr_out += m->len;
     note_sent(s, t, e, now_us);
+    if (e->rated)
+        rate_sent(s, t, e, slot, now_us);
     if (fresh)
         rack_schedule_probe(t, e, now_us);
 }
@@ -222,11 +225,11 @@ static enum sent send_slot(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e
         return SENT_FULL;
     }
     s->counters.segments_sent++;
-    if (s->config.pacing)
-        pacing_sent(t, e, m->len, now_us);
     if (b.flags & TCP_CWR)
         t->flags &= ~(uint32_t)TCB_ECN_CWR;
     mark_sent(s, t, e, slot, now_us);
+    if (s->config.pacing || e->rated)
+        pacing_sent(t, e, m->len, now_us);
     ack_is_told(s, t, &options);
     if (with_fin) {
         t->snd_nxt += (t->flags & TCB_FIN_SENT) == 0;
@@ -349,7 +352,7 @@ enum sent transmit_data(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uin
     while (e != NULL && *sent < limit) {
         enum sent result;
 
-        if (s->config.pacing && !(t->flags & TCB_FORCE_RTX) && pacing_holds(t, e, now_us)) {
+        if ((s->config.pacing || e->rated) && !(t->flags & TCB_FORCE_RTX) && pacing_holds(t, e, now_us)) {
             more = false;
             break;
         }

@@ -254,7 +254,7 @@ static void let_go(struct fuzz *f, struct line *l, uint32_t host, bool abort_it)
 static void call_settings(struct fuzz *f, struct line *l, uint32_t host, uint32_t value)
 {
     struct tcp_stack *s = f->p.hosts[host].s;
-    struct tcp_settings wanted = {.congestion_control = value % 4,
+    struct tcp_settings wanted = {.congestion_control = value % 5,
                                   .keepalive_probes = value >> 2 & 15,
                                   .user_timeout_option = value >> 6 & 1,
                                   .keepalive_ms = value >> 7 & 1 ? 500 + value : 0,
@@ -456,7 +456,7 @@ static void set_up(struct fuzz *f)
         .rcv_buf_bytes = mode & 1 ? 4096 : 16384,
         .snd_buf_bytes = mode & 2 ? 4096 : 16384,
         .msl_ms = 1000,
-        .congestion_control = mode >> 2 & 1,
+        .congestion_control = mode >> 2 & 1 ? TCP_CC_BBR : TCP_CC_CUBIC,
         .ecn = mode >> 3 & 1,
         .pacing = mode >> 4 & 1,
         .reset_unknown = true,

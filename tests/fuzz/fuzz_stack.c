@@ -437,7 +437,7 @@ static void set_up(struct fuzz *f)
         .rcv_buf_bytes = 8192,
         .snd_buf_bytes = 8192,
         .msl_ms = 1000,
-        .congestion_control = choice % 3,
+        .congestion_control = choice % 4,
         .ecn = choice % 3,
         .pacing = (choice & 4) != 0,
         .reset_unknown = (choice & 128) != 0,

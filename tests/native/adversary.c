@@ -308,7 +308,7 @@ static void draw_config(struct run *run)
         .mtu = 1500,
         .source_port_first = 40000,
         .source_port_last = 49999,
-        .congestion_control = (uint8_t)rng_below(r, 3),
+        .congestion_control = (uint8_t)rng_below(r, 4),
         .ecn = (uint8_t)rng_below(r, 3),
         .pacing = rng_below(r, 2),
         .rcv_buf_bytes = rng_below(r, 2) ? 0 : 8192,

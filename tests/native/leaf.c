@@ -1,4 +1,5 @@
 /* leaf.c: the leaf structures of the TCP core for Python, inline functions wrapped, bulk loops in C. */
+#include "tcp/bbr.h"
 #include "tcp/cc.h"
 #include "tcp/isn.h"
 #include "tcp/reasm.h"

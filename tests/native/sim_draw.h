@@ -119,7 +119,7 @@ static void sim_draw(uint64_t seed, struct sim_knobs *k)
     k->busy_max_us = PICK(r, 0, 10, 500, 5000);
     k->refuse = PICK(r, 0, 0, 10000, 300000);
     k->sleep_max_us = PICK(r, 0, 0, 0, 100, 5000);
-    k->congestion_control = (uint8_t)rng_below(r, 3);
+    k->congestion_control = (uint8_t)rng_below(r, 4);
     k->offload = rng_below(r, 4) == 0;
     k->hashes = rng_below(r, 2);
     k->slow_readers = rng_below(r, 4) == 0;
@@ -166,7 +166,7 @@ static void draw_settings(struct sim_rng *r, struct pair *p)
     if (rng_below(r, 3))
         return;
     p->settings = (struct tcp_settings){
-        .congestion_control = (uint8_t)rng_below(r, 3),
+        .congestion_control = (uint8_t)rng_below(r, 4),
         .keepalive_probes = (uint8_t)PICK(r, 9, 15),
         .user_timeout_option = rng_below(r, 2),
         .keepalive_ms = PICK(r, 0, 0, 30000, 7200000),

@@ -1,6 +1,7 @@
 /*
  * A driver of one TCP stack that records: slots in plain arrays, sent packets copied to a list, refusals on request.
  */
+#include "tcp/rate.h"
 #include "tcp/stack.h"
 #include "wire/bytes.h"
 
@@ -315,6 +316,26 @@ static void native_complete(struct native *n)
         n->tx_state[i] &= 1;
     }
     tcp_tx_completed(n->stack);
+}
+
+/* Null: the connection has no extension, or another control. */
+static struct bbr *native_bbr(struct native *n, uint32_t conn)
+{
+    const struct tcb_ext *e = stack_ext(n->stack, stack_tcb(n->stack, conn));
+
+    return e != NULL && e->rated ? e->cc.bbr : NULL;
+}
+
+/* What the marks of free slots say is of no account: the worst that they could. */
+static void native_spoil_marks(struct native *n, const struct bbr *b, uint64_t now_us)
+{
+    for (uint32_t i = 0; i < n->config.tx_slots; i++)
+        if (n->tx_state[i] == 0)
+            n->stack->marks[i] = (struct rate_mark){
+                .delivered = b->rate.delivered - (1u << 30),
+                .delivered_us = (uint32_t)now_us,
+                .first_sent_us = (uint32_t)now_us - 1000000,
+            };
 }
 
 static const uint8_t *native_old_tx, *native_old_rx;

@@ -28,6 +28,7 @@ CONTROLS = {
     "newreno": "TCP_CC_NEWRENO",
     "cubic": "TCP_CC_CUBIC",
     "dctcp": "TCP_CC_DCTCP",
+    "bbr": "TCP_CC_BBR",
 }
 
 

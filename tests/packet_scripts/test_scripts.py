@@ -40,7 +40,7 @@ def test_pending_script_is_listed_and_still_fails(path: Path) -> None:
 @pytest.mark.parametrize("path", SCRIPTS + PENDING, ids=name)
 def test_script_names_what_it_shows(path: Path) -> None:
     comment = parse(str(path), path.read_text()).first_comment
-    assert re.search(r"RFC \d{4} (\d|appendix)", comment), (
+    assert re.search(r"(RFC \d{4}|draft-[a-z]+-[a-z0-9-]+) (\d|appendix)", comment), (
         "the first comment names the RFC and section that the script shows"
     )
 

@@ -285,7 +285,7 @@ int option_get(struct sock *k, int level, int name, void *value, socklen_t *len)
     }
     if (level == IPPROTO_TCP && name == OPT_CONGESTION) {
         static const char *const names[] = {
-            [TCP_CC_CUBIC] = "cubic", [TCP_CC_NEWRENO] = "reno", [TCP_CC_DCTCP] = "dctcp"};
+            [TCP_CC_CUBIC] = "cubic", [TCP_CC_NEWRENO] = "reno", [TCP_CC_DCTCP] = "dctcp", [TCP_CC_BBR] = "bbr"};
         const char *cc = names[k->congestion >= 0 ? k->congestion : host.settings.config.congestion_control];
 
         *len = *len < strlen(cc) + 1 ? *len : (socklen_t)strlen(cc) + 1;

@@ -54,7 +54,7 @@ def test_window_after_a_lost_syn() -> None:  # RFC 5681 3.1
 
 
 def test_unknown_congestion_control_is_none() -> None:
-    assert [lib.cc_ops(cc) == ffi.NULL for cc in (0, 1, 2, 3, 255)] == [False] * 3 + [True] * 2
+    assert [lib.cc_ops(cc) == ffi.NULL for cc in (0, 1, 2, 3, 4, 255)] == [False] * 4 + [True] * 2
 
 
 @BOTH
