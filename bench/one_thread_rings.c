@@ -197,7 +197,7 @@ static void start(void)
     thread.config.flow_secret = secret;
     thread.addresses[0] = ip_addr_from_ipv4(here);
     thread.address_count = 1;
-    if (thread_make_stack(&thread, region_rows(&region), clock_us, &error) < 0 ||
+    if (thread_make_stack(&thread, memory(region.offsets.rows_bytes), clock_us, &error) < 0 ||
         thread_listen(&thread, NULL, PORT, 0, &error) < 0) {
         fprintf(stderr, "%s\n", error.text);
         exit(1);

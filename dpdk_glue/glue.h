@@ -272,11 +272,11 @@ struct glue_session_config {
 };
 
 struct glue_session_info {
-    uint64_t j2a_bytes, a2j_bytes;
-    int32_t j2a_fd, a2j_fd, csb_fd, app_doorbell_fd; /* borrowed; what WELCOME sends */
+    uint64_t j2a_bytes, a2j_bytes, rows_bytes;
+    int32_t j2a_fd, a2j_fd, rows_fd, csb_fd, app_doorbell_fd; /* borrowed; what WELCOME sends */
     int32_t io_doorbell_fd[8];
     uint32_t io_count;
-    uint32_t huge;                               /* both regions lie in huge pages */
+    uint32_t huge;                               /* all lies in huge pages */
     uint32_t violations;                         /* impossible values that the app has written */
     uint32_t closed;                             /* 1: too many; the I/O threads have let go of it */
     uint32_t app_sleeping, heartbeat, rows_used; /* as the app says */

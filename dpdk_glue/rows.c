@@ -1,11 +1,13 @@
 /*
- * rows.c: copy first, judge the copy.
+ * rows.c: read first, judge what was read.
  */
 #include "dpdk_glue/rows.h"
 
 #include "shm/layout.h"
 
+#include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { ROW_STRIDE_MIN = 64 };
 
@@ -22,15 +24,35 @@ bool rows_layout_is_sound(const struct glue_row_layout *layout)
            within(layout, layout->snd_nxt, 4) && within(layout, layout->rcv_nxt, 4);
 }
 
-enum rows_verdict rows_read(const struct rows *r, uint32_t i, struct glue_row *out)
+static void fill_window(const struct rows *r, struct rows_window *w, uint32_t first)
+{
+    uint32_t room = ROWS_WINDOW_BYTES / r->layout.stride, left = r->count - first;
+    size_t bytes, at = 0;
+
+    w->first = first;
+    w->count = left < room ? left : room;
+    bytes = (size_t)w->count * r->layout.stride;
+    while (at < bytes) {
+        ssize_t n = pread(r->fd, w->bytes + at, bytes - at, (off_t)((uint64_t)first * r->layout.stride + at));
+
+        if (n <= 0 && errno != EINTR) {
+            memset(w->bytes + at, 0, bytes - at);
+            return;
+        }
+        at += n > 0 ? (size_t)n : 0;
+    }
+}
+
+enum rows_verdict rows_read(const struct rows *r, struct rows_window *w, uint32_t i, struct glue_row *out)
 {
     const struct glue_row_layout *l = &r->layout;
-    const uint8_t *row = r->base + (uint64_t)i * l->stride;
-    const volatile uint8_t *state = row + l->state;
     struct ip_addr raddr;
     uint16_t laddr_index;
 
-    *out = (struct glue_row){.row = i, .state = *state};
+    if (i < w->first || i - w->first >= w->count)
+        fill_window(r, w, i);
+    const uint8_t *row = w->bytes + (size_t)(i - w->first) * l->stride;
+    *out = (struct glue_row){.row = i, .state = row[l->state]};
     if (out->state == 0)
         return ROWS_FREE;
     memcpy(&raddr, row + l->raddr, sizeof raddr);
@@ -39,7 +61,6 @@ enum rows_verdict rows_read(const struct rows *r, uint32_t i, struct glue_row *o
     memcpy(&laddr_index, row + l->laddr_index, 2);
     memcpy(&out->snd_nxt, row + l->snd_nxt, sizeof out->snd_nxt);
     memcpy(&out->rcv_nxt, row + l->rcv_nxt, sizeof out->rcv_nxt);
-    __asm__ volatile("" : "+m"(*out), "+m"(raddr), "+m"(laddr_index)); /* the compiler may not load a field again */
 
     if (laddr_index >= r->lease->address_count || out->rport == 0 || !txcheck_is_host(&raddr))
         return ROWS_OUTSIDE;

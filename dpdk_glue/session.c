@@ -12,9 +12,8 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
-enum { LET_OUT_TURNS = 128 }; /* of 32 packets each */
-#define ROWS_PRESENT_BYTES (UINT64_C(64) << 20)
-#define HUGE_PAGE          (UINT64_C(2) << 20)
+enum { LET_OUT_TURNS = 128 };                   /* of 32 packets each */
+#define ROWS_PRESENT_BYTES (UINT64_C(64) << 20) /* beyond them they come as connections use them */
 
 static int check_config(struct glue *g, const struct glue_session_config *c, struct shm_sizes *sizes,
                         struct shm_offsets *offsets, struct glue_text *why)
@@ -51,14 +50,16 @@ static void set_lease(struct txcheck_lease *lease, const struct glue_lease *from
 
 static int make_regions(struct glue_session *s)
 {
-    bool j2a_huge = true, a2j_huge = true;
+    bool j2a_huge = true, a2j_huge = true, rows_huge = true;
 
     int rc = region_make("janus-j2a", s->offsets.j2a_bytes, REGION_OURS, &s->j2a_fd, &s->j2a, &j2a_huge);
     if (rc == 0)
         rc = region_seal(s->j2a_fd, s->j2a, s->offsets.j2a_bytes, REGION_OURS);
     if (rc == 0)
         rc = region_make("janus-a2j", s->offsets.a2j_bytes, REGION_THEIRS, &s->a2j_fd, (uint8_t **)&s->a2j, &a2j_huge);
-    s->huge = j2a_huge && a2j_huge;
+    if (rc == 0)
+        rc = region_make_rows(s->offsets.rows_bytes, ROWS_PRESENT_BYTES, &s->rows_fd, &s->rows.fd, &rows_huge);
+    s->huge = j2a_huge && a2j_huge && rows_huge;
     return rc;
 }
 
@@ -135,7 +136,7 @@ static void release(struct glue_session *s)
     }
     region_unmap(s->j2a, s->offsets.j2a_bytes);
     region_unmap((uint8_t *)s->a2j, s->offsets.a2j_bytes);
-    const int fds[] = {s->j2a_fd, s->a2j_fd, s->doorbell[0], s->doorbell[1]};
+    const int fds[] = {s->j2a_fd, s->a2j_fd, s->rows_fd, s->rows.fd, s->doorbell[0], s->doorbell[1]};
     for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++) {
         if (fds[i] >= 0)
             close(fds[i]);
@@ -158,10 +159,11 @@ static struct glue_session *blank(struct glue *g, const struct glue_session_conf
     s->tx_io = c->tid % g->io_count;
     s->sizes = *sizes;
     s->offsets = *offsets;
-    s->j2a_fd = s->a2j_fd = s->doorbell[0] = s->doorbell[1] = -1;
+    s->j2a_fd = s->a2j_fd = s->rows_fd = s->doorbell[0] = s->doorbell[1] = -1;
     for (uint32_t i = 0; i < GLUE_IO_MAX; i++)
         s->io_doorbell[i] = -1;
     set_lease(&s->lease, &c->lease);
+    s->rows = (struct rows){-1, sizes->rows, c->row, &s->lease};
     return s;
 }
 
@@ -182,14 +184,14 @@ struct glue_session *glue_session_create(struct glue *g, const struct glue_sessi
             rc = make_rings(s);
         if (rc != 0) {
             refuse(why, -rc, "no room for a session of %llu MiB: %s",
-                   (unsigned long long)(offsets.j2a_bytes + offsets.a2j_bytes) >> 20, strerror(-rc));
+                   (unsigned long long)(offsets.j2a_bytes + offsets.a2j_bytes + offsets.rows_bytes) >> 20,
+                   strerror(-rc));
             if (s != NULL)
                 release(s);
             s = NULL;
         }
     }
     if (s != NULL) {
-        s->rows = (struct rows){s->a2j + offsets.rows, sizes.rows, config->row, &s->lease};
         s->next = g->sessions;
         g->sessions = s;
         s->app->session_count++;
@@ -202,10 +204,7 @@ int glue_session_seal(struct glue_session *s, struct glue_text *why)
 {
     if (s->sealed)
         return 0;
-    /* Rows beyond the first are there as connections use them: in huge pages reserved, else as the app's quota allows. */
-    uint64_t rows_end = s->offsets.rows + ROWS_PRESENT_BYTES, end = s->offsets.a2j_bytes;
-    int rc = region_seal(s->a2j_fd, (uint8_t *)s->a2j, rows_end < end ? rows_end / HUGE_PAGE * HUGE_PAGE : end,
-                         REGION_THEIRS);
+    int rc = region_seal(s->a2j_fd, (uint8_t *)s->a2j, s->offsets.a2j_bytes, REGION_THEIRS);
     if (rc != 0)
         return refuse(why, -rc, "the region that the app writes cannot be sealed and populated: %s", strerror(-rc));
     s->sealed = true;
@@ -360,8 +359,10 @@ void glue_session_info(struct glue_session *s, struct glue_session_info *out)
 {
     *out = (struct glue_session_info){.j2a_bytes = s->offsets.j2a_bytes,
                                       .a2j_bytes = s->offsets.a2j_bytes,
+                                      .rows_bytes = s->offsets.rows_bytes,
                                       .j2a_fd = s->j2a_fd,
                                       .a2j_fd = s->a2j_fd,
+                                      .rows_fd = s->rows_fd,
                                       .csb_fd = s->app->csb_fd,
                                       .app_doorbell_fd = s->doorbell[1],
                                       .io_count = s->sizes.io_count,

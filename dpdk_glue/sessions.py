@@ -33,8 +33,10 @@ class Session:
         return SessionInfo(
             j2a_bytes=out.j2a_bytes,
             a2j_bytes=out.a2j_bytes,
+            rows_bytes=out.rows_bytes,
             j2a_fd=out.j2a_fd,
             a2j_fd=out.a2j_fd,
+            rows_fd=out.rows_fd,
             csb_fd=out.csb_fd,
             app_doorbell_fd=out.app_doorbell_fd,
             io_doorbell_fds=tuple(out.io_doorbell_fd[0 : out.io_count]),

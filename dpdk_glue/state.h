@@ -87,7 +87,7 @@ struct glue_session {
     struct rows rows;
     uint8_t *j2a;       /* read and write */
     const uint8_t *a2j; /* read only; not touched before the seal */
-    int j2a_fd, a2j_fd;
+    int j2a_fd, a2j_fd, rows_fd;
     int doorbell[2]; /* janusd's end, the app's end */
     int io_doorbell[GLUE_IO_MAX];
     bool huge, sealed, started, stopped;

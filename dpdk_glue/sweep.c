@@ -20,13 +20,14 @@ enum { ROWS_PER_STEP = 4096, RESETS_PER_STEP_MAX = 512, STEP_NS = 1000000, RATE_
 
 int glue_session_rows(struct glue_session *s, uint32_t *next, struct glue_row *out, uint32_t max)
 {
+    struct rows_window window = {0};
     uint32_t count = 0;
 
     if (!s->sealed)
         return 0;
     uint32_t used = session_rows_used(s);
     while (count < max && *next < used) {
-        if (rows_read(&s->rows, (*next)++, &out[count]) == ROWS_OK)
+        if (rows_read(&s->rows, &window, (*next)++, &out[count]) == ROWS_OK)
             count++;
     }
     return (int)count;
@@ -34,14 +35,14 @@ int glue_session_rows(struct glue_session *s, uint32_t *next, struct glue_row *o
 
 enum step { STEP_SENT, STEP_SKIPPED, STEP_FREE, STEP_FULL };
 
-static enum step reset_row(struct glue *g, struct glue_session *s, uint32_t i)
+static enum step reset_row(struct glue *g, struct glue_session *s, struct rows_window *w, uint32_t i)
 {
     uint8_t frame[RESET_FRAME_MAX];
     struct glue_row row;
     struct route_hop hop = {0};
     struct reset reset = {.flags = TCP_RST | TCP_ACK};
 
-    enum rows_verdict verdict = rows_read(&s->rows, i, &row);
+    enum rows_verdict verdict = rows_read(&s->rows, w, i, &row);
     if (verdict == ROWS_FREE)
         return STEP_FREE;
     if (verdict != ROWS_OK || row.state < ROWS_RESET_FIRST || row.state > ROWS_RESET_LAST)
@@ -70,12 +71,13 @@ static enum step reset_row(struct glue *g, struct glue_session *s, uint32_t i)
 /* One step of one session, at most budget resets; how many were sent. */
 static uint32_t sweep_session(struct glue *g, struct glue_session *s, uint32_t budget)
 {
+    struct rows_window window = {0};
     uint32_t used = session_rows_used(s), sent = 0, skipped = 0;
     uint32_t left = used > s->reset_next ? used - s->reset_next : 0;
     uint32_t end = s->reset_next + (left < ROWS_PER_STEP ? left : ROWS_PER_STEP);
 
     while (s->reset_next < end && sent < budget) {
-        enum step step = reset_row(g, s, s->reset_next);
+        enum step step = reset_row(g, s, &window, s->reset_next);
         if (step == STEP_FULL) /* the same row again at the next step */
             break;
         s->reset_next++;

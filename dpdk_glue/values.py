@@ -164,8 +164,10 @@ class SessionInfo:
 
     j2a_bytes: int
     a2j_bytes: int
+    rows_bytes: int
     j2a_fd: int
     a2j_fd: int
+    rows_fd: int
     csb_fd: int
     app_doorbell_fd: int
     io_doorbell_fds: tuple[int, ...]
@@ -183,7 +185,14 @@ class SessionInfo:
 
     def welcome_fds(self) -> list[int]:
         """Return the descriptors in WELCOME's order."""
-        return [self.j2a_fd, self.a2j_fd, self.csb_fd, self.app_doorbell_fd, *self.io_doorbell_fds]
+        return [
+            self.j2a_fd,
+            self.a2j_fd,
+            self.rows_fd,
+            self.csb_fd,
+            self.app_doorbell_fd,
+            *self.io_doorbell_fds,
+        ]
 
 
 @dataclass(frozen=True)

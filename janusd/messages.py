@@ -16,8 +16,7 @@ from dpdk_glue.values import RowLayout
 from janusd.config import APP_NAME, IpAddress
 
 MAGIC = 0x4A414E55
-ABI_MAJOR, ABI_MINOR = 1, 3
-ABI_MINOR_CSB = 2  # from which on an app takes part in updates of the balancer
+ABI_MAJOR, ABI_MINOR = 2, 0
 APP_NAME_BYTES = 32
 TEXT_BYTES = 224
 ADDRESSES_MAX = 16

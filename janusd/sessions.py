@@ -50,7 +50,6 @@ class Attached:
     session: Session
     plane: PlaneSession
     welcome: Welcome
-    abi_minor: int = ABI_MINOR
     sealed: bool = False
     leaving: bool = False  # it wants no new connections, and ends with its last one
     send: Callable[[bytes, int | None], None] = lambda message, fd: None  # by its connection
@@ -181,7 +180,7 @@ class Sessions:
                 self._forget(session)
             return refusal_of(error)
         welcome = self._welcome(session, grant)
-        attached = Attached(session, plane, welcome, hello.abi_minor)
+        attached = Attached(session, plane, welcome)
         self._attached[session.app, session.tid, session.generation] = attached
         self._save_now()
         log.info("app attached", extra=_fields(session, resumed=resumed, huge_pages=plane.info().huge))

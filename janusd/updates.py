@@ -18,7 +18,7 @@ from dpdk_glue.balance import Balance, Update
 from dpdk_glue.values import CsbBuilt, CsbPhase, CsbValue, GlueError
 from janusd.balancer import PUBLISHED, Result, Target
 from janusd.log_format import fields
-from janusd.messages import ABI_MINOR_CSB, AttachType, encode_csb
+from janusd.messages import AttachType, encode_csb
 from janusd.placing import Strangers
 
 log = logging.getLogger("janusd.updates")
@@ -34,10 +34,6 @@ class Member(Protocol):
     @property
     def tid(self) -> int:
         """Its number in the app."""
-
-    @property
-    def abi_minor(self) -> int:
-        """Of what it was built for."""
 
     @property
     def rows(self) -> int:
@@ -105,11 +101,6 @@ class Updates:
             if members is None:
                 done(self._publish_at_once(target))
                 return
-            old = [m.tid for m in members.values() if m.abi_minor < ABI_MINOR_CSB]
-            if old:
-                text = f"thread {old[0]} was built for an older ABI, which knows no updates: restart the app"
-                done(Result(text))
-                return
             self._runs[app] = _Run(target, done, members, self._clock.time())
             self._begin(app)
         except GlueError as error:
@@ -173,7 +164,7 @@ class Updates:
     def welcome(self, app: str, member: Member, *, rebuilding: bool) -> None:
         """A thread that the circle names is back: give it the view in force."""
         view = self._balance.view(self._app_ids[app])
-        if view is not None and member.abi_minor >= ABI_MINOR_CSB:
+        if view is not None:
             _tell_view(member, view, 0, rebuilding=rebuilding)
 
     # --- its parts ---
@@ -195,8 +186,7 @@ class Updates:
         built = self._balance.build_without(app, target.points(), target.epoch, target.dead)
         self._before_drain(target)
         for member in self._members(target.app):
-            if member.abi_minor >= ABI_MINOR_CSB:
-                _tell_view(member, built.value, 0, rebuilding=target.rebuilding)
+            _tell_view(member, built.value, 0, rebuilding=target.rebuilding)
         self._balance.publish(app)
         phases = {"publish": (self._clock.time() - started) * 1000}
         return Result(PUBLISHED, phases, 0, built.exceptions, built.flagged)
@@ -247,7 +237,7 @@ class Updates:
             for member in self._members(app):
                 if member.tid in run.members:
                     _tell_view(member, run.built.value, update.attempt)
-                elif member.abi_minor >= ABI_MINOR_CSB:
+                else:
                     _tell_view(member, run.built.value, 0)
             self._balance.publish(number, update.attempt)
             update.io_threads_done()

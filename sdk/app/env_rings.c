@@ -245,6 +245,14 @@ static void ended(void *context, uint64_t hash)
     balance_ended(((struct env_rings *)context)->balance, hash);
 }
 
+/* The page may be another's by now, and touching it without would end in SIGBUS. */
+static bool populate(void *context, void *rows, size_t bytes)
+{
+    const struct env_rings *e = context;
+
+    return !e->region->rows_huge || madvise(rows, bytes, MADV_POPULATE_WRITE) == 0;
+}
+
 void env_rings_env(struct env_rings *e, struct tcp_env *env)
 {
     *env = (struct tcp_env){
@@ -261,6 +269,7 @@ void env_rings_env(struct env_rings *e, struct tcp_env *env)
         .may_create = may_create,
         .miss = miss,
         .ended = ended,
+        .populate = populate,
     };
 }
 

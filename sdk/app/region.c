@@ -7,12 +7,14 @@
 #include "app/error.h"
 
 #include <errno.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
-enum { FD_J2A, FD_A2J, FD_CSB, FD_DOORBELL, FD_IO_DOORBELLS };
+enum { FD_J2A, FD_A2J, FD_ROWS, FD_CSB, FD_DOORBELL, FD_IO_DOORBELLS };
 
 static void *map_fd(int fd, uint64_t bytes, int protection, const char *name, struct janus_error *error)
 {
@@ -34,13 +36,18 @@ static void *map_fd(int fd, uint64_t bytes, int protection, const char *name, st
 
 static int map_all(struct region *r, const int *fds, struct janus_error *error)
 {
+    struct statfs fs;
+
     r->j2a = map_fd(fds[FD_J2A], r->offsets.j2a_bytes, PROT_READ, "J2A", error);
     if (r->j2a)
         r->a2j = map_fd(fds[FD_A2J], r->offsets.a2j_bytes, PROT_READ | PROT_WRITE, "A2J", error);
     if (r->a2j)
+        r->rows = map_fd(fds[FD_ROWS], r->offsets.rows_bytes, PROT_READ | PROT_WRITE, "rows", error);
+    if (r->rows)
         r->csb = map_fd(fds[FD_CSB], sizeof(struct csb_region), PROT_READ, "CSB", error);
     if (!r->csb)
         return -error->code;
+    r->rows_huge = fstatfs(fds[FD_ROWS], &fs) == 0 && fs.f_type == HUGETLBFS_MAGIC;
     if (region_j2a(r)->magic != SHM_J2A_MAGIC || region_j2a(r)->generation != r->generation)
         return error_set(error, EPROTO, "janusd's J2A region has a wrong header");
     return 0;
@@ -88,6 +95,8 @@ void region_unmap(struct region *r)
         munmap((void *)(uintptr_t)r->j2a, r->offsets.j2a_bytes);
     if (r->a2j)
         munmap(r->a2j, r->offsets.a2j_bytes);
+    if (r->rows)
+        munmap(r->rows, r->offsets.rows_bytes);
     if (r->csb)
         munmap((void *)(uintptr_t)r->csb, sizeof(struct csb_region));
     if (r->doorbell >= 0)

@@ -1,7 +1,7 @@
 /*
  * region.h: the shared memory of one session with janusd, mapped and checked.
  *
- * J2A and the CSB region are mapped read-only, A2J read-write.  Offsets come from shm_layout() on WELCOME's sizes, never from
+ * J2A and the CSB region are mapped read-only, A2J and the rows read-write.  Offsets come from shm_layout() on WELCOME's sizes, never from
  * shared memory.
  */
 #ifndef APP_REGION_H
@@ -14,6 +14,8 @@
 struct region {
     const uint8_t *j2a;
     uint8_t *a2j;
+    uint8_t *rows;
+    bool rows_huge; /* they lie in huge pages: one that was given back may be missing when it is touched */
     const struct csb_region *csb;
     struct shm_sizes sizes;
     struct shm_offsets offsets;
@@ -37,11 +39,6 @@ static inline const struct shm_j2a_header *region_j2a(const struct region *r)
 static inline struct shm_a2j_header *region_a2j(const struct region *r)
 {
     return (struct shm_a2j_header *)r->a2j;
-}
-
-static inline uint8_t *region_rows(const struct region *r)
-{
-    return r->a2j + r->offsets.rows;
 }
 
 #endif

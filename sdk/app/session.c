@@ -21,7 +21,6 @@ enum {
     CROWD_MS = 10,
     BACKOFF_FIRST_US = 10 * 1000,
     BACKOFF_LAST_US = 1000 * 1000,
-    ABI_MINOR_CSB = 2, /* from which on janusd speaks of views */
 };
 
 /* --- opening --- */
@@ -118,7 +117,7 @@ static int attach_first(struct session *s, uint64_t deadline_us, struct janus_er
 
 static void begin_balance(struct session *s)
 {
-    balance_start(&s->balance, &s->attach, s->lease.tid, s->lease.abi_minor >= ABI_MINOR_CSB);
+    balance_start(&s->balance, &s->attach, s->lease.tid, true);
     mapper_start(&s->balance.mapper);
     s->rings.balance = &s->balance;
 }

@@ -131,7 +131,7 @@ struct janus_thread *thread_open(const struct janus_options *options, struct jan
     }
     t->session = s;
     fill_from_lease(t, options);
-    if (thread_make_stack(t, region_rows(&s->region), t->driver.now_us(t->driver.context), error) < 0) {
+    if (thread_make_stack(t, s->region.rows, t->driver.now_us(t->driver.context), error) < 0) {
         thread_close(t);
         return NULL;
     }
@@ -161,8 +161,7 @@ static void move_in(struct janus_thread *t)
 
     env_rings_rebase_begin(&s->rings, &s->old, &s->region);
     s->rings.trust_hash = secret[0] == t->config.flow_secret.k0 && secret[1] == t->config.flow_secret.k1;
-    tcp_rebase(t->stack, &t->env, region_rows(&s->region), env_rings_move_tx, env_rings_move_rx, t->now_us,
-               RESEND_SPREAD_US);
+    tcp_rebase(t->stack, &t->env, s->region.rows, env_rings_move_tx, env_rings_move_rx, t->now_us, RESEND_SPREAD_US);
     env_rings_rebase_end(&s->rings);
     region_a2j(&s->region)->rows_used.value = t->rows_used;
     session_moved(s, t->lent > 0);

@@ -3,8 +3,8 @@
  *
  *   app                                  janusd
  *    | HELLO --------------------------->|  SO_PEERCRED, pidfd, policy, quotas
- *    |<-------- WELCOME + fds, or REFUSED |  J2A, A2J, CSB region, app doorbell, io_count janusd doorbells
- *    | MAPPED -------------------------->|  late seals on both regions, pre-fault
+ *    |<-------- WELCOME + fds, or REFUSED |  J2A, A2J, rows, CSB region, app doorbell, io_count janusd doorbells
+ *    | MAPPED -------------------------->|  late seals on J2A and A2J, pre-fault
  *    |<---------------------------- READY |
  *    | LISTEN/UNLISTEN ----------------->|  each answered by REPLY with the same seq
  *    | ONLINE -------------------------->|  the tid joins the circle; REPLY when it has its keys
@@ -25,7 +25,7 @@ enum {
     ATTACH_APP_NAME_BYTES = 32, /* NUL-terminated; [a-z0-9-], starts with a letter */
     ATTACH_TEXT_BYTES = 224,
     ATTACH_ADDRESSES_MAX = 16,
-    ATTACH_FDS_MAX = 4 + SHM_IO_MAX,
+    ATTACH_FDS_MAX = 5 + SHM_IO_MAX,
     ATTACH_TOKEN_BYTES = 16,
 };
 

@@ -44,8 +44,8 @@ bool shm_layout(const struct shm_sizes *sizes, struct shm_offsets *out)
     }
     out->rx_slots = round_up(j2a, HEADER_BYTES);
     out->tx_slots = round_up(a2j, HEADER_BYTES);
-    out->rows = out->tx_slots + (uint64_t)tx * SHM_SLOT_BYTES;
     out->j2a_bytes = round_up(out->rx_slots + (uint64_t)io_count * rx * SHM_SLOT_BYTES, REGION_ALIGN);
-    out->a2j_bytes = round_up(out->rows + (uint64_t)sizes->rows * sizes->row_stride, REGION_ALIGN);
+    out->a2j_bytes = round_up(out->tx_slots + (uint64_t)tx * SHM_SLOT_BYTES, REGION_ALIGN);
+    out->rows_bytes = round_up((uint64_t)sizes->rows * sizes->row_stride, REGION_ALIGN);
     return true;
 }

@@ -7,10 +7,14 @@
  *   | io 0: rx ring | tx_done ring               |         | io 0: tx ring | rx_return ring             |
  *   | io 1: ...                                  |         | io 1: ...                                  |
  *   | RX slots, 2 KiB each; io i owns a run      |         | TX slots, 2 KiB each                       |
- *   +--------------------------------------------+         | TCB rows                                   |
- *                                                          +--------------------------------------------+
+ *   +--------------------------------------------+         +--------------------------------------------+
  *
- * One pair of regions per (app, tid), made by janusd, used once.  Each side publishes its own indices in its own region
+ *   rows, a memory file that the app maps and punches holes in, and janusd reads by pread() but never maps
+ *   +--------------------------------------------+
+ *   | TCB rows; a hole is rows of zeros: free    |
+ *   +--------------------------------------------+
+ *
+ * One of each per (app, tid), made by janusd, used once.  Each side publishes its own indices in its own region
  * and keeps private shadows.  All offsets are given to the app in WELCOME and are the same numbers that shm_layout() computes on
  * both sides; neither side ever reads them back from shared memory.  Knows nothing of TCP, DPDK or Python.
  */
@@ -23,8 +27,8 @@
 #include <stdint.h>
 
 enum {
-    SHM_ABI_MAJOR = 1,
-    SHM_ABI_MINOR = 3,
+    SHM_ABI_MAJOR = 2,
+    SHM_ABI_MINOR = 0,
     SHM_SLOT_BYTES = 2048,
     SHM_SLOT_HEADROOM = 128, /* free bytes in front of a received packet, and in front of a built one */
     SHM_IO_MAX = 8,          /* I/O threads */
@@ -108,8 +112,8 @@ struct shm_a2j_header {
     /* How long the thread has worked, in microseconds of CLOCK_MONOTONIC: what the balancer evens out; untrusted. */
     _Alignas(SHM_CACHE_LINE) uint64_t busy_us; /* all turns that found work, up to the one that runs now */
     uint64_t busy_since_us;                    /* when that one began, if it found work; else 0 */
-    uint64_t csb_closed;  /* flows that have ended where the circle gives their keys to others (ABI 1.3) */
-    uint64_t csb_held_us; /* the longest part of a turn that an update of the balancer took, processor time (ABI 1.3) */
+    uint64_t csb_closed;                       /* flows that have ended where the circle gives their keys to others */
+    uint64_t csb_held_us; /* the longest part of a turn that an update of the balancer took, processor time */
 };
 static_assert(sizeof(struct shm_a2j_header) <= 4096, "one page");
 
@@ -127,7 +131,7 @@ struct shm_row_layout {
 };
 static_assert(sizeof(struct shm_row_layout) == 16, "part of HELLO");
 
-/* All that decides the size of a pair of regions. */
+/* All that decides the sizes. */
 struct shm_sizes {
     uint32_t io_count;        /* 1 to SHM_IO_MAX */
     uint32_t rx_slots_per_io; /* power of two, 64 to SHM_SLOTS_MAX */
@@ -139,9 +143,9 @@ struct shm_sizes {
 /* Byte offsets into the regions.  rx, rx_return: rings of 2 * rx_slots_per_io and rx_slots_per_io descriptors (markers need
  * room beside packets); tx, tx_done: rings of tx_slots descriptors. */
 struct shm_offsets {
-    uint64_t j2a_bytes, a2j_bytes; /* multiples of 2 MiB */
+    uint64_t j2a_bytes, a2j_bytes, rows_bytes; /* multiples of 2 MiB */
     uint64_t rx[SHM_IO_MAX], tx_done[SHM_IO_MAX], rx_slots;
-    uint64_t tx[SHM_IO_MAX], rx_return[SHM_IO_MAX], tx_slots, rows;
+    uint64_t tx[SHM_IO_MAX], rx_return[SHM_IO_MAX], tx_slots;
 };
 
 /* Computes the layout.  False: a size is out of its range. */

@@ -41,7 +41,9 @@ class AppSide:
         assert lib.shm_layout(self.sizes, self.offsets)
         self.j2a = lib.test_map(info.j2a_fd, self.offsets.j2a_bytes, False)
         self.a2j = lib.test_map(info.a2j_fd, self.offsets.a2j_bytes, True)
+        self.rows = lib.test_map(info.rows_fd, self.offsets.rows_bytes, True)
         assert self.j2a != ffi.NULL
+        assert self.rows != ffi.NULL
         assert self.a2j != ffi.NULL
         self.at = [lib.test_index_offsets(io) for io in range(io_count)]
         self.tx_io = config.tid % io_count
@@ -131,7 +133,7 @@ class AppSide:
         """Write a connection row in the layout of rig.ROW."""
         from tests.dpdk.rig import ROW
 
-        base = self.a2j + self.offsets.rows + i * ROW.stride
+        base = self.rows + i * ROW.stride
         sizes = {"state": 1, "rport": 2, "lport": 2, "laddr_index": 2, "snd_nxt": 4, "rcv_nxt": 4}
         for name, value in fields.items():
             raw = value if isinstance(value, bytes) else value.to_bytes(sizes[name], "little")
@@ -142,3 +144,4 @@ class AppSide:
     def close(self) -> None:
         lib.test_unmap(self.j2a, self.offsets.j2a_bytes)
         lib.test_unmap(self.a2j, self.offsets.a2j_bytes)
+        lib.test_unmap(self.rows, self.offsets.rows_bytes)

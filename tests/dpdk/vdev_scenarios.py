@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import signal
@@ -16,7 +17,7 @@ import pytest
 from dpdk_glue.data_plane import DataPlane
 from dpdk_glue.eal import eal_words, free_huge_pages, start_eal
 from dpdk_glue.values import GlueError, Lease, PortConfig, SessionConfig
-from tests.dpdk.rig import LEASE, OURS, ROW, Rig
+from tests.dpdk.rig import LEASE, OURS, PEER, ROW, Rig
 from tests.dpdk.wire_side import until
 
 RING = "net_ring0"  # what is sent on its queue comes back on it
@@ -154,6 +155,28 @@ def an_app_cannot_pull_pages_from_under_janusd() -> None:
                 os._exit(error.errno or 1)
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == errno.EACCES
+    rig.close()
+
+
+def an_app_may_pull_away_its_rows_alone() -> None:
+    rig = Rig(device="net_null0,size=64,copy=0", mode="adaptive")
+    info, app = rig.sessions[0].info(), rig.apps[0]
+    maps = Path("/proc/self/maps").read_text()
+    assert maps.count("memfd:janus-rows") == 1, "by the app alone"
+    for resize in (0, 1 << 30):
+        with pytest.raises(OSError, match="not permitted"):
+            os.ftruncate(info.rows_fd, resize)
+    here = bytes(10) + b"\xff\xff" + PEER.packed
+    for i in (0, 1, 900):
+        app.set_row(i, raddr=here, rport=2000 + i, lport=80, laddr_index=0, snd_nxt=i, rcv_nxt=7, state=5)
+    fcntl.fcntl(info.rows_fd, fcntl.F_SETFL, os.O_NONBLOCK | os.O_APPEND)
+    assert [r.row for r in rig.sessions[0].rows()] == [0, 1, 900]
+    mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+    assert libc.fallocate(info.rows_fd, mode, ctypes.c_long(0), ctypes.c_long(info.rows_bytes)) == 0
+    assert list(rig.sessions[0].rows()) == []
+    assert os.fstat(info.rows_fd).st_blocks == 0
+    app.set_row(900, raddr=here, rport=1, lport=80, laddr_index=0, snd_nxt=1, rcv_nxt=7, state=5)
+    assert [r.row for r in rig.sessions[0].rows()] == [900]
     rig.close()
 
 

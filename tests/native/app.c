@@ -17,13 +17,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { FAKE_J2A, FAKE_A2J, FAKE_CSB, FAKE_DOORBELL, FAKE_VIEW, FAKE_FDS };
+enum { FAKE_J2A, FAKE_A2J, FAKE_ROWS, FAKE_CSB, FAKE_DOORBELL, FAKE_VIEW, FAKE_FDS };
 
 struct fake {
     struct shm_sizes sizes;
     struct shm_offsets offsets;
     struct csb_secret secret;
-    uint8_t *j2a, *a2j;
+    uint8_t *j2a, *a2j, *rows;
     int fds[FAKE_FDS], bell; /* fds go to the app; bell is janusd's end of its doorbell */
     struct ring_producer rx[SHM_IO_MAX], tx_done[SHM_IO_MAX];
     struct ring_consumer tx[SHM_IO_MAX], rx_return[SHM_IO_MAX];
@@ -154,6 +154,7 @@ static struct fake *fake_new(const struct shm_sizes *sizes, uint16_t tid, uint32
         abort();
     f->fds[FAKE_J2A] = make_memfd("j2a", f->offsets.j2a_bytes, &f->j2a);
     f->fds[FAKE_A2J] = make_memfd("a2j", f->offsets.a2j_bytes, &f->a2j);
+    f->fds[FAKE_ROWS] = make_memfd("rows", f->offsets.rows_bytes, &f->rows);
     make_csb(f, tid);
     f->fds[FAKE_DOORBELL] = pair[0];
     f->bell = pair[1];
@@ -172,6 +173,7 @@ static void fake_free(struct fake *f)
 {
     munmap(f->j2a, f->offsets.j2a_bytes);
     munmap(f->a2j, f->offsets.a2j_bytes);
+    munmap(f->rows, f->offsets.rows_bytes);
     for (int i = 0; i < FAKE_FDS; i++)
         close(f->fds[i]);
     close(f->bell);

@@ -69,7 +69,8 @@ static void map_regions(struct hostile *h)
         give_up("sizes");
     h->j2a = mmap(NULL, h->at.j2a_bytes, PROT_READ, MAP_SHARED, h->fds[FD_J2A], 0);
     h->a2j = mmap(NULL, h->at.a2j_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, h->fds[FD_A2J], 0);
-    if (h->j2a == MAP_FAILED || h->a2j == MAP_FAILED)
+    h->rows = mmap(NULL, h->at.rows_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, h->fds[FD_ROWS], 0);
+    if (h->j2a == MAP_FAILED || h->a2j == MAP_FAILED || h->rows == MAP_FAILED)
         give_up("mmap");
     h->mine = &((struct shm_a2j_header *)h->a2j)->io[io];
     h->theirs = &((const struct shm_j2a_header *)h->j2a)->io[io];
@@ -390,7 +391,7 @@ static void random_rows(struct hostile *h)
 
     for (uint32_t turn = 0; !over(h); turn++) {
         for (uint32_t i = 0; i < ROWS && !over(h); i++, h->ops++) {
-            uint8_t *row = h->a2j + h->at.rows + (size_t)i * 64;
+            uint8_t *row = h->rows + (size_t)i * 64;
             for (uint32_t k = 0; k < 64; k += 4)
                 memcpy(row + k, &(uint32_t){draw(h)}, 4);
             if (i % 2) {
@@ -435,6 +436,31 @@ static void try_pages(struct hostile *h, int fd, const char *name, uint64_t byte
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     must_fail(open(path, O_RDWR) < 0, text);
     h->ops += 9;
+}
+
+/* The rows' pages may go at any time, and what is said of the file with them; its size and its seals stay. */
+static void rows_pages(struct hostile *h)
+{
+    struct shm_a2j_header *header = (struct shm_a2j_header *)h->a2j;
+    int fd = h->fds[FD_ROWS], flags[] = {O_NONBLOCK, O_APPEND, O_DIRECT, 0};
+    char path[64];
+
+    must_fail(ftruncate(fd, 0) < 0, "rows shorter");
+    must_fail(ftruncate(fd, (off_t)(2 * h->at.rows_bytes)) < 0, "rows longer");
+    must_fail(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE) < 0, "rows seal");
+    must_fail(fchmod(fd, 0666) < 0, "rows chmod");
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    must_fail(open(path, O_RDWR) < 0, "rows reopen");
+    store_index(&header->rows_used, UINT32_MAX);
+    for (uint32_t turn = 0; !over(h); turn++, h->ops++) {
+        memset(h->rows, (int)(draw(h) % 16), (size_t)ROWS * 64);
+        (void)fcntl(fd, F_SETFL, flags[turn % 4]);
+        (void)lseek(fd, (off_t)draw(h), SEEK_SET);
+        must_fail((turn % 2 ? fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)h->at.rows_bytes)
+                            : madvise(h->rows, h->at.rows_bytes, MADV_REMOVE)) == 0,
+                  "rows keep their pages");
+        must_fail(h->rows[0] == 0, "a hole that is not zero");
+    }
 }
 
 static void pages(struct hostile *h)
@@ -534,6 +560,7 @@ static const struct class classes[] = {
     {"forged-options", forged_options, ONLINE},
     {"forged-destination", forged_destination, ONLINE},
     {"pages", pages, ONLINE},
+    {"rows-pages", rows_pages, ONLINE},
     {"pages-early", early_pages, MAPPED},
     {"doorbells", doorbells, ONLINE},
     {"neighbour-flood", neighbour_flood, ONLINE},

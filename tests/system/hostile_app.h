@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 enum { PORT = 8000, PEER_PORT = 9, RX_SLOTS = 256, TX_SLOTS = 256, ROWS = 4096, HEADROOM = 128, PACKET = 60 };
-enum { FD_J2A, FD_A2J, FD_CSB, FD_DOORBELL, FD_IO };
+enum { FD_J2A, FD_A2J, FD_ROWS, FD_CSB, FD_DOORBELL, FD_IO };
 
 struct hostile {
     const char *path;
@@ -30,7 +30,7 @@ struct hostile {
     struct attach_welcome welcome;
     struct shm_offsets at;
     const uint8_t *j2a;
-    uint8_t *a2j;
+    uint8_t *a2j, *rows;
     struct shm_a2j_io *mine; /* of the one I/O thread that sends for us */
     const struct shm_j2a_io *theirs;
     struct shm_desc *tx, *returns;

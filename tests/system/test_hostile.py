@@ -61,6 +61,7 @@ CLASSES: dict[str, set[str]] = {
     "forged-options": {"tx_header"},
     "forged-destination": {"tx_destination"},
     "pages": OPEN,
+    "rows-pages": OPEN,
     "pages-early": TX,
     "doorbells": OPEN,
     "neighbour-flood": OPEN,

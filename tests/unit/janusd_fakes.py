@@ -75,15 +75,17 @@ class FakeSession:
         self.connections: list[Row] = []
         self.busy_us = self.rx_queued = 0
         self._io_count = io_count
-        self._fds = [os.open("/dev/null", os.O_RDONLY) for _ in range(4 + io_count)]
+        self._fds = [os.open("/dev/null", os.O_RDONLY) for _ in range(5 + io_count)]
 
     def info(self) -> SessionInfo:
-        j2a, a2j, csb, doorbell, *io = self._fds
+        j2a, a2j, rows, csb, doorbell, *io = self._fds
         return SessionInfo(
             j2a_bytes=1 << 21,
             a2j_bytes=1 << 21,
+            rows_bytes=1 << 21,
             j2a_fd=j2a,
             a2j_fd=a2j,
+            rows_fd=rows,
             csb_fd=csb,
             app_doorbell_fd=doorbell,
             io_doorbell_fds=tuple(io),
@@ -265,8 +267,8 @@ def hello(
     *,
     type_: int = 1,
     magic: int = 0x4A414E55,
-    major: int = 1,
-    minor: int = 2,
+    major: int = 2,
+    minor: int = 0,
     resume: int = 0,
     reserved: int = 0,
     token: bytes = bytes(16),

@@ -114,7 +114,7 @@ class FakeJanusd:
         session = lib.fake_new(ffi.addressof(w.sizes), tid, generation, 0x1234)
         self.sessions.append(session)
         bells = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(self.io_count)]
-        fds = [lib.fake_fd(session, i) for i in range(4)] + bells
+        fds = [lib.fake_fd(session, i) for i in range(5)] + bells
         socket.send_fds(connection, [bytes(ffi.buffer(w))], fds[: len(fds) - self.fds_less])
         for fd in bells:
             os.close(fd)
@@ -122,7 +122,7 @@ class FakeJanusd:
 
     def view(self, connection: socket.socket, session: Any) -> None:
         """The whole circle is this session's."""
-        self.csb(connection, CSB_VIEW, lib.fake_fd(session, 4), bytes=lib.fake_view_bytes())
+        self.csb(connection, CSB_VIEW, lib.fake_fd(session, 5), bytes=lib.fake_view_bytes())
 
     @staticmethod
     def csb(connection: socket.socket, type_: int, fd: int | None, **fields: int) -> None:

@@ -199,7 +199,7 @@ def test_a_thread_attaches_listens_serves_and_leaves(tmp_path: Path) -> None:
         assert struct.unpack_from("=HH", data, 56) == (40000, 49999)
         assert struct.unpack_from("=HH", data, 60) == (1500, 0)
         assert data[64:80] == V4
-        assert len(client.fds) == 5
+        assert len(client.fds) == 6
         client.send(PLAIN.pack(4, 1, client.generation, 0))
         assert PLAIN.unpack(await client.recv())[0] == 5
         assert made.plane.created[0].calls == ["seal", "start"]
@@ -315,7 +315,7 @@ def test_resume_gives_the_same_tid_fresh_regions_and_a_new_generation(tmp_path: 
 REFUSED = [
     pytest.param({"app": "nope"}, 3, 'no app "nope" is configured', id="no such app"),
     pytest.param({"app": "other"}, 3, f'uid {os.getuid()} may not run app "other"', id="app of another user"),
-    pytest.param({"major": 2}, 2, "the app speaks ABI 2.2, janusd 1.3", id="ABI major"),
+    pytest.param({"major": 1, "minor": 3}, 2, "the app speaks ABI 1.3, janusd 2.0", id="ABI major"),
     pytest.param({"rows": 1001}, 4, '1001 connections wanted, app "web" may have 1000', id="rows"),
     pytest.param({"rx": 257}, 4, '512 RX slots per I/O thread wanted, app "web" may have 256', id="RX slots"),
     pytest.param({"tx": 2**32 - 1}, 4, "TX slots wanted", id="TX slots"),

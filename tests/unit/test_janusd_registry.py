@@ -21,7 +21,7 @@ CONFIG = parse_config()
 WEB, API, OTHER = CONFIG.apps
 V4, V6 = ipaddress.ip_address("10.77.0.1"), ipaddress.ip_address("fd77::1")
 ROW = RowLayout(stride=128, state=0, raddr=8, rport=24, lport=26, laddr_index=28, snd_nxt=32, rcv_nxt=36)
-HELLO = Hello(1, 0, "web", None, 0, 0, 0, ROW)
+HELLO = Hello(2, 0, "web", None, 0, 0, 0, ROW)
 ME = Credentials(100, next(iter(WEB.uids)), frozenset({5}))
 
 

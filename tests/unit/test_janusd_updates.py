@@ -22,7 +22,6 @@ COLLECT, CHECKED, SEAL, OPEN = 1, 2, 4, 6
 @dataclass
 class Thread:
     tid: int
-    abi_minor: int = 2
     rows: int = 100
     heard: list[tuple[int, int, int]] = field(default_factory=list)  # type, phase, attempt
 
@@ -200,14 +199,6 @@ def test_a_thread_may_not_list_more_than_it_can_have() -> None:
     assert house.updates.hear_list("web", house.threads[0], house.attempt - 1, bytes(8)), (
         "it is over: ignored"
     )
-
-
-def test_a_thread_of_an_older_abi_cannot_be_asked() -> None:
-    house = House()
-    house.threads[1].abi_minor = 1
-    ticket = house.balancer.set_weights("web", {0: 3.0})
-    assert ticket.record is not None
-    assert "older ABI" in ticket.record.outcome
 
 
 def test_after_a_restart_the_draft_is_checked() -> None:

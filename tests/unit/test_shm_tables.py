@@ -1,6 +1,11 @@
 """Services, routes, rows and resets: the tables of the data plane against obviously right ones."""
 
+import contextlib
+import ctypes
+import os
+from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 import pytest
 from _shm import ffi, lib
@@ -200,9 +205,76 @@ def read_row(**fields: int | bytes):
     for name, value in {**good, **fields}.items():
         raw = value if isinstance(value, bytes) else value.to_bytes(size.get(name, 2), "little")
         ffi.memmove(memory + 64 + LAYOUT[name], raw, len(raw))
-    rows = ffi.new("struct rows *", {"base": memory, "count": 2, "layout": LAYOUT, "lease": LEASE})
+    with rows_file(bytes(memory)) as fd:
+        return read_at(fd, 1, 2)
+
+
+@contextlib.contextmanager
+def rows_file(content: bytes) -> Iterator[int]:
+    """A file as janusd makes it for rows, and its descriptor."""
+    fd = os.memfd_create("rows", os.MFD_ALLOW_SEALING)
+    try:
+        os.write(fd, content)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def read_at(fd: int, row: int, count: int, window: Any = None):
+    """(verdict, row) of one row of a file of so many."""
+    rows = ffi.new("struct rows *", {"fd": fd, "count": count, "layout": LAYOUT, "lease": LEASE})
     out = ffi.new("struct glue_row *")
-    return lib.rows_read(rows, 1, out), out
+    return lib.rows_read(rows, window or ffi.new("struct rows_window *"), row, out), out
+
+
+def good_row(port: int) -> bytes:
+    row = bytearray(64)
+    row[LAYOUT["state"]] = 5
+    for name, value in (("rport", port), ("lport", 80)):
+        row[LAYOUT[name] : LAYOUT[name] + 2] = value.to_bytes(2, "little")
+    row[LAYOUT["raddr"] : LAYOUT["raddr"] + 16] = mapped(PEER)
+    return bytes(row)
+
+
+PER_WINDOW = lib.ROWS_WINDOW_BYTES // 64
+
+
+def test_rows_are_read_window_by_window() -> None:
+    count = 2 * PER_WINDOW + 7
+    window = ffi.new("struct rows_window *")
+    with rows_file(b"".join(good_row(1 + i % 65535) for i in range(count))) as fd:
+        for i in (*range(count), 0, count - 1, PER_WINDOW):
+            verdict, row = read_at(fd, i, count, window)
+            assert (verdict, row.row, row.rport) == (GOOD, i, 1 + i % 65535)
+            assert window.first <= i < window.first + window.count <= count
+
+
+def test_a_window_shows_what_was_there_when_it_was_filled() -> None:
+    window = ffi.new("struct rows_window *")
+    with rows_file(good_row(1) * 2) as fd:
+        assert read_at(fd, 0, 2, window)[0] == GOOD
+        os.pwrite(fd, bytes(128), 0)
+        assert read_at(fd, 1, 2, window)[0] == GOOD
+        assert read_at(fd, 1, 2)[0] == 0
+
+
+def test_a_hole_is_free_rows() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    with rows_file(good_row(9) * (3 * PER_WINDOW)) as fd:
+        punch, keep = 2, 1
+        at, size = ctypes.c_long(lib.ROWS_WINDOW_BYTES), ctypes.c_long(lib.ROWS_WINDOW_BYTES)
+        assert libc.fallocate(fd, punch | keep, at, size) == 0
+        verdicts = [read_at(fd, i * PER_WINDOW, 3 * PER_WINDOW)[0] for i in range(3)]
+        assert verdicts == [GOOD, 0, GOOD]
+
+
+@pytest.mark.parametrize("size", [0, 64, 100, 64 * PER_WINDOW])
+def test_what_a_file_lacks_is_free_rows(size: int) -> None:
+    """It cannot become shorter; if it were, nothing of janusd's would break."""
+    count = 2 * PER_WINDOW
+    with rows_file((good_row(9) * count)[:size]) as fd:
+        assert [read_at(fd, i, count)[0] for i in (0, count - 1)] == [GOOD if size else 0, 0]
+    assert read_at(-1, 0, count)[0] == 0
 
 
 def test_a_row_is_read_as_it_is() -> None:
