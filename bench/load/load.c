@@ -5,6 +5,8 @@
 
 #include "bench/load/frames.h"
 
+#include <stdlib.h>
+
 enum {
     PORT_FIRST = 1024,
     PORTS = 65536 - PORT_FIRST,
@@ -163,6 +165,19 @@ static void read_arp(struct load *l, const uint8_t *frame, uint32_t len)
         put_arp(l, 2, arp + 8, sender);
 }
 
+static uint64_t index_of(const struct load *l, const struct segment *s)
+{
+    return (uint64_t)(s->client - l->ends.clients) * PORTS + (uint16_t)(s->client_port - PORT_FIRST);
+}
+
+static void note_closed(struct load *l, const struct segment *s)
+{
+    uint64_t at = index_of(l, s) - l->held_from;
+
+    if (l->closed != NULL && at < l->closed_count)
+        l->closed[at / 64] |= UINT64_C(1) << at % 64;
+}
+
 static void finished(struct load *l, uint32_t epoch)
 {
     l->epoch_done[epoch]++;
@@ -248,6 +263,7 @@ static void answer_fin(struct load *l, const struct segment *s, struct out *o)
         l->counts.late++;
         return;
     }
+    note_closed(l, s);
     l->counts.completed++;
     finished(l, s->ack >> ISN_BITS);
 }
@@ -295,8 +311,10 @@ void load_input(struct load *l, const uint8_t *frame, uint32_t len)
                     .flags = FLAG_ACK};
     if (s.flags & FLAG_RST) {
         l->counts.resets++;
-        if (l->job.phase == LOAD_CLOSING)
+        if (l->job.phase == LOAD_CLOSING) {
+            note_closed(l, &s);
             finished(l, s.ack >> ISN_BITS);
+        }
     } else if (s.flags & FLAG_SYN)
         answer_syn_ack(l, &s, &o);
     else if (s.payload_len != 0)
@@ -332,6 +350,21 @@ static bool probe_one(struct load *l, uint64_t index)
 
     l->counts.probes++;
     return put(l, &o);
+}
+
+/* Passes over those that have closed. */
+static bool more_to_close(struct load *l)
+{
+    for (uint64_t at; (at = l->close_index - l->held_from) < l->closed_count; l->close_index++) {
+        uint64_t left = ~l->closed[at / 64] >> at % 64;
+
+        if (left & 1)
+            return true;
+        if (left == 0)
+            l->close_index += 63 - at % 64;
+    }
+    l->close_index = l->next_index;
+    return false;
 }
 
 static bool close_one(struct load *l)
@@ -407,8 +440,7 @@ uint32_t load_emit(struct load *l)
             l->counts.lost += l->unfinished;
             l->unfinished = 0;
         }
-        for (uint64_t n = due(l, l->close_index - l->begun_count); n != 0 && l->close_index < l->next_index;
-             n--, sent++) {
+        for (uint64_t n = due(l, l->counts.probes); n != 0 && more_to_close(l); n--, sent++) {
             if (!close_one(l))
                 break;
             l->unfinished++;
@@ -445,9 +477,16 @@ void load_begin(struct load *l, const struct load_job *job)
     l->begun_us = l->sample_us = l->progress_us = l->now_us;
     l->sampled = 0;
     if (job->phase == LOAD_CLOSING) {
+        if (l->closed == NULL) {
+            l->closed_count = l->next_index - l->held_from;
+            l->closed = calloc(l->closed_count / 64 + 1, sizeof *l->closed);
+            l->closed_count = l->closed != NULL ? l->closed_count : 0;
+        }
         l->close_index = l->held_from;
         l->holds = false;
     } else if (job->phase == LOAD_OPENING && !job->fin && !l->holds) {
+        free(l->closed);
+        l->closed = NULL;
         l->held_from = l->next_index;
         l->holds = true;
     }
