@@ -131,7 +131,8 @@ static int set_up_queues(struct glue *g, struct port *p)
     uint16_t rx_descriptors = DESCRIPTORS, tx_descriptors = DESCRIPTORS;
     unsigned socket = (unsigned)rte_eth_dev_socket_id(p->ethdev);
 
-    int rc = rte_eth_dev_adjust_nb_rx_tx_desc(p->ethdev, &rx_descriptors, &tx_descriptors);
+    p->ahead = calloc(p->rx_queues, sizeof *p->ahead);
+    int rc = p->ahead == NULL ? -ENOMEM : rte_eth_dev_adjust_nb_rx_tx_desc(p->ethdev, &rx_descriptors, &tx_descriptors);
     for (uint16_t q = 0; rc == 0 && q < p->rx_queues; q++)
         rc = rte_eth_rx_queue_setup(p->ethdev, q, rx_descriptors, socket, NULL, g->pool);
     for (uint16_t q = 0; rc == 0 && q < p->tx_queues; q++)
@@ -233,6 +234,7 @@ static int open_port(struct glue *g, const struct glue_port_config *c, struct gl
     if (rc != 0) {
         rte_eth_dev_close(p->ethdev);
         rte_ring_free(p->handover);
+        free(p->ahead);
         return refuse(why, -rc, "port %.31s: device %.60s does not start (%s): %s", c->name, c->device, strerror(-rc),
                       ear.said);
     }
@@ -289,6 +291,7 @@ void ports_close(struct glue *g)
         rte_ring_free(g->ports[i].handover);
         (void)rte_eth_dev_stop(g->ports[i].ethdev);
         (void)rte_eth_dev_close(g->ports[i].ethdev);
+        free(g->ports[i].ahead);
     }
     atomic_store(&g->port_count, 0);
 }

@@ -308,8 +308,6 @@ static void take(struct burst *b, uint32_t port)
 
 static void process(struct burst *b, uint32_t received)
 {
-    for (uint32_t i = 0; i < received; i++) /* another processor has written them: all misses at once */
-        rte_prefetch0(b->mbufs[i]);
     lay_out(b, received);
     classify_burst(&b->port->classify, b->frames, b->lens, b->flags, b->classified, b->count);
     b->tcp_count = 0;
@@ -362,11 +360,12 @@ static void process_joined(struct burst *b, uint32_t received)
 static uint32_t rx_queue(struct burst *b, uint16_t queue)
 {
     struct page_block *stats = b->port->stats[b->io->index];
-    uint16_t received = rte_eth_rx_burst(b->port->ethdev, queue, b->mbufs, BURST);
+    struct ahead *ahead = &b->port->ahead[queue];
+    uint32_t received = ahead_take(ahead, b->port->ethdev, queue, b->mbufs);
 
     if (received == 0)
         return 0;
-    b->io->port_has_more |= received == BURST;
+    b->io->port_has_more |= ahead->at < ahead->end;
     if (__builtin_expect((b->port->offloads & GLUE_OFFLOAD_RX_LRO) != 0, 0))
         process_joined(b, received);
     else
@@ -416,6 +415,12 @@ uint32_t rx_ports(struct io_thread *io)
 
 void rx_clear(struct io_thread *io)
 {
+    struct glue *g = io->glue;
+
+    for (uint32_t i = 0; i < atomic_load_explicit(&g->port_count, memory_order_acquire); i++) {
+        for (uint32_t q = io->index; q < g->ports[i].rx_queues; q += g->io_count)
+            ahead_clear(&g->ports[i].ahead[q]);
+    }
     rte_pktmbuf_free_bulk(io->held.mbufs, io->held.count);
     io->held.count = 0;
 }

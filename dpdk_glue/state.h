@@ -30,6 +30,8 @@
 #include "shm/layout.h"
 #include "shm/ring.h"
 
+#include "dpdk_glue/ahead.h" /* DPDK comes behind wire/ip.h, whose names it defines as macros */
+
 #include <pthread.h>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
@@ -38,7 +40,6 @@
 #include <threads.h>
 
 enum {
-    BURST = 64,            /* packets of one receive burst */
     TX_BURST_PER_APP = 64, /* packets of one TCP thread in one turn */
     OUT_QUEUE = 256,       /* packets that wait for a full port */
     HELD_MAX = 256,        /* SYNs that wait for the end of an update, in one I/O thread */
@@ -60,6 +61,7 @@ struct port {
     struct classify_port classify;
     struct rte_ring *handover; /* to I/O thread 0, from threads without a queue and from the control plane */
     struct page_block *stats[GLUE_IO_MAX + 1];
+    struct ahead *ahead; /* of each RX queue; its I/O thread's */
 };
 
 struct session_io {

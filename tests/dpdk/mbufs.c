@@ -2,20 +2,11 @@
  * mbufs.c: that mbufs_free() and mbufs_take() give back and take as rte_pktmbuf_free() and rte_pktmbuf_alloc() do.
  */
 #include "dpdk_glue/mbufs.h"
+#include "tests/dpdk/require.h"
 
 #include <rte_eal.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 enum { POOL = 127, COUNT = 40 };
-
-#define REQUIRE(what)                                                                                                  \
-    do {                                                                                                               \
-        if (!(what)) {                                                                                                 \
-            fprintf(stderr, "line %d: %s\n", __LINE__, #what);                                                         \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
-    } while (0)
 
 static struct rte_mempool *pools[2];
 
