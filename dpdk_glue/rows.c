@@ -35,7 +35,7 @@ static void fill_window(const struct rows *r, struct rows_window *w, uint32_t fi
     while (at < bytes) {
         ssize_t n = pread(r->fd, w->bytes + at, bytes - at, (off_t)((uint64_t)first * r->layout.stride + at));
 
-        if (n <= 0 && errno != EINTR) {
+        if (n == 0 || (n < 0 && errno != EINTR)) {
             memset(w->bytes + at, 0, bytes - at);
             return;
         }
