@@ -33,9 +33,19 @@ Result = dict[str, Any]
 class Load:
     """The way to a running load generator."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, alive: Callable[[], bool] = lambda: True) -> None:
+        """The generator opens path when it is ready: who asks between its bind and its listen is refused, and asks
+        again while it is alive."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.connect(str(path))
+        try:
+            wait_until(
+                lambda: self._socket.connect_ex(str(path)) == 0 or not alive(),
+                START_SECONDS,
+                "the load generator starts",
+            )
+        except TimeoutError:
+            self._socket.close()
+            raise
         self._lines = self._socket.makefile("r")
 
     def close(self) -> None:
@@ -146,11 +156,10 @@ def load_process(
     eal = ["--no-pci", "--in-memory", "--iova-mode=va", "--no-telemetry", "-l", "0", f"--vdev={device}"]
     words = [str(build_load("load_gen", "main.c")), *load_words(path, cpu, port), "--", *eal]
     with Process(words, name="load_gen", workdir=workdir, namespace=namespace) as process:
-        wait_until(lambda: path.exists() or not process.alive(), START_SECONDS, "the load generator starts")
-        if not process.alive():
-            raise RuntimeError(f"the load generator does not start:\n{process.tail()}")
-        load = Load(path)
+        load = Load(path, process.alive)
         try:
+            if not process.alive():
+                raise RuntimeError(f"the load generator does not start:\n{process.tail()}")
             yield load
         finally:
             load.close()

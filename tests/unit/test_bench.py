@@ -1,7 +1,10 @@
 """The benchmarks' frame: order of the runs, medians, ratios, what is printed; and the rig's parsers."""
 
 import json
+import socket
+import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +15,7 @@ from bench import paper
 from bench.framework import Options, Program, Row, alternate, figure, make_row, to_json, to_table
 from bench.machine import facts
 from bench.rig.janusd import AppPolicy, JanusdConfig, parse_metrics, rows_of
+from bench.rig.load import Load
 
 ROW_KEYS = {"case", "value", "unit", "baseline", "ratio", "runs", "min", "max"}
 POSITIVE = st.floats(min_value=1e-6, max_value=1e12)
@@ -174,3 +178,15 @@ def test_a_subject_has_the_papers_numbers_first(monkeypatch: pytest.MonkeyPatch)
     rows = paper.measure(subject, Options(), lambda text: None)
     assert [row.value for row in rows] == [64, 33, 2.0]
     assert all("paper" in row.case for row in rows[:2])
+
+
+def test_the_load_generator_is_asked_again_between_its_bind_and_its_listen(tmp_path: Path) -> None:
+    path = tmp_path / "load.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as generator:
+        generator.bind(str(path))
+        later = threading.Timer(0.1, generator.listen)
+        later.start()
+        load = Load(path)
+        generator.accept()[0].close()
+        load.close()
+        later.join()
