@@ -1,21 +1,31 @@
 /*
  * csb_hold.c: how long a TCP thread is held by each turn's part of an update: walk, check of a draft, lists over a socket.
  *
- *   csb_hold FLOWS UPDATES
+ *   csb_hold FLOWS UPDATES                    in us
+ *   csb_hold FLOWS UPDATES part|turn|points   each turn dumped by callgrind, of which it needs to be a child
  *
  * The thread's own code (sdk/app/balance.c) over FLOWS flows, half of which move; the draft has as many exceptions as there are
- * flows.  A second thread reads the socket.  Turns in which the thread lost its processor (RUSAGE_THREAD's involuntary
- * switches) are counted, and stand in "any" alone.  As many turns of a loop that only looks at the clock for as long are measured
- * in the same way: "spin" is what the machine itself does.  Prints FORM METRIC VALUE, in us; "whole" is the same walk at once.
+ * flows.  A second thread reads the socket.  "own": turns that nothing has interrupted, by the kernel's own events
+ * (bench/interruptions.h); "any": all, "processor": the same in processor time.  As many turns of a loop that only looks at the clock for
+ * as long are measured in the same way: "spin" and "spin-own" are what the machine itself does.  Prints FORM METRIC VALUE; "whole" is the
+ * same walk at once.
+ *
+ * Instructions need a clock that does not depend on valgrind's pace.  part: it stands at the turn's end whenever it is looked at, so that a turn is
+ * one step; turn: it stands still, so that a turn is as many steps as there may be; points: the same, with as many points as a
+ * circle may have, at random, among which each key has to be looked for.
  */
-#include "app/balance.c"
+#define clock_now_us running_clock_us
 #include "app/clock.c"
+#undef clock_now_us
+uint64_t clock_now_us(void);
+#include "app/balance.c"
 #include "app/mapper.c"
 #include "bench/csb_tools.h"
+#include "bench/interruptions.h"
 
 #include <pthread.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
+#include <valgrind/callgrind.h>
 #include <x86intrin.h>
 
 enum { TURNS_MAX = 1 << 22, LONG_US = 100 };
@@ -29,7 +39,16 @@ static uint64_t *flows;
 static uint32_t flow_count;
 static int ends[2];
 static double ticks_per_us;
-static struct samples undisturbed, any, processor, spin;
+static struct samples own, any, processor, spin, spin_own;
+static bool is_counting, is_moving; /* each turn's instructions; the clock moves by a turn when it is looked at */
+static uint64_t counted_us = 1;
+
+uint64_t clock_now_us(void)
+{
+    if (!is_counting)
+        return running_clock_us();
+    return counted_us += is_moving ? TURN_US : 0;
+}
 
 bool attach_wait(const struct attach *a, int timeout_ms)
 {
@@ -85,6 +104,8 @@ static void print(const char *name, struct samples *s)
 {
     uint32_t at;
 
+    if (s->count == 0)
+        return;
     qsort(s->us, s->count, sizeof s->us[0], by_size);
     printf("%s turns %u\n", name, s->count);
     printf("%s p50 %.3f\n", name, s->us[s->count / 2]);
@@ -96,19 +117,43 @@ static void print(const char *name, struct samples *s)
     printf("%s long %.3f\n", name, (s->count - at) * 1e6 / s->count);
 }
 
-static long switches(void)
-{
-    struct rusage usage;
-
-    getrusage(RUSAGE_THREAD, &usage);
-    return usage.ru_nivcsw;
-}
-
 /* What the second thread maps is there: a turn before that has nothing to do. */
 static void await_values(const struct balance *b)
 {
     while (mapper_is_busy(&b->mapper) && atomic_load(&b->mapper.done) != atomic_load(&b->mapper.asked))
         sched_yield();
+}
+
+/* One turn, with the message that began it. */
+static bool turn(struct balance *b, const struct attach_csb *message, int fd)
+{
+    if (message != NULL)
+        balance_hear(b, message, fd, 0);
+    return balance_turn(b);
+}
+
+static bool counted_turn(struct balance *b, const struct attach_csb *message, int fd)
+{
+    bool is_more;
+
+    CALLGRIND_ZERO_STATS;
+    is_more = turn(b, message, fd);
+    CALLGRIND_DUMP_STATS;
+    return is_more;
+}
+
+static bool timed_turn(struct balance *b, const struct attach_csb *message, int fd)
+{
+    uint64_t before = interruptions(), cpu = clock_thread_ns(), tsc = __rdtsc();
+    bool is_more = turn(b, message, fd);
+
+    tsc = __rdtsc() - tsc;
+    cpu = clock_thread_ns() - cpu;
+    note(&any, (double)tsc / ticks_per_us);
+    note(&processor, (double)cpu / 1000);
+    if (interruptions() == before)
+        note(&own, (double)tsc / ticks_per_us);
+    return is_more;
 }
 
 /* Turns until nothing is left; with the message that began it in the first one. */
@@ -117,18 +162,7 @@ static void turns(struct balance *b, const struct attach_csb *message, int fd)
     bool is_more = true;
 
     while (is_more) {
-        long before = switches();
-        uint64_t cpu = clock_thread_ns(), tsc = __rdtsc();
-
-        if (message != NULL)
-            balance_hear(b, message, fd, 0);
-        is_more = balance_turn(b);
-        tsc = __rdtsc() - tsc;
-        cpu = clock_thread_ns() - cpu;
-        note(&any, (double)tsc / ticks_per_us);
-        note(&processor, (double)cpu / 1000);
-        if (switches() == before)
-            note(&undisturbed, (double)tsc / ticks_per_us);
+        is_more = is_counting ? counted_turn(b, message, fd) : timed_turn(b, message, fd);
         await_values(b);
         is_more |= message != NULL;
         message = NULL;
@@ -177,14 +211,14 @@ static void calibrate(void)
 static void spin_turns(uint32_t count)
 {
     for (uint32_t n = 0; n < count; n++) {
-        long before = switches();
-        uint64_t until_us = clock_now_us() + TURN_US, tsc = __rdtsc();
+        uint64_t before = interruptions(), until_us = clock_now_us() + TURN_US, tsc = __rdtsc();
 
         while (clock_now_us() < until_us)
             ;
         tsc = __rdtsc() - tsc;
-        if (switches() == before)
-            note(&spin, (double)tsc / ticks_per_us);
+        note(&spin, (double)tsc / ticks_per_us);
+        if (interruptions() == before)
+            note(&spin_own, (double)tsc / ticks_per_us);
     }
 }
 
@@ -197,55 +231,88 @@ static void whole_walk(const struct csb_plan *plan, uint64_t *list)
     printf("whole max %.3f\n", (now() - began) * 1e6);
 }
 
-int main(int argc, char **argv)
+/* Two threads, half of the circle each: by two points, or by as many as there may be. */
+static void make_map(struct csb_map *map, bool is_scattered)
 {
-    const struct csb_point even[] = {{INT32_MAX, 0}, {UINT32_MAX, 1}};
-    static struct balance b;
-    static struct csb_map map;
-    static struct csb_plan plan;
-    struct csb_list list;
-    struct csb_view *draft;
-    pthread_t reader;
-    uint64_t bytes;
-    int fd;
+    struct csb_point points[CSB_POINTS_MAX] = {{INT32_MAX, 0}, {UINT32_MAX, 1}};
+    uint32_t count = is_scattered ? CSB_POINTS_MAX : 2;
 
-    if (argc != 3 || (flow_count = (uint32_t)atoi(argv[1])) == 0) {
-        fprintf(stderr, "usage: csb_hold FLOWS UPDATES\n");
-        return 2;
-    }
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) < 0 || pthread_create(&reader, NULL, read_all, NULL) != 0 ||
-        !csb_map_build(&map, even, 2, 1))
-        abort();
-    undisturbed.us = room_of(TURNS_MAX * sizeof(double));
-    any.us = room_of(TURNS_MAX * sizeof(double));
-    spin.us = room_of(TURNS_MAX * sizeof(double));
-    processor.us = room_of(TURNS_MAX * sizeof(double));
+    for (uint32_t i = 0; is_scattered && i < count; i++)
+        points[i] = (struct csb_point){(uint32_t)draw(), (uint16_t)(i % 2)};
+    if (!csb_map_build(map, points, count, 1))
+        abort(); /* two points alike: the seed is fixed, so never by chance */
+}
+
+static void make_room(void)
+{
+    struct samples *all[] = {&own, &any, &processor, &spin, &spin_own};
+
+    for (uint32_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        all[i]->us = room_of(TURNS_MAX * sizeof(double));
     flows = room_of(flow_count * sizeof *flows);
     for (uint32_t i = 0; i < flow_count; i++)
         flows[i] = draw() | 1;
-    csb_plan_init(&plan, &map, NULL);
-    list = (struct csb_list){room_of(flow_count * sizeof *flows), flow_count, 0};
-    memcpy((void *)(uintptr_t)list.hashes, flows, flow_count * sizeof *flows);
-    bytes = csb_view_bytes(flow_count, 0);
-    draft = room_of(2 * bytes);
-    bytes = csb_view_build(draft, 2 * bytes, &map, &list, 1);
-    fd = descriptor_of(draft, bytes);
-    calibrate();
-    balance_start(&b, NULL, 0, true);
-    mapper_start(&b.mapper);
-    for (int n = 1; n <= atoi(argv[2]); n++)
-        one_update(&b, (uint64_t)n, &plan, fd, bytes);
-    if (b.updates != (uint64_t)atoi(argv[2]))
-        abort(); /* what was measured is something else */
+}
+
+static void report(const struct balance *b, const struct csb_plan *plan, uint64_t *list)
+{
     spin_turns(any.count);
     print("spin", &spin);
-    print("undisturbed", &undisturbed);
+    print("spin-own", &spin_own);
+    print("own", &own);
     print("any", &any);
     print("processor", &processor);
-    printf("counter max %.3f\n", (double)b.held_ns / 1000);
-    printf("updates count %llu\n", (unsigned long long)b.updates);
-    whole_walk(&plan, (uint64_t *)(uintptr_t)list.hashes);
+    printf("counter max %.3f\n", (double)b->held_ns / 1000);
+    printf("updates count %llu\n", (unsigned long long)b->updates);
+    whole_walk(plan, list);
+}
+
+/* All updates; a thread beside this one reads what it sends. */
+static void update_often(uint32_t updates, bool is_scattered)
+{
+    static struct balance b;
+    static struct csb_map map;
+    static struct csb_plan plan;
+    struct csb_list list = {room_of(flow_count * sizeof *flows), flow_count, 0};
+    uint64_t bytes = csb_view_bytes(flow_count, 0);
+    struct csb_view *draft = room_of(2 * bytes);
+    int fd;
+
+    make_map(&map, is_scattered);
+    csb_plan_init(&plan, &map, NULL);
+    memcpy((void *)(uintptr_t)list.hashes, flows, flow_count * sizeof *flows);
+    bytes = csb_view_build(draft, 2 * bytes, &map, &list, 1);
+    fd = descriptor_of(draft, bytes);
+    balance_start(&b, NULL, 0, true);
+    mapper_start(&b.mapper);
+    for (uint32_t n = 1; n <= updates; n++)
+        one_update(&b, n, &plan, fd, bytes);
+    if (b.updates != updates)
+        abort(); /* what was measured is something else */
+    if (!is_counting)
+        report(&b, &plan, (uint64_t *)(uintptr_t)list.hashes);
     balance_free(&b);
+}
+
+int main(int argc, char **argv)
+{
+    pthread_t reader;
+
+    if (argc < 3 || (flow_count = (uint32_t)atoi(argv[1])) == 0) {
+        fprintf(stderr, "usage: csb_hold FLOWS UPDATES [part|turn|points]\n");
+        return 2;
+    }
+    is_counting = argc > 3;
+    is_moving = is_counting && strcmp(argv[3], "part") == 0;
+    if (!is_counting && !interruptions_begin()) {
+        fprintf(stderr, "the kernel does not let us count interrupts\n");
+        return 1;
+    }
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) < 0 || pthread_create(&reader, NULL, read_all, NULL) != 0)
+        abort();
+    make_room();
+    calibrate();
+    update_often((uint32_t)atoi(argv[2]), is_counting && strcmp(argv[3], "points") == 0);
     shutdown(ends[0], SHUT_RDWR);
     pthread_join(reader, NULL);
     return 0;

@@ -342,12 +342,14 @@ static bool walk(struct balance *b)
 static bool send_list(struct balance *b)
 {
     struct csb_member *m = &b->member;
-    struct attach_csb_list message = {.type = ATTACH_CSB_LIST, .attempt = b->attempt};
+    struct attach_csb_list message; /* 8 KiB that are filled when there is something to send */
     uint32_t waiting = m->list_count - b->sent, count = waiting < SEND_HASHES ? waiting : SEND_HASHES;
 
     if (m->attempt == 0 || count < (b->due != CSB_IDLE ? 1 : SEND_HASHES))
         return false;
+    message.type = ATTACH_CSB_LIST;
     message.count = count;
+    message.attempt = b->attempt;
     memcpy(message.hashes, m->list + b->sent, count * sizeof *m->list);
     if (attach_send(b->attach, &message, offsetof(struct attach_csb_list, hashes) + count * sizeof *m->list) < 0)
         return false;
