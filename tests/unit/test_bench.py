@@ -14,6 +14,7 @@ from bench import __main__ as command
 from bench import paper
 from bench.framework import Options, Program, Row, alternate, figure, make_row, to_json, to_table
 from bench.machine import facts
+from bench.programs.csb_held import read_trace
 from bench.rig.janusd import AppPolicy, JanusdConfig, parse_metrics, rows_of
 from bench.rig.load import Load
 
@@ -190,3 +191,27 @@ def test_the_load_generator_is_asked_again_between_its_bind_and_its_listen(tmp_p
         generator.accept()[0].close()
         load.close()
         later.join()
+
+
+def test_a_trace_of_turns_tells_what_is_the_updates_own() -> None:
+    """A marker, an interrupt with a softirq in it, a switch, a system call; another thread between."""
+    trace = """
+        7 1.000000000: janus_held:balance_marker
+        7 1.000010000: janus_held:balance_marker_end__return
+        8 1.000011000: irq:softirq_entry
+        7 1.000020000: janus_held:balance_turn
+        7 1.000025000: irq_vectors:local_timer_entry
+        7 1.000030000: irq:softirq_entry
+        7 1.000040000: irq:softirq_exit
+        7 1.000050000: irq_vectors:local_timer_exit
+        7 1.000051000: raw_syscalls:sys_enter
+        7 1.000060000: PERF_RECORD_SWITCH OUT preempt
+        7 1.000090000: PERF_RECORD_SWITCH IN
+        7 1.000092000: raw_syscalls:sys_exit
+        7 1.000095000: janus_held:balance_turn_end__return
+        7 1.000099000: irq:softirq_entry
+    """
+    [turn] = read_trace(trace.splitlines())
+    assert turn.whole == pytest.approx(85, abs=0.01)
+    assert turn.own == pytest.approx(85 - 25 - 30, abs=0.01)
+    assert turn.walked == pytest.approx(85 - 25 - 30 - 9 - 2, abs=0.01)
