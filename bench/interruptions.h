@@ -41,10 +41,14 @@ static uint64_t tracepoint_number(const char *name)
 /* Begins to count for the calling thread.  False: the kernel does not let us. */
 static bool interruptions_begin(void)
 {
-    const char *const points[] = {
-        "irq/irq_handler_entry",           "irq/softirq_entry",           "irq_vectors/local_timer_entry",
-        "irq_vectors/reschedule_entry",    "irq_vectors/irq_work_entry",  "irq_vectors/call_function_entry",
-        "irq_vectors/call_function_single_entry", "irq_vectors/x86_platform_ipi_entry"};
+    const char *const points[] = {"irq/irq_handler_entry",
+                                  "irq/softirq_entry",
+                                  "irq_vectors/local_timer_entry",
+                                  "irq_vectors/reschedule_entry",
+                                  "irq_vectors/irq_work_entry",
+                                  "irq_vectors/call_function_entry",
+                                  "irq_vectors/call_function_single_entry",
+                                  "irq_vectors/x86_platform_ipi_entry"};
 
     interruptions_fd = interruptions_add(PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CONTEXT_SWITCHES);
     if (interruptions_fd < 0 || interruptions_add(PERF_TYPE_SOFTWARE, PERF_COUNT_SW_PAGE_FAULTS) < 0)

@@ -184,10 +184,10 @@ PROGRAM = Program(
     "how long updates hold the TCP threads of the live system",
     run,
     notes=(
-        f"{WORKERS} TCP threads of an echo in Python, {HELD} connections held, {CLIENTS} kernel clients in Python come and",
-        "go over a veth: two busy processors. Traced with perf: begin and end of what a thread does for an update",
-        "(uprobes, about 2 us each), its system calls, interrupts, softirqs and switches between. The value is without",
-        "the last three, the baseline with all. A host that takes the processor is not seen. janus_csb_held_seconds:",
-        "processor time by the threads' own word, with interrupts and with the probes.",
+        f"{WORKERS} TCP threads of an echo in Python, {HELD} connections held, {CLIENTS} kernel clients in Python come",
+        "and go over a veth: two busy processors. Traced with perf: begin and end of what a thread does for an",
+        "update (uprobes, about 2 us each), its system calls, interrupts, softirqs and switches between. The value is",
+        "without the last three, the baseline with all. A host that takes the processor is not seen.",
+        "janus_csb_held_seconds: processor time by the threads' own word, with interrupts and with the probes.",
     ),
 )
