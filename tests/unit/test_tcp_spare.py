@@ -81,3 +81,21 @@ def test_without_memory_for_rows_a_connection_is_refused_until_there_is_some() -
     stack.native.dry = False
     assert peer.send("A") == "none"
     assert stack.events()
+
+
+def test_models_of_bbr_are_spare_with_their_extensions() -> None:
+    block = int(lib.SLAB_BLOCK)
+    stack, first = established(
+        congestion_control=lib.TCP_CC_BBR, tx_slots=512, conn_max=64, extension_max=64, half_open_max=64
+    )
+    peers = [first, *(established(stack, port=6000 + i)[1] for i in range(3 * block - 1))]
+    for peer in peers:
+        stack.send(peer.conn, bytes(1000))
+        stack.output()
+    models = [lib.native_bbr(stack.native, p.conn) for p in peers]
+    assert all(m.started for m in models)
+    abort(stack, peers[block : 2 * block])
+    given(stack)
+    stack.advance(S)
+    given(stack)
+    assert [m.started for m in models] == [True] * block + [False] * block + [True] * block
