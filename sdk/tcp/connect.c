@@ -3,6 +3,7 @@
  */
 #include "tcp/connect.h"
 
+#include "tcp/ecn.h"
 #include "tcp/flows.h"
 #include "tcp/handshake.h"
 #include "tcp/input.h"
@@ -91,7 +92,7 @@ static struct tcb *make(struct tcp_stack *s, const struct flow *flow, uint64_t h
     t->flags = TCB_IN_TABLE | TCB_ACTIVE | handshake_flags(s);
     t->snd_una = isn_at(&offsets, now_us);
     t->snd_nxt = t->snd_una + 1;
-    t->flags |= s->config.ecn == TCP_ECN_ON ? TCB_ECT : 0;
+    t->flags |= ecn_is_asked(s, s->config.congestion_control) ? TCB_ECT : 0;
     t->smss = SMSS_MIN;
     e = tcb_borrow_ext(s, t);
     (void)e;
@@ -154,7 +155,8 @@ static void established(struct tcp_stack *s, struct tcb *t, const struct input *
     t->snd_una = in->seg.ack;
     t->snd_wl1 = in->seg.seq;
     t->snd_wnd = (uint32_t)in->seg.wnd << ((in->seg.flags & TCP_SYN) ? 0 : t->snd_wind_shift);
-    t->backoff = t->unanswered = 0;
+    t->backoff = 0;
+    timers_heard(s, t, in->now_us);
     e->max_snd_wnd = t->snd_wnd;
     e->tx_end = t->snd_nxt;
     e->recovery_point = t->snd_una;

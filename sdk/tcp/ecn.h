@@ -11,6 +11,12 @@
 
 enum { ECN_TIMEOUTS_MAX = 2 }; /* in a row; after more, ECT may be what the path drops */
 
+/* Whether a SYN of a connection with this congestion control asks for ECN: DCTCP needs it. */
+static inline bool ecn_is_asked(const struct tcp_stack *s, uint8_t congestion_control)
+{
+    return s->config.ecn == TCP_ECN_ON || (s->config.ecn != TCP_ECN_OFF && congestion_control == TCP_CC_DCTCP);
+}
+
 /* The IP and TCP marks of an acceptable segment; before its text is taken. */
 void ecn_received(struct tcp_stack *s, struct tcb *t, const struct input *in);
 

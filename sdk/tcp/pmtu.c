@@ -223,7 +223,13 @@ void pmtu_note(struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e
     struct pmtu_note *n = note_of(s, t);
 
     s->pmtu_noted += n->former == 0;
-    *n = (struct pmtu_note){t->raddr, t->rport, t->lport, e->pmtu_former, e->pmtu_wait_ms};
+    *n = (struct pmtu_note){.raddr = t->raddr,
+                            .rport = t->rport,
+                            .lport = t->lport,
+                            .former = e->pmtu_former,
+                            .high = e->pmtu_high,
+                            .wait_ms = e->pmtu_wait_ms,
+                            .halve = e->pmtu_halve};
 }
 
 void pmtu_recall(struct tcp_stack *s, const struct tcb *t, struct tcb_ext *e)
@@ -232,7 +238,9 @@ void pmtu_recall(struct tcp_stack *s, const struct tcb *t, struct tcb_ext *e)
 
     if (n->former == 0 || n->rport != t->rport || n->lport != t->lport || !ip_addr_equal(&n->raddr, &t->raddr))
         return;
-    e->pmtu_high = e->pmtu_former = n->former;
+    e->pmtu_former = n->former;
+    e->pmtu_high = n->high;
+    e->pmtu_halve = n->halve;
     e->pmtu_wait_ms = n->wait_ms;
     n->former = 0;
     s->pmtu_noted--;

@@ -3,6 +3,7 @@
  */
 #include "tcp/settings.h"
 
+#include "tcp/ecn.h"
 #include "tcp/rate.h"
 #include "tcp/state.h"
 #include "tcp/timers.h"
@@ -158,9 +159,10 @@ static void apply(struct tcp_stack *s, struct tcb *t, const struct tcp_settings 
             e->cc = (struct cc_state){0};
             settings_start_cc(s, t, e);
         }
-        if (t->state == TCP_STATE_SYN_SENT && now->congestion_control == TCP_CC_DCTCP && t->backoff == 0 &&
-            (t->owe & OWE_SYN))
-            t->flags |= TCB_ECT; /* it needs ECN */
+        if (t->state == TCP_STATE_SYN_SENT && t->backoff == 0 && (t->owe & OWE_SYN)) {
+            t->flags &= ~(uint32_t)TCB_ECT;
+            t->flags |= ecn_is_asked(s, now->congestion_control) ? TCB_ECT : 0;
+        }
     }
     if (now->keepalive_ms != before->keepalive_ms) {
         t->idle_deadline = now->keepalive_ms != 0 ? stack_deadline(s->now_us, now->keepalive_ms * UINT64_C(1000)) : 0;

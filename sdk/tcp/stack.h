@@ -106,7 +106,9 @@ struct pmtu_note {
     struct ip_addr raddr;
     uint16_t rport, lport;
     uint16_t former; /* 0: nothing is noted here */
+    uint16_t high;   /* as far as the search has come */
     uint32_t wait_ms;
+    bool halve;
 };
 
 struct tcp_stack {

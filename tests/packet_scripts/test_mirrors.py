@@ -17,6 +17,7 @@ OTHER_OVER_IPV6 = {
     "path-mtu/deep-black-hole": "the search begins at 1220",
     "path-mtu/floor": "it is 1280, see path-mtu/floor-ipv6",
     "path-mtu/not-told": "ICMPv6 tells always",
+    "path-mtu/search-is-answered": "the search begins at 1220",
 }
 OTHER_AS_CLIENT = {
     "handshake/mss-of-our-link": "the SYN's options are named",

@@ -261,3 +261,23 @@ def test_a_read_is_told_of_only_if_the_field_can_say_more() -> None:
         peer.queue.clear()
     assert edges == sorted(set(edges)), "each says more than the one before"
     assert 2 <= len(edges) <= 5
+
+
+def test_what_fills_a_hole_is_taken_when_all_slots_are_held_by_what_waits_behind_holes() -> None:
+    """Else nobody's hole could ever be filled; what waited behind it is given up (RFC 2018 8), and comes again."""
+    stack, first = established(rx_slots=64, conn_max=32, extension_max=32)
+    peers = [first, *(established(stack, port=5001 + i)[1] for i in range(1, 20))]
+    for step in range(8):
+        for peer in peers:
+            peer.send("A", b"x", seq=peer.seq + 10 + step)
+    assert stack.dropped("no_room") > 0
+    while stack.usage["rx_slots_held"] < 48:  # three quarters are all that may be held
+        peers.append(established(stack, port=5001 + len(peers))[1])
+        assert peers[-1].send("A", b"x", seq=peers[-1].seq + 10) == "none"
+    for peer in peers:
+        assert peer.send("A", b"0123456789") == "none"
+        assert stack.recv(peer.conn)[:10] == b"0123456789"
+    assert stack.usage["rx_slots_held"] < 48
+    peer = peers[0]
+    assert peer.send("A", b"x" * 8) == "none"
+    assert stack.recv(peer.conn).endswith(b"x")

@@ -157,3 +157,38 @@ def test_a_d_sack_widens_the_reordering_window() -> None:
     assert seqs(peer) == []
     stack.advance(RTT // 4 + 2 * MS)
     assert seqs(peer) == [10]
+
+
+def recover(stack: Stack, peer: Peer, first: int) -> None:
+    """Two segments, of which the first is lost, and sent again when the widest window is over."""
+    stack.send(peer.conn, pattern(2 * SMSS))
+    assert seqs(peer) == [first, first + 1]
+    stack.advance(RTT)
+    peer.send("A", ack=1 + first * SMSS, options=blocks(peer, (first + 1, first + 2)))
+    assert seqs(peer) == []
+    stack.advance(RTT)
+    assert seqs(peer) == [first]
+    peer.send("A", ack=1 + (first + 2) * SMSS)
+
+
+@pytest.mark.parametrize(("recoveries", "wide"), [(15, True), (16, False)])
+def test_the_reordering_window_is_as_before_after_sixteen_recoveries(recoveries: int, wide: bool) -> None:
+    """RFC 8985 6.2 step 4: without another D-SACK the window's growth is forgotten."""
+    stack, peer = flight(10)
+    needless(stack, peer)
+    peer.send("A", ack=1 + 10 * SMSS)
+    stack.send(peer.conn, pattern(SMSS))
+    assert seqs(peer) == [10]
+    peer.send("A", ack=1 + 10 * SMSS, options=blocks(peer, (0, 1)))
+    stack.advance(RTT)
+    peer.send("A", ack=1 + 11 * SMSS)
+    end = 11 + 2 * recoveries
+    for first in range(11, end, 2):
+        recover(stack, peer, first)
+    stack.send(peer.conn, pattern(2 * SMSS))
+    assert seqs(peer) == [end, end + 1]
+    stack.advance(RTT)
+    peer.send("A", ack=1 + end * SMSS, options=blocks(peer, (end + 1, end + 2)))
+    assert seqs(peer) == []
+    stack.advance(RTT // 4 + 2 * MS)
+    assert seqs(peer) == ([] if wide else [end])

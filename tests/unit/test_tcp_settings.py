@@ -204,3 +204,25 @@ def test_a_peer_cannot_keep_what_its_user_has_closed() -> None:
     stack.close(peer.conn)
     stack.advance(600 * S)
     assert stack.usage["conns"] == 0
+
+
+ECE_AND_CWR = 0xC0
+
+
+@pytest.mark.parametrize("ecn", [lib.TCP_ECN_PASSIVE, lib.TCP_ECN_ON, lib.TCP_ECN_OFF])
+@pytest.mark.parametrize("default", [lib.TCP_CC_CUBIC, lib.TCP_CC_DCTCP])
+@pytest.mark.parametrize("chosen", [None, lib.TCP_CC_CUBIC, lib.TCP_CC_DCTCP])
+def test_a_syn_asks_for_ecn_if_the_control_that_it_goes_with_needs_it(
+    ecn: int, default: int, chosen: int | None
+) -> None:
+    """RFC 8257 4.1; and never when ECN is off."""
+    stack = Stack(ecn=ecn, congestion_control=default)
+    conn = ffi.new("uint32_t *")
+    to, none = Stack.ip(PEER4), ffi.NULL
+    assert lib.tcp_connect(stack.tcp, none, 0, to, 9, none, none, 0, stack.now_us, conn) == 0
+    if chosen is not None:
+        assert change(stack, conn[0], congestion_control=chosen) == 0
+    (syn,) = stack.output()
+    needed = (default if chosen is None else chosen) == lib.TCP_CC_DCTCP
+    asks = ecn == lib.TCP_ECN_ON or (needed and ecn == lib.TCP_ECN_PASSIVE)
+    assert bool(syn.flags & ECE_AND_CWR) == asks

@@ -69,6 +69,22 @@ def test_a_pointer_at_what_was_read_is_no_news(up: int) -> None:
     assert stack.info(peer.conn).urgent_bytes == 0
 
 
+def test_urgent_data_is_told_of_behind_a_closed_window() -> None:
+    """MUST-66 of RFC 9293 3.10.7.4; its text has to come again."""
+    stack, peer = established(rcv_buf_bytes=4096, rcv_buf_max_bytes=4096)
+    for _ in range(4):
+        peer.send("A", bytes(1024))
+    stack.output()
+    assert stack.info(peer.conn).rcv_wnd == 0
+    stack.events()
+    urgent(peer, b"now", up=3)
+    assert stack.events() == [(peer.conn, {"urgent"})]
+    assert stack.info(peer.conn).urgent_bytes == 4096 + 3
+    urgent(peer, b"", up=10)
+    assert stack.events() == [(peer.conn, {"urgent"})]
+    assert stack.info(peer.conn).unread_bytes == 4096
+
+
 # --- sending ---
 
 
