@@ -1,6 +1,7 @@
 """Opening connections: passive, active, simultaneous, refused, lost and flooded."""
 
 import errno
+from itertools import pairwise
 
 import pytest
 from _tcp import ffi, lib
@@ -352,6 +353,22 @@ def test_source_ports_follow_the_balancer_and_run_out() -> None:
     assert result == -errno.EADDRINUSE
     assert 0 < opened < 8
     assert len({s.sport for s in stack.output()}) == opened
+
+
+def test_source_ports_say_nothing_of_the_next() -> None:
+    """RFC 6056 3.3: neither in a row, nor near each other, nor the same for another peer."""
+    stack = Stack(source_port_first=40000, source_port_last=40999)
+    ports = []
+    for number in range(300):
+        conn = ffi.new("uint32_t *")
+        to, none = stack.ip(f"10.1.1.{number % 3 + 1}"), ffi.NULL
+        assert lib.tcp_connect(stack.tcp, none, 0, to, 80, none, none, 0, stack.now_us, conn) == 0
+        ports.append(stack.output()[0].sport - 40000)
+        stack.close(conn[0])
+    steps = [(b - a) % 1000 for a, b in pairwise(ports)]
+    assert max(steps.count(step) for step in set(steps)) < 8
+    assert all(40 < sum(first <= port < first + 250 for port in ports) < 120 for first in range(0, 1000, 250))
+    assert len(set(ports)) > 200
 
 
 def test_connect_refuses_what_cannot_be() -> None:
