@@ -1,18 +1,21 @@
-"""python -m bench.paper [--quick] [NAME...]: what the paper shows, measured here, its numbers beside ours.
+"""python -m bench.paper [--quick | --recorded] [NAME...]: what the paper shows, measured here, its numbers beside ours.
 
-Each subject runs programs of this directory and leaves bench/results/NAME.txt and, with matplotlib, NAME.png.
+Each subject runs programs of this directory and leaves bench/results/NAME.json, NAME.txt and, with matplotlib,
+NAME.png; with --recorded text and picture are made again from the first.
 The paper's numbers are those that are known to this project: where there is none, none is drawn, and only two
 subjects are known to be a certain figure or table of it.  Two processors cannot show how anything grows with
 cores; every text says what is missing."""
 
 import argparse
+import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from bench.framework import Options, Program, Row, figure, to_table
+from bench.framework import Options, Program, Row, figure, to_json, to_table
 from bench.machine import REPO, facts
 
 RESULTS = REPO / "bench" / "results"
@@ -105,15 +108,23 @@ def measure(subject: Subject, options: Options, progress: Callable[[str], None])
     return rows
 
 
-def report(subject: Subject, rows: Sequence[Row]) -> str:
+def recorded(path: Path) -> tuple[Mapping[str, Any], list[Row]]:
+    """The machine and the rows that a measurement has left."""
+    if not path.exists():
+        raise RuntimeError(f"nothing is recorded: {path} does not exist")
+    record = json.loads(path.read_text())
+    return record["machine"], [Row(**row) for row in record["rows"]]
+
+
+def report(subject: Subject, machine: Mapping[str, Any], rows: Sequence[Row]) -> str:
     """The text that lies in bench/results."""
-    machine = ", ".join(f"{key} {value}" for key, value in facts().items())
+    where = ", ".join(f"{key} {value}" for key, value in machine.items())
     notes = [
         note
         for name in subject.programs
         for note in import_module(f"bench.programs.{name}").PROGRAM.notes
     ]  # fmt: skip
-    lines = [subject.title, "", to_table(rows), "", *notes, f"Not shown: {subject.missing}", machine, ""]
+    lines = [subject.title, "", to_table(rows), "", *notes, f"Not shown: {subject.missing}", where, ""]
     return "\n".join(lines)
 
 
@@ -146,6 +157,11 @@ def draw(subject: Subject, rows: Sequence[Row], path: Path) -> bool:
     return True
 
 
+def say(text: str) -> None:
+    """A line of progress."""
+    print(f"  {text}", file=sys.stderr)
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """The command line: one subject's failure does not keep the others from being shown."""
     parser = argparse.ArgumentParser(prog="python -m bench.paper")
@@ -153,22 +169,26 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; all when none is given"
     )
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter runs")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--quick", action="store_true", help="fewer and shorter runs")
+    how.add_argument("--recorded", action="store_true", help="no runs: what was measured last")
     given = parser.parse_args(words)
     if unknown := [name for name in given.names if name not in known]:
         parser.error(f"no such subject: {', '.join(unknown)}")
     RESULTS.mkdir(exist_ok=True)
     failed = 0
     for name in given.names or known:
+        record = RESULTS / f"{name}.json"
         try:
-            rows = measure(
-                known[name], Options(quick=given.quick), lambda text: print(f"  {text}", file=sys.stderr)
-            )
+            if not given.recorded:
+                rows = measure(known[name], Options(quick=given.quick), say)
+                record.write_text(json.dumps(to_json(name, facts(), rows)))
+            machine, rows = recorded(record)
         except (RuntimeError, OSError) as error:
             print(f"{name}: {error}", file=sys.stderr)
             failed = 1
             continue
-        text = report(known[name], rows)
+        text = report(known[name], machine, rows)
         (RESULTS / f"{name}.txt").write_text(text)
         print(text)
         if not draw(known[name], rows, RESULTS / f"{name}.png"):

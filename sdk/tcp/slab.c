@@ -117,11 +117,11 @@ void slab_move(struct slab *s, void *base)
         size_t offset = (size_t)(i << SLAB_BLOCK_SHIFT) * s->stride;
         uint32_t used = s->fresh - (i << SLAB_BLOCK_SHIFT);
 
-        if (!is_empty(s, i)) {
+        if (!is_empty(s, i) || (i == 0 && b->dirty)) {
             memcpy((uint8_t *)base + offset, s->base + offset,
                    (size_t)(used < SLAB_BLOCK ? used : SLAB_BLOCK) * s->stride);
         } else {
-            s->spare -= b->dirty && i != 0;
+            s->spare -= b->dirty;
             b->dirty = b->idle = false;
         }
     }
@@ -143,7 +143,7 @@ void slab_check(const struct slab *s)
             assert(at <= b->fresh && free < size);
             memcpy(&at, slab_at(s, (i << SLAB_BLOCK_SHIFT) + at - 1u), sizeof at);
         }
-        assert(is_empty(s, i) ? b->free == 0 && b->fresh == 0 : b->room == free + size - b->fresh);
+        assert(b->room == free + size - b->fresh && (i == 0 || !is_empty(s, i) || b->fresh == 0));
         used += size - b->room;
         spare += i != 0 && b->dirty && is_empty(s, i);
     }

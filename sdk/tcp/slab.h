@@ -6,8 +6,8 @@
  *                                   may be spare     go on
  *
  * A take comes from the lowest block with room, in it from what was given last: so the blocks above empty as their objects go, and
- * what is always in use stays together.  A block where nothing is taken keeps no link in its memory, which may therefore be given
- * back to the machine (slab_next_spare()).  A free object keeps the link in its first two bytes; all other bytes are as the last
+ * what is always in use stays together.  A block but the first where nothing is taken keeps no link in its memory, which may therefore
+ * be given back to the machine (slab_next_spare()).  A free object keeps the link in its first two bytes; all other bytes are as the last
  * owner left them, or zero.
  */
 #ifndef TCP_SLAB_H
@@ -130,9 +130,9 @@ static inline void slab_give(struct slab *s, uint32_t index)
         s->open[block / 64] |= UINT64_C(1) << block % 64;
         s->low = block < s->low ? block : s->low;
     }
-    if (b->room == slab_block_size(s, block)) {
+    if (block != 0 && b->room == slab_block_size(s, block)) {
         b->free = b->fresh = 0;
-        s->spare += block != 0;
+        s->spare++;
     }
 }
 

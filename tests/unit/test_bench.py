@@ -154,7 +154,6 @@ def test_rows_are_the_one_list_of_an_answer() -> None:
 
 def test_the_rig_writes_a_configuration_that_toml_reads(tmp_path: object) -> None:
     import tomllib
-    from pathlib import Path
 
     apps = (AppPolicy(name="web", ports=("80", "8000-8099")), AppPolicy(name="other", ports=("7000",)))
     found = tomllib.loads(JanusdConfig(apps=apps, io_threads=2).text(Path("/run/x")))
@@ -166,7 +165,8 @@ def test_the_rig_writes_a_configuration_that_toml_reads(tmp_path: object) -> Non
 def test_the_papers_subjects_have_their_programs_and_say_what_is_missing() -> None:
     for subject in paper.SUBJECTS:
         rows = [make_row("case", "ns", [1.0], higher_is_better=False)]
-        text = paper.report(subject, rows)
+        text = paper.report(subject, {"cpus": 2}, rows)
+        assert "cpus 2" in text
         assert subject.title in text
         assert f"Not shown: {subject.missing}" in text
         assert subject.missing
@@ -215,3 +215,21 @@ def test_a_trace_of_turns_tells_what_is_the_updates_own() -> None:
     assert turn.whole == pytest.approx(85, abs=0.01)
     assert turn.own == pytest.approx(85 - 25 - 30, abs=0.01)
     assert turn.walked == pytest.approx(85 - 25 - 30 - 9 - 2, abs=0.01)
+
+
+def test_what_was_recorded_is_shown_again_without_a_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = Program("p", "", lambda options, progress: [make_row("ours", "ns", [2.0], higher_is_better=False)])
+    monkeypatch.setattr("bench.programs.coro_switch.PROGRAM", ours)
+    monkeypatch.setattr(paper, "RESULTS", tmp_path)
+    assert paper.main(["--recorded", "coroutines"]) == 1
+    assert "nothing is recorded" in capsys.readouterr().err
+    assert paper.main(["--quick", "coroutines"]) == 0
+    first = capsys.readouterr().out
+    assert "ours" in first
+    monkeypatch.setattr(paper, "measure", None)
+    (tmp_path / "coroutines.txt").unlink()
+    assert paper.main(["--recorded", "coroutines"]) == 0
+    assert capsys.readouterr().out == first
+    assert "ours" in (tmp_path / "coroutines.txt").read_text()
