@@ -145,7 +145,10 @@ def draw(subject: Subject, rows: Sequence[Row], path: Path) -> bool:
     for unit, axes in zip(units, panels[:, 0], strict=True):
         shown = [row for row in rows if row.unit == unit][::-1]
         colours = ["tab:grey" if "the paper" in row.case else "tab:blue" for row in shown]
-        bars = axes.barh([row.case for row in shown], [row.value for row in shown], color=colours)
+        places = range(len(shown))  # two programs may have a case of the same name
+        bars = axes.barh(
+            places, [row.value for row in shown], color=colours, tick_label=[r.case for r in shown]
+        )
         axes.bar_label(bars, [figure(row.value) for row in shown], padding=3, fontsize=8)
         axes.margins(x=0.12)
         axes.set_xlabel(unit)
