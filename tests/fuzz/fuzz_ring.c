@@ -12,8 +12,11 @@
 #include "wire/bytes.h"
 #include "wire/checksum.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 enum { SLOTS = 8, FIRST = 8, ROWS = 4, STRIDE = 64, STEPS_MAX = 400, PACKET = 44 };
 
@@ -22,7 +25,8 @@ static struct {
     uint32_t tx_head, rx_tail, return_head, done_tail;
     struct shm_desc tx[SLOTS], returns[SLOTS];
     uint8_t slots[SLOTS][SHM_SLOT_BYTES];
-    uint8_t rows[ROWS][STRIDE];
+    uint8_t (*rows)[STRIDE]; /* of the file of rows */
+    int rows_fd;
 } app;
 
 /* All that janusd may write. */
@@ -126,8 +130,12 @@ static void app_writes_row(void)
 {
     static const uint8_t addresses[2][16] = {{[10] = 0xff, [11] = 0xff, [12] = 10, [15] = 2}, {0x20, 1, [15] = 2}};
     static const uint16_t ports[2] = {1024, 80};
-    uint8_t *row = app.rows[take() % ROWS];
+    uint8_t which = take(), *row = app.rows[which % ROWS];
 
+    if (which >= 0xf8) { /* all are pulled away */
+        require(fallocate(app.rows_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, ROWS * STRIDE) == 0);
+        return;
+    }
     memset(row, 0, STRIDE);
     row[0] = 5;
     memcpy(row + 8, addresses[take() % 2], 16);
@@ -232,10 +240,12 @@ static void send_all(void)
 
 static void read_rows(void)
 {
+    static struct rows_window window;
     struct glue_row row;
 
+    window.count = 0;
     for (uint32_t i = 0; i < ROWS; i++) {
-        if (rows_read(&glue.rows, i, &row) != ROWS_OK)
+        if (rows_read(&glue.rows, &window, i, &row) != ROWS_OK)
             continue;
         require(memcmp(row.laddr, &glue.lease.addresses[0], sizeof row.laddr) == 0);
         require(row.lport == 80 || row.lport == 8000 || row.lport == 8001);
@@ -259,11 +269,29 @@ static void check_ledger(void)
 
 /* --- one run --- */
 
+/* The file of rows, once for all runs; empty. */
+static void make_rows(void)
+{
+    if (app.rows == NULL) {
+        app.rows_fd = memfd_create("rows", MFD_CLOEXEC);
+        if (app.rows_fd < 0 || ftruncate(app.rows_fd, ROWS * STRIDE) != 0)
+            abort();
+        void *p = mmap(NULL, ROWS * STRIDE, PROT_READ | PROT_WRITE, MAP_SHARED, app.rows_fd, 0);
+        if (p == MAP_FAILED)
+            abort();
+        app.rows = p;
+    }
+    memset(app.rows, 0, ROWS * STRIDE);
+}
+
 static void begin(uint32_t base)
 {
     static const uint8_t own[16] = {[10] = 0xff, [11] = 0xff, [12] = 10, [15] = 1};
 
-    memset(&app, 0, sizeof app);
+    make_rows();
+    memset(app.tx, 0, sizeof app.tx);
+    memset(app.returns, 0, sizeof app.returns);
+    memset(app.slots, 0, sizeof app.slots);
     memset(&ours, 0, sizeof ours);
     memset(&glue, 0, sizeof glue);
     app.tx_head = app.rx_tail = app.return_head = app.done_tail = base;
@@ -276,7 +304,7 @@ static void begin(uint32_t base)
     memcpy(&glue.lease.addresses[0], own, sizeof own);
     txcheck_lease_port(&glue.lease, 80, 80);
     txcheck_lease_port(&glue.lease, 8000, 8001);
-    glue.rows = (struct rows){app.rows[0], ROWS, {STRIDE, 0, 8, 24, 26, 28, 32, 36}, &glue.lease};
+    glue.rows = (struct rows){app.rows_fd, ROWS, {STRIDE, 0, 8, 24, 26, 28, 32, 36}, &glue.lease};
     if (!ledger_init(&glue.ledger, FIRST, SLOTS))
         abort();
 }
