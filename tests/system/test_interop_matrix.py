@@ -141,20 +141,34 @@ def kernel_echo(network: Network, seen: list[tuple[int, int]]) -> Iterator[None]
         acceptor.join()
 
 
+@contextmanager
+def told(rig: Janusd, row: Combination) -> Iterator[None]:
+    """What fails within says which row it was, and what both sides know of their connections and of drops."""
+    try:
+        yield
+    except (OSError, EOFError, AssertionError) as error:
+        error.add_note(f"{row}\n{run('ip', 'netns', 'exec', rig.network.cli, 'ss', '-tinoem')}")
+        error.add_note(f"{rig.ctl('conns')}")
+        drops = {name: samples for name, samples in rig.metrics().items() if "drop" in name}
+        error.add_note("\n".join(f"{name} {s}" for name, samples in drops.items() for s in samples if s[1]))
+        raise
+
+
 def check_row(rig: Janusd, row: Combination, seen: list[tuple[int, int]]) -> None:
     """Transfers each way with the kernel as client, and through Janus to the kernel as server."""
     row.apply(rig.network)
     address = SERVER_ADDRESS_6 if row.ipv6 else SERVER_ADDRESS
     largest = row.mtu - (60 if row.ipv6 else 40)
     expected = digest(SIZE)
-    with rig.network.connect(8000, address=address, timeout=300) as sock:
+    with rig.network.connect(8000, address=address, timeout=300) as sock, told(rig, row):
         options, mss = agreed(sock)
         asked = row.options() & ~(ECN * HARMED)  # a SYN that is sent again asks without (RFC 3168 6.1.1.1)
         assert options & (asked | ~ECN) == asked, f"{row}: agreed on {options:#x} as client"
         assert mss <= largest, row
         assert put(sock, SIZE) == expected, f"{row}: kernel to Janus"
         assert get(sock, SIZE) == expected, f"{row}: Janus to kernel"
-    with rig.network.connect(7001 if row.ipv6 else 7000, address=address, timeout=300) as sock:
+    port = 7001 if row.ipv6 else 7000
+    with rig.network.connect(port, address=address, timeout=300) as sock, told(rig, row):
         assert echo_both_ways(sock, SIZE) == expected, f"{row}: through Janus to the kernel and back"
     options, mss = seen[-1]
     assert options & ~ECN == row.options() & ~ECN, f"{row}: agreed on {options:#x} as server"
