@@ -10,11 +10,12 @@ import time
 import pytest
 
 from bench.rig import AppPolicy, Janusd, JanusdConfig
-from bench.rig.network import SERVER_ADDRESS
+from bench.rig.network import CLIENT_ADDRESS, SERVER_ADDRESS
 from bench.rig.processes import wait_until
 from tests.system.census import ask, at_rest, await_level, in_use, logs_are_clean
 from tests.system.conftest import StartRig
 from tests.system.stream import digest, echo_both_ways, get
+from tests.system.test_interop_matrix import UPSTREAM_PORT, Combination, kernel_echo
 
 CENSUS = "tests.system.apps.census:handle"
 TRANSFER = "tests.system.apps.transfer:handle"
@@ -52,6 +53,24 @@ def test_a_dry_pool_is_back_pressure_and_not_a_hang(start_rig: StartRig, slots: 
     await_level(rig, level)
     assert ask(rig, 8000) == held
     logs_are_clean(rig.process, app)
+
+
+@pytest.mark.timeout(240)
+def test_a_proxy_whose_slots_are_short_hears_acks_from_the_edge(start_rig: StartRig) -> None:
+    """Windows of 64 KiB are filled, and text is dropped for want of slots: what the kernel says then comes from the
+    windows' edges, and both sides of each connection wait for it."""
+    rig = start_rig(
+        JanusdConfig(apps=(AppPolicy("web", ("8000",), source_ports="40000-44999", rx_slots=128),))
+    )
+    Combination(sack=False, timestamps=True, scaling=False, ecn=False, mtu=576, ipv6=False).apply(rig.network)
+    with kernel_echo(rig.network, []):
+        rig.serve("examples.proxy:handle", port=8000, env={"UPSTREAM": f"{CLIENT_ADDRESS}:{UPSTREAM_PORT}"})
+        assert echo_at_once(rig, 6, 3_000_000) == [digest(3_000_000)] * 6
+    drops = {
+        reason: rig.metric("janus_tcp_drops_total", reason=reason) for reason in ("no_room", "out_of_window")
+    }
+    assert drops["no_room"] > 500, "slots were not short"
+    assert drops["out_of_window"] < drops["no_room"] / 3, drops
 
 
 @pytest.mark.timeout(240)
