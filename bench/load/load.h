@@ -11,8 +11,8 @@
  *   when it opened   the ISN's high 8 bits: an epoch, by which lost connections are counted
  *   end of a reply   each word of a message is its own number
  *
- * All that is ever kept of a client is the bit that it has closed what was held open.  A client whose sequence numbers went on since (hold) is asked by a segment with an old number (RFC 9293 3.10.7.4): the
- * ACK that answers tells both.  The price of knowing nothing: it acknowledges what may have been lost before, and counts it.
+ * A client whose sequence numbers went on since (hold) is asked by a segment with an old number (RFC 9293 3.10.7.4): the ACK that
+ * answers tells both.  All that is kept of a client is a bit: it has closed what was held open.  The price of knowing nothing: it acknowledges what may have been lost before, and counts it.
  */
 #ifndef BENCH_LOAD_LOAD_H
 #define BENCH_LOAD_LOAD_H
@@ -81,8 +81,7 @@ struct load {
     uint64_t begun_us, begun_count; /* of the paced work */
     uint64_t held_from;             /* open connections are those of the clients from here to next_index */
     uint64_t close_index, sampled, sample_us, progress_us;
-    uint64_t *
-        closed; /* a bit per client from held_from on, once they are to be closed: it is; who is asked again is who is left */
+    uint64_t *closed; /* from the first closing on, a bit per client from held_from on; who has none is asked again */
     uint64_t closed_count;
     uint64_t random;
     uint32_t epoch;

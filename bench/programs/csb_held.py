@@ -1,18 +1,18 @@
 """csb-held: how long updates hold the TCP threads of the live system, and how much of that is the updates' own."""
 
+import os
 import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.framework import Options, Program, Row, make_row
-from bench.programs.csb_phases import CLIENTS, HELD, PORT, WORKERS, Visitors, updates
-from bench.rig import AppPolicy, Janusd, JanusdConfig, Network, Workdir
+from bench.programs.csb_phases import CLIENTS, HELD, WORKERS, Visitors, held, updates
+from bench.rig import Janusd
 from bench.rig.crowd import crowd
 from bench.rig.processes import REPO
 from janusd.ctl_client import Client
@@ -112,15 +112,24 @@ def probes() -> Iterator[list[str]]:
 @contextmanager
 def traced(tids: Sequence[int], events: Sequence[str], path: Path) -> Iterator[None]:
     """Record these threads' events for as long as the block lasts."""
-    words = ["perf", "record", "-o", str(path), "--switch-events", "-m", "1024", "-c", "1"]
+    (orders, order), (answer, answers) = os.pipe(), os.pipe()
+    words = ["perf", "record", "-D", "-1", "--control", f"fd:{orders},{answers}"]
+    words += ["-o", str(path), "--switch-events", "-m", "1024", "-c", "1"]
     words += ["-e", ",".join(events), "-t", ",".join(map(str, tids))]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as recorder:
+    fds = (orders, answers)
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, pass_fds=fds) as recorder:
+        for fd in fds:
+            os.close(fd)
         try:
-            time.sleep(1.0)
+            with suppress(BrokenPipeError):  # what it complains of is told below
+                os.write(order, b"enable\n")
+            os.read(answer, 16)  # it records now, or has ended
             yield
         finally:
             recorder.send_signal(signal.SIGINT)
             _, complaint = recorder.communicate(timeout=60)
+            os.close(order)
+            os.close(answer)
     if not path.exists() or path.stat().st_size == 0:
         raise RuntimeError(f"perf record: {complaint.strip()}")
 
@@ -152,13 +161,8 @@ def run(options: Options, progress: Callable[[str], None]) -> Sequence[Row]:
     """Updates of the live system under load, traced."""
     if shutil.which("perf") is None:
         raise RuntimeError("needs perf")
-    config = JanusdConfig(apps=(AppPolicy(name="web", ports=(str(PORT),)),))
-    with Workdir("held") as workdir, Network("held", workdir.path) as network:
-        with Janusd(network, workdir.path, config) as rig, ExitStack() as stack:
-            rig.serve("tests.system.apps.census:handle", port=PORT, workers=WORKERS)
-            for _ in range(HELD):
-                stack.enter_context(rig.network.connect(PORT))
-            turns, said = measure(rig, options.runs(500, 100), workdir.path, progress)
+    with held("held") as rig:
+        turns, said = measure(rig, options.runs(500, 100), rig.runtime_dir.parent, progress)
     return [*rows(turns), make_row("janus_csb_held_seconds: most", "us", [said], higher_is_better=False)]
 
 

@@ -1,8 +1,8 @@
 """csb-phases: how long each phase of an update takes in the live system, at rest and under load."""
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -38,6 +38,18 @@ class Visitors:
                 self.errors += 1
 
 
+@contextmanager
+def held(name: str) -> Iterator[Janusd]:
+    """janusd with WORKERS threads of an echo, and HELD connections that stay."""
+    config = JanusdConfig(apps=(AppPolicy(name="web", ports=(str(PORT),)),))
+    with Workdir(name) as workdir, Network(name, workdir.path) as network:
+        with Janusd(network, workdir.path, config) as rig, ExitStack() as stack:
+            rig.serve("tests.system.apps.census:handle", port=PORT, workers=WORKERS)
+            for _ in range(HELD):
+                stack.enter_context(rig.network.connect(PORT))
+            yield rig
+
+
 def updates(client: Client, count: int) -> dict[str, list[float]]:
     """Run updates one after the other; milliseconds by phase, and of those in which newcomers wait."""
     found: dict[str, list[float]] = {phase: [] for phase in (*PHASES, "drain and seal", "all")}
@@ -70,25 +82,20 @@ def hasten(pid: int) -> None:
 def run(options: Options, progress: Callable[[str], None]) -> Sequence[Row]:
     """At rest, while clients come and go, and so with real-time priority for all threads of the server."""
     count = options.runs(500, 100)
-    config = JanusdConfig(apps=(AppPolicy(name="web", ports=(str(PORT),)),))
-    with Workdir("phases") as workdir, Network("phases", workdir.path) as network:
-        with Janusd(network, workdir.path, config) as rig, ExitStack() as stack:
-            rig.serve("tests.system.apps.census:handle", port=PORT, workers=WORKERS)
-            for _ in range(HELD):
-                stack.enter_context(rig.network.connect(PORT))
-            client = Client(str(rig.runtime_dir / "ctl.sock"))
-            progress(f"{count} updates at rest")
-            made = rows(updates(client, count), "at rest")
-            visitors = Visitors(rig)
-            with crowd([visitors.come_and_go] * CLIENTS):
-                progress(f"{count} updates while clients come and go")
-                made += rows(updates(client, count), "under load")
-                progress(f"{count} updates with real-time priority")
-                for pid in (rig.process.pid, *(t["pid"] for t in rig.rows("threads"))):
-                    hasten(pid)
-                made += rows(updates(client, count), "real-time")
-            if visitors.errors:
-                raise RuntimeError(f"{visitors.errors} clients were reset or not answered")
+    with held("phases") as rig:
+        client = Client(str(rig.runtime_dir / "ctl.sock"))
+        progress(f"{count} updates at rest")
+        made = rows(updates(client, count), "at rest")
+        visitors = Visitors(rig)
+        with crowd([visitors.come_and_go] * CLIENTS):
+            progress(f"{count} updates while clients come and go")
+            made += rows(updates(client, count), "under load")
+            progress(f"{count} updates with real-time priority")
+            for pid in (rig.process.pid, *(t["pid"] for t in rig.rows("threads"))):
+                hasten(pid)
+            made += rows(updates(client, count), "real-time")
+        if visitors.errors:
+            raise RuntimeError(f"{visitors.errors} clients were reset or not answered")
     return made
 
 

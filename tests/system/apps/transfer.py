@@ -4,21 +4,18 @@ import hashlib
 
 import janus_tcp
 
+from tests.system.apps.commands import commands
 from tests.system.stream import chunks
 
 
 async def handle(conn: janus_tcp.Connection) -> None:
     """Obey one connection's commands until its peer has finished."""
-    while True:
-        try:
-            word, number = (await conn.recv_until(b"\n", 64)).split()
-        except EOFError:
-            return
+    async for word, number in commands(conn):
         if word == b"GET":
-            for chunk in chunks(int(number)):
+            for chunk in chunks(number):
                 await conn.send(chunk)
         else:
-            sha, left = hashlib.sha256(), int(number)
+            sha, left = hashlib.sha256(), number
             while left > 0:
                 data = await conn.recv(min(left, 65536))
                 if not data:
