@@ -16,9 +16,15 @@ def in_use(rig: Janusd) -> dict[str, Any]:
 
 
 def at_rest(rig: Janusd) -> dict[str, Any]:
-    """in_use(), once the connections that the rig itself asked with are gone."""
-    wait_until(lambda: not any(row[0] or row[1] for row in in_use(rig).values()), 10, "nothing in use")
-    return in_use(rig)
+    """in_use() at a moment with nothing in use: a thread that sleeps may tell of the rig's own questions later."""
+    level: dict[str, Any] = {}
+
+    def nothing() -> bool:
+        level.update(in_use(rig))
+        return not any(row[0] or row[1] for row in level.values())
+
+    wait_until(nothing, 10, "nothing in use")
+    return level
 
 
 def await_level(rig: Janusd, level: dict[str, Any], seconds: float = 60) -> None:
