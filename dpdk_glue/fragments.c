@@ -14,7 +14,7 @@ enum datagram_state {
     DATAGRAM_BAD, /* what still comes of it is dropped */
 };
 
-enum { UNIT = 8, IPV6_FRAGMENT_LEN = 8, IPV4_MF = 0x2000, IPV4_OFFSET = 0x1fff };
+enum { UNIT = 8, IPV6_FRAGMENT_LEN = 8, IPV4_PLAIN = 0x45, IPV4_MF = 0x2000, IPV4_OFFSET = 0x1fff };
 
 /* One fragment's place in its datagram. */
 struct piece {
@@ -26,7 +26,8 @@ struct piece {
 /* False: it cannot be part of a TCP segment that fits. */
 static bool read_piece(const uint8_t *l3, const struct ip_packet *ip, struct piece *p)
 {
-    uint32_t head = IPV4_HEADER_LEN;
+    const uint8_t *fragment = l3 + ip->l4_offset;
+    uint32_t head = ip->l4_offset;
 
     if (ip->protocol != IP_PROTOCOL_TCP)
         return false;
@@ -35,12 +36,10 @@ static bool read_piece(const uint8_t *l3, const struct ip_packet *ip, struct pie
         p->begin = (get_be16(l3 + 6) & IPV4_OFFSET) * 8u;
         p->more = (get_be16(l3 + 6) & IPV4_MF) != 0;
     } else {
-        if (ip->l4_offset != IPV6_HEADER_LEN) /* other extension headers before it */
-            return false;
-        head = IPV6_HEADER_LEN + IPV6_FRAGMENT_LEN;
-        p->id = get_be32(l3 + 44);
-        p->begin = get_be16(l3 + 42) & 0xfff8u;
-        p->more = l3[43] & 1;
+        head += IPV6_FRAGMENT_LEN;
+        p->id = get_be32(fragment + 4);
+        p->begin = get_be16(fragment + 2) & 0xfff8u;
+        p->more = fragment[3] & 1;
     }
     p->data = l3 + head;
     p->len = ip->total_len - head;
@@ -157,7 +156,7 @@ static bool ecn_of(const struct datagram *d, uint8_t *ecn)
     return !(d->ecn & 1 << IP_ECN_NOT_ECT);
 }
 
-/* The header of a datagram that was never in pieces. */
+/* The header of a datagram that was never in pieces, and had neither options nor extension headers. */
 static void mend_head(uint8_t *l3, uint32_t len, uint8_t ecn)
 {
     uint16_t sum;
@@ -168,6 +167,7 @@ static void mend_head(uint8_t *l3, uint32_t len, uint8_t ecn)
         l3[6] = IP_PROTOCOL_TCP;
         return;
     }
+    l3[0] = IPV4_PLAIN;
     l3[1] = (uint8_t)((l3[1] & 0xfc) | ecn);
     put_be16(l3 + 2, (uint16_t)(IPV4_HEADER_LEN + len));
     put_be16(l3 + 6, 0);

@@ -8,6 +8,10 @@
 
 enum {
     IPV4_MF_AND_OFFSET = 0x3fff,
+    IPV4_OPTION_END = 0,
+    IPV4_OPTION_NOP = 1,
+    IPV4_OPTION_LOOSE_ROUTE = 131,
+    IPV4_OPTION_STRICT_ROUTE = 137,
     IPV6_HOP_BY_HOP = 0,
     IPV6_ROUTING = 43,
     IPV6_FRAGMENT = 44,
@@ -30,6 +34,25 @@ static bool ipv6_is_low(const uint8_t *a)
     return memcmp(a, zero, sizeof zero) == 0 && a[15] <= 1; /* :: and ::1 */
 }
 
+/* Options are skipped by their lengths (RFC 1122 3.2.1.8), but source routes refused: who sends them wants answers to take a way that he
+ * names (RFC 7126 4.3, 4.4). */
+static bool ipv4_options_are_good(const uint8_t *options, uint32_t len)
+{
+    uint32_t i = 0;
+
+    while (i < len && options[i] != IPV4_OPTION_END) {
+        if (options[i] == IPV4_OPTION_NOP) {
+            i++;
+            continue;
+        }
+        if (len - i < 2 || options[i + 1] < 2 || options[i + 1] > len - i || options[i] == IPV4_OPTION_LOOSE_ROUTE ||
+            options[i] == IPV4_OPTION_STRICT_ROUTE)
+            return false;
+        i += options[i + 1];
+    }
+    return true;
+}
+
 static inline enum ip_verdict ipv4_parse(const uint8_t *data, size_t len, struct ip_packet *out, bool verified)
 {
     if (len < IPV4_HEADER_LEN)
@@ -40,10 +63,10 @@ static inline enum ip_verdict ipv4_parse(const uint8_t *data, size_t len, struct
         return IP_BAD_HEADER;
     if (total_len > len)
         return IP_TRUNCATED;
-    if (header_len > IPV4_HEADER_LEN)
-        return checksum_finish(checksum_add(0, data, header_len)) != 0 ? IP_BAD_CHECKSUM : IP_OPTIONS;
-    if (!verified && checksum_finish(checksum_words(data, IPV4_HEADER_LEN / 4)) != 0)
+    if (!verified && checksum_finish(checksum_words(data, header_len / 4)) != 0)
         return IP_BAD_CHECKSUM;
+    if (header_len > IPV4_HEADER_LEN && !ipv4_options_are_good(data + IPV4_HEADER_LEN, header_len - IPV4_HEADER_LEN))
+        return IP_OPTIONS;
     out->version = 4;
     out->src = ip_addr_from_ipv4(data + 12);
     out->dst = ip_addr_from_ipv4(data + 16);

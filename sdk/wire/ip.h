@@ -1,8 +1,8 @@
 /*
  * ip.h: one IP packet, either family, taken apart once and put together in place.
  *
- * Every length is derived from the number of bytes that are really there, never from a header alone.  Fragments and
- * IPv4 options are reported, not followed; IPv6 extension headers are skipped up to a bound (RFC 8200 4).
+ * Every length is derived from the number of bytes that are really there, never from a header alone.  Fragments are
+ * reported; IPv4 options are skipped, and IPv6 extension headers up to a bound (RFC 8200 4), but no route is followed.
  */
 #ifndef WIRE_IP_H
 #define WIRE_IP_H
@@ -25,7 +25,7 @@ enum ip_verdict {
     IP_BAD_VERSION,  /* neither 4 nor 6 */
     IP_BAD_HEADER,   /* IHL < 5, total length below the header or above 65,535 */
     IP_BAD_CHECKSUM, /* IPv4 header checksum */
-    IP_OPTIONS,      /* IPv4 options (RFC 7126: dropped) */
+    IP_OPTIONS,      /* IPv4 options malformed, or a source route (RFC 7126 4.3, 4.4) */
     IP_FRAGMENT,     /* more fragments, or an offset, or a fragment header */
     IP_EXTENSIONS,   /* IPv6 extension headers malformed, more than 8, or to be refused by a host (RFC 8200 4.2, 4.4) */
     IP_BAD_ADDRESS,  /* source is multicast, broadcast, unspecified or loopback, source equals destination (LAND), or an
@@ -44,7 +44,7 @@ struct ip_packet {
 };
 
 /* Parses the IP packet at data, len bytes really present (padding behind it allowed).  out is filled when IP_OK or
- * IP_BAD_ADDRESS, and its version, addresses and protocol also for IP_FRAGMENT. */
+ * IP_BAD_ADDRESS; all but l4_len also for IP_FRAGMENT, where l4_offset is that of what IPv4 carries, or of IPv6's fragment header. */
 enum ip_verdict ip_parse(const uint8_t *data, size_t len, struct ip_packet *out);
 
 /* The same for a packet whose checksums somebody trusted has verified. */

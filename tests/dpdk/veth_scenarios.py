@@ -4,12 +4,12 @@ import time
 from itertools import islice
 
 from scapy.layers.inet import fragment
-from scapy.layers.inet6 import IPv6ExtHdrFragment, fragment6
+from scapy.layers.inet6 import ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6ExtHdrFragment, fragment6
 from scapy.layers.l2 import Dot1Q
 from scapy.packet import Packet
 
 from dpdk_glue.values import SlowReason
-from tests.dpdk.rig import INTERFACE, OURS, PEER, PEER_MAC, Rig, mac_bytes
+from tests.dpdk.rig import INTERFACE, OURS, OURS6, PEER, PEER6, PEER_MAC, Rig, mac_bytes
 from tests.dpdk.wire_side import ARP, IP, TCP, Ether, IPv6, until
 
 DROPPED = 2
@@ -85,12 +85,13 @@ def a_port_in_a_vlan_hears_and_speaks_with_its_tag_alone() -> None:
     def tagged(frame: Packet, vlan: int = 5) -> Packet:
         return Ether(src=frame.src, dst=frame.dst) / Dot1Q(vlan=vlan) / frame.payload
 
-    syn = rig.frame()
-    wire.send(syn)
-    wire.send(tagged(syn, vlan=6))
-    wire.send(tagged(rig.frame(sport=77)))
-    (got,) = rig.received(0)
-    assert got.packet == bytes(rig.frame(sport=77).payload), "no other one came before it"
+    for six in (True, False):
+        syn = rig.frame(six=six)
+        wire.send(syn)
+        wire.send(tagged(syn, vlan=6))
+        wire.send(tagged(rig.frame(sport=77, six=six)))
+        (got,) = rig.received(0)
+        assert got.packet == bytes(rig.frame(sport=77, six=six).payload), "no other one came before it"
     rig.apps[0].send(rig.packet())
     slow = until(rig.plane.slow_path.recv, "the packet without a neighbour")
     assert bytes(Ether(slow.frame)[IP]) == rig.packet()
@@ -98,19 +99,22 @@ def a_port_in_a_vlan_hears_and_speaks_with_its_tag_alone() -> None:
     rig.plane.slow_path.send(0, mac_bytes(PEER_MAC) + slow.frame[6:])
     seen = wire.expect(lambda f: TCP in f and f.src == rig.mac, "the packet from the slow path")
     assert (seen[Dot1Q].vlan, bytes(seen[IP])) == (5, rig.packet())
-    rig.plane.routing.set_neighbour(rig.port, PEER, mac_bytes(PEER_MAC))
-    rig.apps[0].send(rig.packet(payload=b"direct"))
-    seen = wire.expect(lambda f: TCP in f and bytes(f[TCP].payload) == b"direct", "the packet")
-    assert (seen[Dot1Q].vlan, seen.dst) == (5, PEER_MAC)
-    request = (
-        Ether(src=PEER_MAC, dst="ff:ff:ff:ff:ff:ff")
-        / Dot1Q(vlan=5)
-        / ARP(hwsrc=PEER_MAC, psrc=str(PEER), pdst=str(OURS))
+    for six, peer in ((False, PEER), (True, PEER6)):
+        rig.plane.routing.set_neighbour(rig.port, peer, mac_bytes(PEER_MAC))
+        packet = rig.packet(payload=b"direct", six=six)
+        rig.apps[0].send(packet)
+        seen = wire.expect(lambda f: TCP in f and bytes(f[TCP].payload) == b"direct", "the packet")
+        assert (seen[Dot1Q].vlan, seen.dst, bytes(seen[Dot1Q].payload)) == (5, PEER_MAC, packet)
+    group = Ether(src=PEER_MAC, dst="33:33:ff:00:00:01") / IPv6(
+        src=str(PEER6), dst="ff02::1:ff00:1", hlim=255
     )
-    wire.send(request)
-    slow = until(rig.plane.slow_path.recv, "the ARP request")
-    assert Ether(slow.frame)[ARP].pdst == str(OURS)
-    assert Dot1Q not in Ether(slow.frame)
+    for request in (
+        Ether(src=PEER_MAC, dst="ff:ff:ff:ff:ff:ff") / ARP(hwsrc=PEER_MAC, psrc=str(PEER), pdst=str(OURS)),
+        group / ICMPv6ND_NS(tgt=str(OURS6)) / ICMPv6NDOptSrcLLAddr(lladdr=PEER_MAC),
+    ):
+        wire.send(tagged(request))
+        slow = until(rig.plane.slow_path.recv, "the request")
+        assert slow.frame == bytes(request)
     rig.close()
 
 

@@ -7,7 +7,7 @@ frames that need a port of their own.
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption
 from scapy.layers.inet6 import (
     HBHOptUnknown,
     ICMPv6DestUnreach,
@@ -146,15 +146,26 @@ def ip_lengths() -> Iterator[tuple[str, Packet, str]]:
     for name, option in [
         ("LSRR (URGENT/11)", b"\x83\x07\x04\x0a\x4d\x00\x09\x00"),
         ("SSRR (URGENT/11)", b"\x89\x07\x04\x0a\x4d\x00\x09\x00"),
-        ("record route", b"\x07\x07\x04\0\0\0\0\0"),
-        ("timestamp", b"\x44\x08\x05\0\0\0\0\0"),
-        ("of length 0", b"\x83\x00\0\0"),
-        ("of length 1", b"\x83\x01\0\0"),
-        ("beyond the header", b"\x83\x28\0\0"),
-        ("NOP and end", b"\x01\x01\x01\x00"),
-        ("router alert", b"\x94\x04\0\0"),
+        ("LSRR at its end", b"\x83\x07\x08\x0a\x4d\x00\x09\x00"),
+        ("SSRR behind another option", b"\x07\x03\x04\x01\x89\x03\x04\x00"),
+        ("of length 0", b"\x07\x00\0\0"),
+        ("of length 1", b"\x07\x01\0\0"),
+        ("beyond the header", b"\x07\x05\0\0"),
+        ("kind at the last byte", b"\x01\x01\x01\x07"),
     ]:
         yield f"IPv4 option {name}", ip4(options=[option]) / tcp(), "ip_options"
+    for name, option in [
+        ("record route", b"\x07\x07\x04\0\0\0\0\0"),
+        ("timestamp", b"\x44\x08\x05\0\0\0\0\0"),
+        ("NOP and end", b"\x01\x01\x01\x00"),
+        ("router alert", b"\x94\x04\0\0"),
+        ("that nobody knows", b"\x9e\x04\x83\x89"),
+        ("of 40 bytes", b"\x1e\x28" + bytes(38)),
+        ("end, and a source route behind it", b"\x00\x83\x03\x04"),
+    ]:
+        yield f"IPv4 option {name} is skipped", ip4(options=[option]) / tcp(), "tcp"
+    yield "IPv4 options over no TCP header", ip4(options=[b"\x94\x04\0\0"], len=24) / tcp(), "tcp_truncated"
+    yield "IPv4 options with a bad checksum", ip4(options=[b"\x94\x04\0\0"], chksum=1) / tcp(), "ip_checksum"
     yield "IPv4 checksum 0", ip4(chksum=0) / tcp(), "ip_checksum"
     yield "IPv4 checksum 0xffff", ip4(chksum=0xFFFF) / tcp(), "ip_checksum"
 
@@ -514,6 +525,39 @@ OTHERS: list[PortCase] = [
         bytes(ether() / Dot1Q(vlan=7, prio=3) / IP(src=PEER4, dst=OUR4) / tcp()),
         {"vlan_id": 7},
         "tcp",
+    ),
+    (
+        "the port's VLAN, ipv6",
+        bytes(ether() / Dot1Q(vlan=7, prio=3) / IPv6(src=PEER6, dst=OUR6) / tcp()),
+        {"vlan_id": 7},
+        "tcp",
+    ),
+    (
+        "the port's VLAN, ipv6 with options",
+        bytes(ether() / Dot1Q(vlan=7) / IPv6(src=PEER6, dst=OUR6) / IPv6ExtHdrDestOpt() / tcp()),
+        {"vlan_id": 7},
+        "tcp",
+    ),
+    (
+        "the port's VLAN, IPv4 with options",
+        bytes(ether() / Dot1Q(vlan=7) / IP(src=PEER4, dst=OUR4, options=[IPOption(b"\x94\x04\0\0")]) / tcp()),
+        {"vlan_id": 7},
+        "tcp",
+    ),
+    (
+        "solicitation in the port's VLAN",
+        bytes(
+            ether(dst=NODE_MAC) / Dot1Q(vlan=7) / IPv6(src=PEER6, dst=NODE6, hlim=255) / ICMPv6ND_NS(tgt=OUR6)
+        ),
+        {"vlan_id": 7},
+        "slow:nd",
+    ),
+    ("untagged on a VLAN port, ipv6", bytes(ip6() / tcp()), {"vlan_id": 7}, "other_vlan"),
+    (
+        "another VLAN, ipv6",
+        bytes(ether() / Dot1Q(vlan=8) / IPv6(src=PEER6, dst=OUR6) / tcp()),
+        {"vlan_id": 7},
+        "other_vlan",
     ),
     (
         "another VLAN",

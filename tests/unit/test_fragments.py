@@ -7,8 +7,14 @@ import pytest
 from _classify import ffi, lib
 from hypothesis import given
 from hypothesis import strategies as st
-from scapy.layers.inet import IP, TCP, UDP, fragment
-from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, fragment6
+from scapy.layers.inet import IP, TCP, UDP, IPOption, fragment
+from scapy.layers.inet6 import (
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+    fragment6,
+)
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
@@ -86,6 +92,27 @@ def test_a_segment_in_any_order_of_its_fragments(
     random.Random(seed).shuffle(pieces)
     table = Table()
     assert table.add_all(pieces) == without_fragment_header(packet)
+    assert table.lost == 0
+
+
+@pytest.mark.parametrize("tag", [False, True], ids=["untagged", "tagged"])
+@pytest.mark.parametrize("version", [4, 6])
+def test_options_of_fragments_are_left_out(version: int, tag: bool) -> None:
+    """Those of IPv4's first one, and extension headers before the fragment header (RFC 8200 4.5)."""
+    packet = segment(600, version, tag=tag)
+    pieces = cut(packet, 200)
+    for piece in pieces if version == 6 else pieces[:1]:
+        if version == 4:
+            piece[IP].options = [IPOption(b"\x07\x0b\x04" + bytes(8)), IPOption(b"\x94\x04\0\0")]
+            piece[IP].ihl = piece[IP].len = piece[IP].chksum = None
+        else:
+            skipped = IPv6ExtHdrHopByHop() / IPv6ExtHdrDestOpt() / piece[IPv6].payload
+            piece[IPv6].remove_payload()
+            piece[IPv6].nh = 0
+            piece[IPv6].plen = None
+            piece[IPv6].add_payload(skipped)
+    table = Table()
+    assert table.add_all(pieces[::-1]) == without_fragment_header(packet)
     assert table.lost == 0
 
 
