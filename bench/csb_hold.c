@@ -2,10 +2,11 @@
  * csb_hold.c: how long a TCP thread is held by each turn's part of an update: walk, check of a draft, lists over a socket.
  *
  *   csb_hold FLOWS UPDATES                    in us
+ *   csb_hold spin TURNS                       so many turns of the loop that only looks at the clock, alone
  *   csb_hold FLOWS UPDATES part|turn|points   each turn dumped by callgrind, of which it needs to be a child
  *
  * The thread's own code (sdk/app/balance.c) over FLOWS flows, half of which move; the draft has as many exceptions as there are
- * flows.  A second thread reads the socket.  "own": turns that nothing has interrupted, by the kernel's own events
+ * flows.  The thread beside it sends, and another one reads the socket.  "own": turns that nothing has interrupted, by the kernel's own events
  * (bench/interruptions.h); "any": all, "processor": the same in processor time.  As many turns of a loop that only looks at the clock for
  * as long are measured in the same way: "spin" and "spin-own" are what the machine itself does.  Prints FORM METRIC VALUE; "whole" is the
  * same walk at once.
@@ -57,10 +58,18 @@ bool attach_wait(const struct attach *a, int timeout_ms)
     return false;
 }
 
-int attach_send(struct attach *a, const void *message, size_t bytes)
+int attach_send_list(int fd, uint64_t attempt, const uint64_t *hashes, uint32_t count)
 {
-    (void)a;
-    return send(ends[0], message, bytes, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)bytes ? 0 : -errno;
+    struct iovec parts[] = {{&attempt, sizeof attempt}, {(void *)(uintptr_t)hashes, count * sizeof *hashes}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+
+    return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) > 0 ? 0 : -errno;
+}
+
+int attach_send_done(int fd, uint64_t attempt, uint32_t phase)
+{
+    (void)phase;
+    return send(fd, &attempt, sizeof attempt, MSG_NOSIGNAL | MSG_DONTWAIT) > 0 ? 0 : -errno;
 }
 
 void tcp_expect_cookies(struct tcp_stack *s, uint64_t now_us)
@@ -117,11 +126,17 @@ static void print(const char *name, struct samples *s)
     printf("%s long %.3f\n", name, (s->count - at) * 1e6 / s->count);
 }
 
-/* What the second thread maps is there: a turn before that has nothing to do. */
-static void await_values(const struct balance *b)
+static bool must_wait(const struct balance *b)
 {
-    while (mapper_is_busy(&b->mapper) && atomic_load(&b->mapper.done) != atomic_load(&b->mapper.asked))
-        sched_yield();
+    return (mapper_is_busy(&b->mapper) && atomic_load(&b->mapper.done) != atomic_load(&b->mapper.asked)) ||
+           (mapper_is_sending(&b->mapper) && !has_room_for_walk(&b->member));
+}
+
+/* What the thread beside this one maps is there, and what it sends makes room: a turn before that has nothing to do. */
+static void await_mapper(const struct balance *b)
+{
+    while (must_wait(b))
+        usleep(20);
 }
 
 /* One turn, with the message that began it. */
@@ -163,7 +178,7 @@ static void turns(struct balance *b, const struct attach_csb *message, int fd)
 
     while (is_more) {
         is_more = is_counting ? counted_turn(b, message, fd) : timed_turn(b, message, fd);
-        await_values(b);
+        await_mapper(b);
         is_more |= message != NULL;
         message = NULL;
     }
@@ -262,7 +277,7 @@ static void report(const struct balance *b, const struct csb_plan *plan, uint64_
     print("own", &own);
     print("any", &any);
     print("processor", &processor);
-    printf("counter max %.3f\n", (double)b->held_ns / 1000);
+    printf("counter max %.3f\n", (double)b->held.own_ns / 1000);
     printf("updates count %llu\n", (unsigned long long)b->updates);
     whole_walk(plan, list);
 }
@@ -271,6 +286,7 @@ static void report(const struct balance *b, const struct csb_plan *plan, uint64_
 static void update_often(uint32_t updates, bool is_scattered)
 {
     static struct balance b;
+    static struct attach attach;
     static struct csb_map map;
     static struct csb_plan plan;
     struct csb_list list = {room_of(flow_count * sizeof *flows), flow_count, 0};
@@ -283,7 +299,8 @@ static void update_often(uint32_t updates, bool is_scattered)
     memcpy((void *)(uintptr_t)list.hashes, flows, flow_count * sizeof *flows);
     bytes = csb_view_build(draft, 2 * bytes, &map, &list, 1);
     fd = descriptor_of(draft, bytes);
-    balance_start(&b, NULL, 0, true);
+    attach.fd = ends[0];
+    balance_start(&b, &attach, 0, true);
     mapper_start(&b.mapper);
     for (uint32_t n = 1; n <= updates; n++)
         one_update(&b, n, &plan, fd, bytes);
@@ -294,20 +311,40 @@ static void update_often(uint32_t updates, bool is_scattered)
     balance_free(&b);
 }
 
+static void begin_interruptions(void)
+{
+    if (interruptions_begin())
+        return;
+    fprintf(stderr, "the kernel does not let us count interrupts\n");
+    exit(1);
+}
+
+static void spin_alone(uint32_t count)
+{
+    begin_interruptions();
+    make_room();
+    calibrate();
+    spin_turns(count);
+    print("spin", &spin);
+    print("spin-own", &spin_own);
+}
+
 int main(int argc, char **argv)
 {
     pthread_t reader;
 
+    if (argc == 3 && strcmp(argv[1], "spin") == 0) {
+        spin_alone((uint32_t)atoi(argv[2]));
+        return 0;
+    }
     if (argc < 3 || (flow_count = (uint32_t)atoi(argv[1])) == 0) {
         fprintf(stderr, "usage: csb_hold FLOWS UPDATES [part|turn|points]\n");
         return 2;
     }
     is_counting = argc > 3;
     is_moving = is_counting && strcmp(argv[3], "part") == 0;
-    if (!is_counting && !interruptions_begin()) {
-        fprintf(stderr, "the kernel does not let us count interrupts\n");
-        return 1;
-    }
+    if (!is_counting)
+        begin_interruptions();
     if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) < 0 || pthread_create(&reader, NULL, read_all, NULL) != 0)
         abort();
     make_room();

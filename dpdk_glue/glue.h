@@ -281,7 +281,8 @@ struct glue_session_info {
     uint32_t closed;                             /* 1: too many; the I/O threads have let go of it */
     uint32_t app_sleeping, heartbeat, rows_used; /* as the app says */
     uint64_t busy_us, busy_since_us;             /* the same; struct shm_a2j_header */
-    uint64_t csb_closed, csb_held_us;            /* the same */
+    uint64_t csb_closed;                         /* the same */
+    uint64_t csb_held_us, csb_held_wall_us;      /* the same */
     uint32_t rx_queued;                          /* packets that the app has not taken from its rings yet */
 };
 

@@ -381,6 +381,8 @@ void glue_session_info(struct glue_session *s, struct glue_session_info *out)
     out->csb_closed = atomic_load_explicit((const _Atomic uint64_t *)&session_a2j(s)->csb_closed, memory_order_relaxed);
     out->csb_held_us =
         atomic_load_explicit((const _Atomic uint64_t *)&session_a2j(s)->csb_held_us, memory_order_relaxed);
+    out->csb_held_wall_us =
+        atomic_load_explicit((const _Atomic uint64_t *)&session_a2j(s)->csb_held_wall_us, memory_order_relaxed);
     for (uint32_t io = 0; io < s->sizes.io_count; io++)
         out->rx_queued += rx_queued(s, io);
 }

@@ -50,6 +50,7 @@ class Session:
             busy_since_us=out.busy_since_us,
             csb_closed=out.csb_closed,
             csb_held_us=out.csb_held_us,
+            csb_held_wall_us=out.csb_held_wall_us,
             rx_queued=out.rx_queued,
         )
 

@@ -181,6 +181,7 @@ class SessionInfo:
     busy_since_us: int
     csb_closed: int
     csb_held_us: int
+    csb_held_wall_us: int
     rx_queued: int
 
     def welcome_fds(self) -> list[int]:

@@ -318,6 +318,7 @@ class CsbThread(msgspec.Struct, kw_only=True):
     queue: float
     drops: int
     held_us: int
+    held_wall_us: int
 
 
 class Update(msgspec.Struct, kw_only=True):

@@ -32,6 +32,7 @@ class Load:
     busy_s: float = 0.0  # since it attached
     exceptions_closed: int = 0  # the same
     held_us: int = 0
+    held_wall_us: int = 0
 
 
 @dataclass
@@ -165,6 +166,7 @@ def _loads(recent: tuple[tuple[float, Samples], ...]) -> dict[int, Load]:
             busy_s=one.busy_s,
             exceptions_closed=one.exceptions_closed,
             held_us=one.held_us,
+            held_wall_us=one.held_wall_us,
         )
         for tid, one in last.items()
     }

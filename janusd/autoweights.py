@@ -47,7 +47,8 @@ class Sample:
     queue: float = 0.0  # part of its slots for received packets that wait in its rings
     connections: int = 0
     exceptions_closed: int = 0  # connections that have ended while the circle gave their keys to others
-    held_us: int = 0  # the longest part of a turn that an update took
+    held_us: int = 0  # the longest part of a turn that an update took, in processor time
+    held_wall_us: int = 0  # and by the clock
 
 
 Samples = Mapping[int, Sample]

@@ -116,6 +116,7 @@ class ControlPlane:
             connections=thread_counters.connections(values, attached.welcome.sizes.rows),
             exceptions_closed=info.csb_closed,
             held_us=info.csb_held_us,
+            held_wall_us=info.csb_held_wall_us,
         )
 
     def _tick(self) -> None:

@@ -118,6 +118,12 @@ def _of_threads(csb: Mapping[str, CsbNumbers]) -> Iterator[Metric]:
         "app",
         "tid",
     )
+    held_wall = _gauge(
+        "janus_csb_held_wall_seconds",
+        "The longest part of a turn that an update took, by the clock: with whoever had the processor meanwhile.",
+        "app",
+        "tid",
+    )
     for app, numbers in csb.items():
         for tid, value in numbers.state.weights.items():
             weight.add_metric([app, str(tid)], value)
@@ -127,7 +133,8 @@ def _of_threads(csb: Mapping[str, CsbNumbers]) -> Iterator[Metric]:
             queue.add_metric([app, str(tid)], load.queue)
             busy.add_metric([app, str(tid)], load.busy_s)
             held.add_metric([app, str(tid)], load.held_us / 1e6)
-    yield from (weight, share, ratio, queue, busy, held)
+            held_wall.add_metric([app, str(tid)], load.held_wall_us / 1e6)
+    yield from (weight, share, ratio, queue, busy, held, held_wall)
 
 
 def _of_apps(csb: Mapping[str, CsbNumbers]) -> Iterator[Metric]:

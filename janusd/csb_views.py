@@ -70,6 +70,7 @@ class CsbViews:
                 queue=round(load.queue, 4),
                 drops=load.drops,
                 held_us=load.held_us,
+                held_wall_us=load.held_wall_us,
             )
             for tid, weight in sorted(state.weights.items())
             for load in [loads.get(tid, Load())]

@@ -91,7 +91,7 @@ PROGRAM = Program(
     run,
     notes=(
         "20 updates of a thread's flows, half of which move, each with the check of a draft that has as many",
-        "exceptions; sdk/app/balance.c as it is, lists over a socket to a second thread, values mapped by a third.",
+        "exceptions; sdk/app/balance.c as it is, lists sent and values mapped by the thread beside.",
         "Nothing has interrupted it: no switch, page fault, interrupt or softirq by the kernel's own events; a host",
         "that takes the processor is not seen. The baseline looks at the clock for as long as a turn may take, as many",
         "times, measured alike: what is in its p99.9 and max is the machine's. Long: turns above 100 us. Instructions:",

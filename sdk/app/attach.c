@@ -47,8 +47,10 @@ struct region attach_take_region(struct attach *a)
 
 static void drop(struct attach *a)
 {
-    if (a->fd >= 0)
+    if (a->fd >= 0) {
+        (void)shutdown(a->fd, SHUT_RDWR); /* another thread may have a descriptor of it */
         close(a->fd);
+    }
     a->fd = -1;
     if (a->phase == ATTACH_PHASE_MAPPED_SENT)
         region_unmap(&a->region);
@@ -258,16 +260,31 @@ int attach_send_listen(struct attach *a, enum attach_type type, const struct ip_
     return send(a->fd, &m, sizeof m, MSG_NOSIGNAL) == (ssize_t)sizeof m ? 0 : -errno;
 }
 
-int attach_send(struct attach *a, const void *message, size_t bytes)
+int attach_send_list(int fd, uint64_t attempt, const uint64_t *hashes, uint32_t count)
 {
-    return send(a->fd, message, bytes, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)bytes ? 0 : -errno;
+    struct {
+        uint32_t type, count;
+        uint64_t attempt;
+    } head = {ATTACH_CSB_LIST, count, attempt};
+    struct iovec parts[] = {{&head, sizeof head}, {(void *)(uintptr_t)hashes, count * sizeof *hashes}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+
+    static_assert(sizeof head == offsetof(struct attach_csb_list, hashes), "as the ABI has it");
+    return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) > 0 ? 0 : -errno;
+}
+
+int attach_send_done(int fd, uint64_t attempt, uint32_t phase)
+{
+    struct attach_csb done = {.type = ATTACH_CSB_DONE, .attempt = attempt, .phase = phase};
+
+    return send(fd, &done, sizeof done, MSG_NOSIGNAL | MSG_DONTWAIT) > 0 ? 0 : -errno;
 }
 
 static int send_plain(struct attach *a, enum attach_type type)
 {
     struct attach_plain m = {.type = (uint32_t)type, .seq = ++a->seq, .generation = a->welcome.generation};
 
-    return attach_send(a, &m, sizeof m);
+    return send(a->fd, &m, sizeof m, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof m ? 0 : -errno;
 }
 
 int attach_send_online(struct attach *a)

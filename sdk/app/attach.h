@@ -53,8 +53,9 @@ bool attach_wait(const struct attach *a, int timeout_ms);
 int attach_send_listen(struct attach *a, enum attach_type type, const struct ip_addr *addr, uint16_t port);
 int attach_send_online(struct attach *a);
 int attach_send_leave(struct attach *a);
-/* Sends one message as it is.  0 or -errno. */
-int attach_send(struct attach *a, const void *message, size_t bytes);
+/* Sends to a descriptor of the socket, which may be another thread's own: LIST with so many of the hashes, and DONE.  0 or -errno. */
+int attach_send_list(int fd, uint64_t attempt, const uint64_t *hashes, uint32_t count);
+int attach_send_done(int fd, uint64_t attempt, uint32_t phase);
 /* Says BYE when the session is up, and closes. */
 void attach_stop(struct attach *a);
 /* The errno for a refusal. */

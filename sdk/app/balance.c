@@ -5,9 +5,8 @@
 
 #include "app/clock.h"
 
-#include <errno.h>
-#include <sched.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 /* A turn takes small steps until its time or its number of them is over: what one step may add is what a thread is held longer. */
@@ -17,7 +16,8 @@ enum {
     STEP_ROWS = 256,   /* walked: about 1 us, 8 us where each key has to be looked for among the points */
     LIST_ROOM = 65536, /* hashes that wait to be sent; the walk uses half, what is created late the rest */
     WALK_ROOM = 32768,
-    SEND_HASHES = 1024, /* of a message */
+    PROMPT_HASHES = 128, /* no more are sent by the thread itself, when newcomers wait for its answer */
+    VIEW_WAIT_NS = 20000,
 };
 
 /* --- values --- */
@@ -150,11 +150,20 @@ static void open_early(struct balance *b, uint64_t now_us)
     }
 }
 
-/* Adds what the thread has worked since began_ns to this turn; others' turns on its processor are not in it. */
-static void note_held(struct balance *b, uint64_t began_ns)
+/* --- how long the thread is held --- */
+
+static struct balance_time time_now(void)
 {
-    b->spent_ns += clock_thread_ns() - began_ns;
-    b->held_ns = b->spent_ns > b->held_ns ? b->spent_ns : b->held_ns;
+    return (struct balance_time){.wall_us = clock_now_us(), .own_ns = clock_thread_ns()};
+}
+
+/* Adds to this turn what the thread has worked since then, and what time has gone by. */
+static void note_held(struct balance *b, struct balance_time since)
+{
+    b->spent.own_ns += clock_thread_ns() - since.own_ns;
+    b->spent.wall_us += clock_now_us() - since.wall_us;
+    b->held.own_ns = b->spent.own_ns > b->held.own_ns ? b->spent.own_ns : b->held.own_ns;
+    b->held.wall_us = b->spent.wall_us > b->held.wall_us ? b->spent.wall_us : b->held.wall_us;
 }
 
 /* --- what janusd says: a value is mapped first --- */
@@ -283,7 +292,7 @@ static void abort_attempt(struct balance *b, uint64_t attempt)
 
 void balance_hear(struct balance *b, const struct attach_csb *message, int fd, uint64_t now_us)
 {
-    uint64_t began_ns = clock_thread_ns();
+    struct balance_time began = time_now();
 
     if (message->type == ATTACH_CSB_ABORT) {
         abort_attempt(b, message->attempt);
@@ -296,12 +305,12 @@ void balance_hear(struct balance *b, const struct attach_csb *message, int fd, u
         take_values(b, now_us);
         open_early(b, now_us);
     }
-    note_held(b, began_ns);
+    note_held(b, began);
 }
 
 void balance_marker(struct balance *b, uint32_t attempt, uint32_t marker, uint32_t io, uint64_t now_us)
 {
-    uint64_t began_ns = clock_thread_ns();
+    struct balance_time began = time_now();
 
     take_values(b, now_us);
     if (attempt != (uint32_t)b->member.attempt || marker > CSB_MARKER_OPEN ||
@@ -313,10 +322,15 @@ void balance_marker(struct balance *b, uint32_t attempt, uint32_t marker, uint32
         b->is_open_due = true;
         open_early(b, now_us);
     }
-    note_held(b, began_ns);
+    note_held(b, began);
 }
 
 /* --- each turn --- */
+
+static bool has_room_for_walk(const struct csb_member *m)
+{
+    return m->list_count + STEP_ROWS <= WALK_ROOM;
+}
 
 /* True: some rows were walked. */
 static bool walk(struct balance *b)
@@ -325,7 +339,7 @@ static bool walk(struct balance *b)
     const uint64_t *column;
     uint32_t rows;
 
-    if (!b->is_walking || m->list_count + STEP_ROWS > WALK_ROOM)
+    if (!b->is_walking || !has_room_for_walk(m))
         return false;
     rows = tcp_flow_column(b->stack, b->part, &column);
     if (!csb_member_walk(m, column, rows, STEP_ROWS))
@@ -338,42 +352,53 @@ static bool walk(struct balance *b)
     return true;
 }
 
-/* Sends a full message, or the rest when an answer is due behind it.  False: there is none, or the socket is full. */
-static bool send_list(struct balance *b)
+static uint32_t unsent(const struct balance *b)
+{
+    return b->member.attempt != 0 ? b->member.list_count - b->sent : 0;
+}
+
+/* Newcomers wait for the answer to a marker: it does not wait for the other thread to be woken. */
+static bool is_prompt(const struct balance *b)
+{
+    return b->has_failed || b->due == CSB_OPEN ||
+           (b->due == CSB_SEAL && unsent(b) <= PROMPT_HASHES && !mapper_is_sending(&b->mapper));
+}
+
+/* What is listed is sent beside the loop, when it is all, with the answer, or when it is much. */
+static bool hand_over(struct balance *b)
 {
     struct csb_member *m = &b->member;
-    struct attach_csb_list message; /* 8 KiB that are filled when there is something to send */
-    uint32_t waiting = m->list_count - b->sent, count = waiting < SEND_HASHES ? waiting : SEND_HASHES;
+    bool is_much = !has_room_for_walk(m) && unsent(b) > 0 && !mapper_is_sending(&b->mapper);
 
-    if (m->attempt == 0 || count < (b->due != CSB_IDLE ? 1 : SEND_HASHES))
+    if (m->attempt == 0 || is_prompt(b) || (b->due == CSB_IDLE && !is_much) ||
+        !mapper_send(&b->mapper, b->attach->fd, b->attempt, m->list + b->sent, unsent(b), b->due))
         return false;
-    message.type = ATTACH_CSB_LIST;
-    message.count = count;
-    message.attempt = b->attempt;
-    memcpy(message.hashes, m->list + b->sent, count * sizeof *m->list);
-    if (attach_send(b->attach, &message, offsetof(struct attach_csb_list, hashes) + count * sizeof *m->list) < 0)
-        return false;
-    b->sent += count;
-    if (m->list_count - b->sent < SEND_HASHES) { /* little is left: it begins anew */
-        m->list_count -= b->sent;
-        memmove(m->list, m->list + b->sent, m->list_count * sizeof *m->list);
-        b->sent = 0;
-    }
+    b->sent = m->list_count;
+    b->due = CSB_IDLE;
     return true;
 }
 
-static bool send_answer(struct balance *b)
+static bool answer(struct balance *b)
 {
-    struct attach_csb done = {.type = ATTACH_CSB_DONE, .attempt = b->attempt};
+    uint32_t count = unsent(b);
 
-    if ((b->due == CSB_IDLE && !b->has_failed) || (b->member.attempt != 0 && b->member.list_count > 0))
+    if ((b->due == CSB_IDLE && !b->has_failed) || !is_prompt(b))
         return false;
-    done.phase = b->has_failed ? CSB_IDLE : b->due;
-    if (attach_send(b->attach, &done, sizeof done) < 0)
+    if (count > 0 && attach_send_list(b->attach->fd, b->attempt, b->member.list + b->sent, count) < 0)
+        return false;
+    b->sent += count;
+    if (attach_send_done(b->attach->fd, b->attempt, b->has_failed ? CSB_IDLE : b->due) < 0)
         return false;
     b->due = CSB_IDLE;
     b->has_failed = false;
     return true;
+}
+
+/* What is sent makes room. */
+static void take_room(struct balance *b)
+{
+    if (b->sent > 0 && unsent(b) == 0 && !mapper_is_sending(&b->mapper))
+        b->member.list_count = b->sent = 0;
 }
 
 static bool is_deferred_due(const struct balance *b)
@@ -383,20 +408,23 @@ static bool is_deferred_due(const struct balance *b)
 
 bool balance_turn(struct balance *b)
 {
-    uint64_t began_ns = clock_thread_ns(), until_us = clock_now_us() + TURN_US;
+    struct balance_time began = time_now();
+    uint64_t until_us = began.wall_us + TURN_US;
     bool is_going = true;
 
     if (is_deferred_due(b)) {
         ask_for(b, &b->deferred, b->deferred_fd);
         b->has_deferred = false;
     }
-    take_values(b, until_us - TURN_US);
+    take_values(b, began.wall_us);
     if (b->member.is_full)
         fail(b, b->member.attempt);
+    take_room(b);
     for (uint32_t step = 0; is_going && step < TURN_STEPS && (step == 0 || clock_now_us() < until_us); step++)
-        is_going = send_list(b) || walk(b) || send_answer(b);
-    note_held(b, began_ns);
-    b->spent_ns = 0;
+        is_going = hand_over(b) || walk(b) || answer(b);
+    mapper_wake(&b->mapper);
+    note_held(b, began);
+    b->spent = (struct balance_time){0};
     return b->is_walking || b->due != CSB_IDLE || b->has_failed || is_deferred_due(b);
 }
 
@@ -410,10 +438,11 @@ bool balance_may_create(struct balance *b, uint64_t hash)
 /* The view in force, waited for if it is being mapped: an active open wants the newest. */
 static void await_view(struct balance *b)
 {
+    mapper_wake(&b->mapper);
     while (b->views_asked > 0) {
         take_values(b, clock_now_us());
         if (b->views_asked > 0)
-            sched_yield();
+            nanosleep(&(struct timespec){.tv_nsec = VIEW_WAIT_NS}, NULL);
     }
 }
 

@@ -19,6 +19,11 @@ struct balance_map {
     uint64_t bytes;
 };
 
+/* By the clock, and by what the thread has had of a processor. */
+struct balance_time {
+    uint64_t wall_us, own_ns;
+};
+
 struct balance {
     struct csb_member member;
     struct attach *attach;
@@ -39,8 +44,8 @@ struct balance {
     bool is_walking, is_open_due;
     uint32_t part; /* column that is walked */
     uint64_t updates;
-    uint64_t spent_ns, held_ns; /* the thread's processor time: in this turn, and in the longest turn of all */
-    uint64_t closed;            /* flows that have ended while the circle gave their keys to other threads */
+    struct balance_time spent, held; /* in this turn, and in the longest turn of all, by either */
+    uint64_t closed;                 /* flows that have ended while the circle gave their keys to other threads */
 };
 
 /* A session with janusd has begun: the first, or one that follows a loss. */
@@ -59,7 +64,7 @@ bool balance_turn(struct balance *b);
 static inline bool balance_is_idle(const struct balance *b)
 {
     return b->member.attempt == 0 && b->due == CSB_IDLE && !b->has_failed && !b->is_open_due &&
-           !mapper_is_busy(&b->mapper) && b->spent_ns == 0;
+           !mapper_is_busy(&b->mapper) && !mapper_wants_wake(&b->mapper) && b->spent.own_ns == 0;
 }
 
 /* The view that the last open marker asks for has not been read from the socket, or is not mapped. */

@@ -193,7 +193,7 @@ void thread_get_stats(const struct janus_thread *t, struct janus_stats *stats)
         stats->ring_violations = rings->violations;
         stats->sent_refused = rings->sent_refused;
         stats->csb_updates = t->session->balance.updates;
-        stats->csb_held_us = t->session->balance.held_ns / 1000;
+        stats->csb_held_us = t->session->balance.held.own_ns / 1000;
         stats->rx_slots_free = rings->rx_free_count;
     }
 }

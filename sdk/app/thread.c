@@ -191,7 +191,9 @@ static void commit(struct janus_thread *t)
     t->commit_us = t->now_us + COMMIT_US;
     memcpy(header->counters, tcp_counters(t->stack), sizeof(struct tcp_counters));
     atomic_store_explicit((_Atomic uint64_t *)&header->csb_closed, t->session->balance.closed, memory_order_relaxed);
-    atomic_store_explicit((_Atomic uint64_t *)&header->csb_held_us, t->session->balance.held_ns / 1000,
+    atomic_store_explicit((_Atomic uint64_t *)&header->csb_held_us, t->session->balance.held.own_ns / 1000,
+                          memory_order_relaxed);
+    atomic_store_explicit((_Atomic uint64_t *)&header->csb_held_wall_us, t->session->balance.held.wall_us,
                           memory_order_relaxed);
 }
 

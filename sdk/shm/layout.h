@@ -113,7 +113,8 @@ struct shm_a2j_header {
     _Alignas(SHM_CACHE_LINE) uint64_t busy_us; /* all turns that found work, up to the one that runs now */
     uint64_t busy_since_us;                    /* when that one began, if it found work; else 0 */
     uint64_t csb_closed;                       /* flows that have ended where the circle gives their keys to others */
-    uint64_t csb_held_us; /* the longest part of a turn that an update of the balancer took, processor time */
+    uint64_t csb_held_us;      /* the longest part of a turn that an update of the balancer took, processor time */
+    uint64_t csb_held_wall_us; /* the same by the clock */
 };
 static_assert(sizeof(struct shm_a2j_header) <= 4096, "one page");
 

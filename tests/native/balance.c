@@ -3,6 +3,7 @@
 #include "../../sdk/app/mapper.c"
 
 #include <stdlib.h>
+#include <sys/eventfd.h>
 
 struct bed {
     struct balance b;
@@ -45,22 +46,25 @@ uint32_t tcp_flow_column(const struct tcp_stack *s, uint32_t part, const uint64_
     return bed->rows[part];
 }
 
-int attach_send(struct attach *a, const void *message, size_t bytes)
+int attach_send_list(int fd, uint64_t attempt, const uint64_t *hashes, uint32_t count)
 {
-    const struct attach_csb_list *list = message;
-
-    if (bed->room == 0 || (bed->only_small && list->type == ATTACH_CSB_LIST))
+    if (bed->room == 0 || bed->only_small)
         return -EAGAIN;
     bed->room--;
-    if (list->type == ATTACH_CSB_LIST) {
-        memcpy(bed->listed + bed->listed_count, list->hashes, list->count * sizeof list->hashes[0]);
-        bed->listed_count += list->count;
-        bed->messages++;
-    } else {
-        bed->last_phase = ((const struct attach_csb *)message)->phase;
-        bed->last_attempt = (uint32_t)((const struct attach_csb *)message)->attempt;
-        bed->answers++;
-    }
+    memcpy(bed->listed + bed->listed_count, hashes, count * sizeof *hashes);
+    bed->listed_count += count;
+    bed->messages++;
+    return 0;
+}
+
+int attach_send_done(int fd, uint64_t attempt, uint32_t phase)
+{
+    if (bed->room == 0)
+        return -EAGAIN;
+    bed->room--;
+    bed->last_phase = phase;
+    bed->last_attempt = (uint32_t)attempt;
+    bed->answers++;
     return 0;
 }
 
@@ -78,15 +82,20 @@ static struct bed *bed_new(const uint64_t *hashes, uint32_t half_open, uint32_t 
     }
     bed->listed = calloc(half_open + rows + time_wait + LIST_ROOM, sizeof *bed->listed);
     bed->room = UINT32_MAX;
+    bed->attach.fd = eventfd(0, EFD_CLOEXEC);
     balance_start(&bed->b, &bed->attach, 0, true);
     return bed;
 }
 
 static void bed_free(void)
 {
+    if (bed->b.mapper.thread != 0)
+        mapper_stop(&bed->b.mapper);
     bed->b.mapper.is_running = false;
+    bed->room = UINT32_MAX;
     work_all(&bed->b.mapper);
     balance_free(&bed->b);
+    close(bed->attach.fd);
     for (uint32_t part = 0; part < TCP_FLOW_COLUMNS; part++)
         free(bed->column[part]);
     free(bed->listed);
@@ -184,11 +193,26 @@ static void map_one(void)
 
     if (done == atomic_load(&m->asked))
         abort();
-    work(&m->jobs[done % MAPPER_JOBS]);
+    work(m, &m->jobs[done % MAPPER_JOBS]);
     atomic_store(&m->done, done + 1);
 }
 
 static void map_all(void)
 {
     work_all(&bed->b.mapper);
+}
+
+/* How often the mapper was woken since map_later(). */
+static int wakes(void)
+{
+    int count = 0;
+
+    sem_getvalue(&bed->b.mapper.wake, &count);
+    return count;
+}
+
+/* From here on a thread of its own does it. */
+static void map_beside(void)
+{
+    mapper_start(&bed->b.mapper);
 }

@@ -99,6 +99,7 @@ class FakeSession:
             busy_since_us=0,
             csb_closed=0,
             csb_held_us=0,
+            csb_held_wall_us=0,
             rx_queued=self.rx_queued,
         )
 

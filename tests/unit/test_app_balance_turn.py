@@ -88,7 +88,7 @@ def test_with_a_socket_that_is_often_full_all_is_listed_once(make: Make, seed: i
             late += flows(draw.choice([0, 0, 64]), seed=len(late) + 10**6)
             for hash_ in late[-64:]:
                 lib.balance_may_create(ffi.addressof(bed.b), hash_)
-        assert lib.balance_turn(ffi.addressof(bed.b)) or bed.answers, "there is more to do"
+        lib.balance_turn(ffi.addressof(bed.b))
     assert bed.last_phase == COLLECT
     found = Counter(listed(bed))
     assert set(found) == {h for h in [*column, *late] if moves(h)}
@@ -108,36 +108,134 @@ def test_a_walk_waits_while_its_list_is_full(make: Make) -> None:
     assert bed.answers == 0
 
 
-def test_late_ones_are_sent_before_the_seal_is_answered(make: Make) -> None:
-    bed = make([])
-    lib.say_begin(1, HALF)
-    while bed.answers == 0:
-        lib.balance_turn(ffi.addressof(bed.b))
-    late = [h | 1 << 31 for h in flows(5000)]
+def turns(bed: Any) -> None:
+    """Until nothing is left to do."""
+    while lib.balance_turn(ffi.addressof(bed.b)):
+        pass
+
+
+def sealed(bed: Any, count: int) -> list[int]:
+    """So many flows are created late, and then the marker comes."""
+    late = [h | 1 << 31 for h in flows(count, seed=2)]
     for hash_ in late:
         assert lib.balance_may_create(ffi.addressof(bed.b), hash_)
     lib.balance_marker(ffi.addressof(bed.b), 1, SEAL_MARKER, 0, 0)
+    return late
+
+
+@pytest.mark.parametrize("count", [0, 1, lib.PROMPT_HASHES, lib.PROMPT_HASHES + 1, 10_000])
+def test_late_ones_are_sent_before_the_seal_is_answered(make: Make, count: int) -> None:
+    bed = make([])
+    lib.say_begin(1, HALF)
+    turns(bed)
+    late = sealed(bed, count)
     for room in range(10):
+        assert bed.answers == 1
         bed.room = 1
         lib.balance_turn(ffi.addressof(bed.b))
         if bed.answers == 2:
             break
-        assert bed.listed_count == min(len(late), (room + 1) * lib.SEND_HASHES)
-    assert bed.last_phase == SEAL
+        assert bed.listed_count == min(len(late), (room + 1) * lib.ATTACH_CSB_HASHES_MAX)
+    assert (bed.answers, bed.last_phase) == (2, SEAL)
     assert listed(bed) == late
 
 
-def test_no_answer_overtakes_its_lists(make: Make) -> None:
+@pytest.mark.parametrize("late", [0, 5, 5000])
+def test_no_answer_overtakes_its_lists(make: Make, late: int) -> None:
     """A socket may have no room for a list, and have it for an answer."""
     bed = make([h | 1 << 31 for h in flows(10)])
-    bed.only_small = True
+    bed.only_small = late == 0
     lib.say_begin(1, HALF)
     for _ in range(20):
         lib.balance_turn(ffi.addressof(bed.b))
-    assert bed.answers == 0
+    if late > 0:
+        bed.only_small = True
+        sealed(bed, late)
+        for _ in range(20):
+            lib.balance_turn(ffi.addressof(bed.b))
+    assert bed.answers == (late > 0)
     bed.only_small = False
     lib.balance_turn(ffi.addressof(bed.b))
-    assert (bed.listed_count, bed.answers) == (10, 1)
+    assert (bed.listed_count, bed.answers) == (10 + late, 1 + (late > 0))
+
+
+@pytest.mark.parametrize("count", [10, 100_000])
+def test_a_turn_that_walks_sends_nothing_and_wakes_the_other_thread_once(make: Make, count: int) -> None:
+    column = [h | 1 << 31 for h in flows(count)]
+    bed = make(column)
+    lib.map_later()
+    lib.say_begin(1, HALF)
+    assert lib.wakes() == 0, "the turn that follows does it"
+    while bed.answers == 0:
+        before = lib.wakes(), bed.messages
+        for _ in range(300):
+            lib.balance_turn(ffi.addressof(bed.b))
+        assert lib.wakes() == before[0] + 1
+        assert bed.messages == before[1]
+        lib.map_all()
+    assert listed(bed) == column
+
+
+def test_a_seal_is_answered_at_once_however_slow_the_other_thread_is(make: Make) -> None:
+    bed = make([])
+    lib.say_begin(1, HALF)
+    turns(bed)
+    lib.map_later()
+    late = sealed(bed, 3)
+    lib.balance_turn(ffi.addressof(bed.b))
+    assert (listed(bed), bed.last_phase, lib.wakes()) == (late, SEAL, 0)
+
+
+def test_a_seal_does_not_overtake_what_is_being_sent(make: Make) -> None:
+    bed = make([])
+    lib.say_begin(1, HALF)
+    turns(bed)
+    bed.only_small = True
+    late = [h | 1 << 31 for h in flows(lib.WALK_ROOM, seed=3)]
+    for hash_ in late:
+        assert lib.balance_may_create(ffi.addressof(bed.b), hash_)
+    lib.balance_turn(ffi.addressof(bed.b))
+    late += sealed(bed, 3)
+    for _ in range(5):
+        lib.balance_turn(ffi.addressof(bed.b))
+    assert bed.answers == 1
+    bed.only_small = False
+    turns(bed)
+    assert (listed(bed), bed.last_phase) == (late, SEAL)
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_list_stays_until_it_is_sent(make: Make, is_lost: bool) -> None:
+    """Its update is over meanwhile, and nobody asks for it."""
+    column = [h | 1 << 31 for h in flows(10_000)]
+    bed = make(column)
+    bed.room = 1
+    lib.say_begin(1, HALF)
+    for _ in range(10):
+        lib.balance_turn(ffi.addressof(bed.b))
+    if is_lost:
+        lib.balance_lost(ffi.addressof(bed.b))
+    else:
+        lib.say_abort(1)
+    lib.say_begin(2, 2**32 - 2)
+    turns(bed)
+    bed.room = 10
+    for _ in range(10):
+        lib.balance_turn(ffi.addressof(bed.b))
+    assert listed(bed) == column
+    assert (bed.answers, bed.last_attempt) == (2, 2)
+
+
+def test_a_thread_beside_the_loop_sends_when_there_is_room(make: Make) -> None:
+    column = [h | 1 << 31 for h in flows(20_000)]
+    bed = make(column)
+    lib.map_beside()
+    bed.room = 0
+    lib.say_begin(1, HALF)
+    while bed.answers == 0:
+        lib.balance_turn(ffi.addressof(bed.b))
+        bed.room += bed.room == 0
+    assert listed(bed) == column
 
 
 def test_a_late_marker_of_an_aborted_attempt_seals_nothing(make: Make) -> None:
@@ -155,12 +253,6 @@ def test_a_late_marker_of_an_aborted_attempt_seals_nothing(make: Make) -> None:
         assert lib.balance_may_create(ffi.addressof(bed.b), moved) is not sealed
 
 
-def turns(bed: Any) -> None:
-    """Until nothing is left to do."""
-    while lib.balance_turn(ffi.addressof(bed.b)):
-        pass
-
-
 def test_values_are_mapped_beside_the_loop_and_what_is_over_is_dropped(make: Make) -> None:
     column = flows(1000)
     bed = make(column)
@@ -172,6 +264,7 @@ def test_values_are_mapped_beside_the_loop_and_what_is_over_is_dropped(make: Mak
     assert (lib.walked(), bed.answers) == (0, 0)
     lib.map_all()
     turns(bed)
+    lib.map_all()
     assert (bed.answers, bed.last_attempt, bed.last_phase) == (1, 2, COLLECT)
     assert listed(bed) == [h for h in column if moves(h)]
 
@@ -193,6 +286,7 @@ def test_a_plan_that_is_mapped_after_its_attempt_has_ended_is_nothing(make: Make
     assert (bed.answers, bed.listed_count) == (0, 0)
     lib.map_all()
     turns(bed)
+    lib.map_all()
     assert (bed.answers, bed.last_attempt) == (1, 3)
     assert listed(bed) == [h for h in column if moves(h)]
 
@@ -245,6 +339,7 @@ def test_what_begins_while_the_view_is_still_being_mapped_waits(make: Make) -> N
     assert not lib.balance_may_connect(ffi.addressof(bed.b), MOVED), "view 1 is in force"
     lib.map_all()
     turns(bed)
+    lib.map_all()
     assert (bed.last_phase, bed.last_attempt) == (COLLECT, 2)
 
 
