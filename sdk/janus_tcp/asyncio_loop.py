@@ -15,7 +15,7 @@ from socket import socket as kernel_socket
 from typing import Any, ClassVar
 
 from janus_tcp.addresses import pack
-from janus_tcp.asyncio_routes import hosts_of, is_any, is_loopback, networks, numeric, reached
+from janus_tcp.asyncio_routes import hosts_of, is_any, is_loopback, networks, numeric, reached, tls_only
 from janus_tcp.asyncio_selector import JanusSelector
 from janus_tcp.asyncio_sendfile import send_file, send_stream
 from janus_tcp.asyncio_sockets import ConnectionSocket, ListeningSocket
@@ -278,23 +278,19 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
         ('10.77.0.1', 80)
         >>> loop.close()
         """
-        kept: dict[str, Any] = {
-            "ssl": ssl,
-            "backlog": backlog,
-            "ssl_handshake_timeout": ssl_handshake_timeout,
-            "ssl_shutdown_timeout": ssl_shutdown_timeout,
-        }
-        ours, theirs = await self._listeners(host, port, sock if host is None and port is None else None)
+        times = {"ssl_handshake_timeout": ssl_handshake_timeout, "ssl_shutdown_timeout": ssl_shutdown_timeout}
+        if isinstance(ssl, bool):
+            raise TypeError("ssl argument must be an SSLContext or None")
+        tls_only(ssl, **times)
+        kept: dict[str, Any] = {"ssl": ssl, "backlog": backlog, **times}
+        both = sock is not None and (host is not None or port is not None)  # which asyncio refuses
+        ours, theirs = ([], []) if both else await self._listeners(host, port, sock)
         server: Any
         if not ours:
             server = await KERNEL.create_server(
                 self, protocol_factory, host, port, sock=sock, start_serving=start_serving, **kept, **rest
             )
             return server  # type: ignore[no-any-return]
-        if isinstance(ssl, bool):
-            raise TypeError("ssl argument must be an SSLContext or None")
-        if ssl is None and (ssl_handshake_timeout is not None or ssl_shutdown_timeout is not None):
-            raise ValueError("ssl_handshake_timeout and ssl_shutdown_timeout are only meaningful with ssl")
         sockets: list[Any] = list(ours)
         if theirs or sock is not None:
             where: tuple[Any, ...] = (None, None) if sock is not None else (theirs, port)
@@ -477,7 +473,8 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
     ) -> tuple[Any, asyncio.BaseProtocol]:
         """As asyncio's; through Janus from a local address of the lease, and to the networks of connect.
 
-        Times are in seconds.  ConnectionRefusedError, TimeoutError, or OSError EADDRNOTAVAIL: no address or port.
+        Times are in seconds.  ConnectionRefusedError, TimeoutError, or OSError EADDRNOTAVAIL: no address or port;
+        ValueError for arguments that exclude each other, as asyncio.
 
         >>> loop = PairEventLoop()
         >>> loop.run_until_complete(loop.create_connection(asyncio.Protocol, loop.host, 80))
@@ -489,9 +486,10 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
             "ssl_handshake_timeout": ssl_handshake_timeout,
             "ssl_shutdown_timeout": ssl_shutdown_timeout,
         }
+        tls_only(ssl, server_hostname=server_hostname, **kept)
         found: list[tuple[Poller, bytes]] = []
         local = await self._local(local_addr)
-        if host is not None and rest.get("sock") is None and (local or self._may_reach()):
+        if host and rest.get("sock") is None and (local or self._may_reach()):
             found, port = await self._found(host, port, local, family=family, proto=proto, flags=flags)
         if not found:
             kept |= {"family": family, "proto": proto, "flags": flags, "server_hostname": server_hostname}
@@ -499,8 +497,6 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
                 self, protocol_factory, host, port, ssl=ssl, local_addr=local_addr, **kept, **rest
             )
             return made
-        if server_hostname is not None and not ssl:
-            raise ValueError("server_hostname is only meaningful with ssl")
         transport = await self._open(found, port or 0, local, local_addr[1] if local_addr else 0)
         try:
             protocol = protocol_factory()
@@ -532,6 +528,8 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
         infos = await KERNEL._ensure_resolved(  # an address in figures asks no thread
             self, (host, port), type=SOCK_STREAM, loop=self, **kinds
         )
+        if not infos:
+            raise OSError("getaddrinfo() returned empty list")
         packed = dict.fromkeys(pack(str(info[4][0])) or b"" for info in infos)
         reached_by = [(self._reaches(one, local), one) for one in packed if one]
         return [(stack, one) for stack, one in reached_by if stack is not None], int(infos[0][4][1])

@@ -1,4 +1,4 @@
-"""Which addresses are Janus's and which are the kernel's; decisions only."""
+"""Which addresses are Janus's and which are the kernel's, and which arguments go together; decisions only."""
 
 import ipaddress
 import os
@@ -64,4 +64,21 @@ def reached(packed: bytes, through: Iterable[Network]) -> bool:
     return not address.is_loopback and any(address in network for network in through)
 
 
-__all__ = ["hosts_of", "is_any", "is_loopback", "networks", "numeric", "pack", "reached", "unpack"]
+def tls_only(context: object, **given: object) -> None:
+    """ValueError, as asyncio's, for what is given and has no meaning without TLS."""
+    for name, value in given.items():
+        if value is not None and not context:
+            raise ValueError(f"{name} is only meaningful with ssl")
+
+
+__all__ = [
+    "hosts_of",
+    "is_any",
+    "is_loopback",
+    "networks",
+    "numeric",
+    "pack",
+    "reached",
+    "tls_only",
+    "unpack",
+]

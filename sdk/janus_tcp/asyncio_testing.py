@@ -129,7 +129,8 @@ class PairEventLoop(JanusEventLoop):
         return self.stacks[self._ends[0 if address == self._ends[1] else 1]]
 
     async def _local(self, local_addr: tuple[str, int] | None) -> bytes | None:
-        packed = pack(local_addr[0]) if local_addr is not None else None
+        named = local_addr is not None and numeric(local_addr[0]) is not None
+        packed = pack(local_addr[0]) if local_addr is not None and named else None
         return packed if packed in self.stacks else None
 
 

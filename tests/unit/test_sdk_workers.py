@@ -12,7 +12,7 @@ import pytest
 from janus_tcp import workers
 from janus_tcp.board import Board, Seen, describe
 from janus_tcp.testing import Pair
-from janus_tcp.workers import RETIRE, Report, supervise
+from janus_tcp.workers import RETIRE, Report, Supervisor, supervise
 
 
 def stand_by(report: Report) -> int:
@@ -147,16 +147,24 @@ def test_the_board_adds_up_what_workers_write() -> None:
     assert Seen(1, 2, 3) + Seen(4, 5, 6) == Seen(5, 7, 9)
 
 
-def test_stats_are_a_line_about_all_workers(caplog: pytest.LogCaptureFixture) -> None:
+def test_stats_are_a_line_about_all_workers(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caplog.set_level(logging.INFO)
 
     def target(report: Report) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         report.online()
-        time.sleep(0.7)
-        os.kill(os.getppid(), signal.SIGTERM)
-        signal.pause()
+        if signal.sigtimedwait({signal.SIGTERM}, 30) is None:
+            os.kill(os.getppid(), signal.SIGTERM)  # no line came
 
-    supervise(2, target, drain_s=1, stats_s=0.2)
+    class Ending(Supervisor):
+        def say(self, now_s: float) -> None:
+            super().say(now_s)
+            self.stop_asked = "2 workers" in caplog.text
+
+    monkeypatch.setattr(workers, "Supervisor", Ending)
+    supervise(2, target, drain_s=1, stats_s=0.01)
     assert "2 workers, 0 connections, 0 accepted/s" in caplog.text
     line = describe(3, Seen(9, 5, 300, 1, 10_000), Seen(1, 4, 100, 0, 4_000), 2.0)
     assert line.startswith("3 workers, 5 connections, 100 accepted/s, 1 handlers failed,")
