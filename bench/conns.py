@@ -30,6 +30,7 @@ PORT = 7
 ROWS = 262144
 SLOTS = 8192
 BENCH = REPO / "bench"
+AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
 Start = Callable[[Janusd, Path, str, int], AbstractContextManager[Process]]  # workdir, mode, CPU
 
 
@@ -85,6 +86,7 @@ def janus(
 ) -> Iterator[Server]:
     """janusd and a server on one wire; cpus: of I/O thread and TCP thread."""
     with contextlib.ExitStack() as stack:
+        stack.enter_context(one_scheduling_group())
         path = stack.enter_context(Workdir("conns")).path
         network = stack.enter_context(Network("conns", path))
         config = JanusdConfig(apps=(policy(),), mode=mode, cpus=(cpus[0],))
@@ -113,6 +115,20 @@ def janus(
         yield Server(load, lambda: counters(page, app))
 
 
+@contextlib.contextmanager
+def one_scheduling_group() -> Iterator[None]:
+    """As docs/operating.md has it for processors that are shared: no group for each session of processes."""
+    if not AUTOGROUP.exists():
+        yield
+        return
+    before = AUTOGROUP.read_text()
+    AUTOGROUP.write_text("0")
+    try:
+        yield
+    finally:
+        AUTOGROUP.write_text(before)
+
+
 def quiet_client(network: Network) -> None:
     """Take the address from the load's end, so that the kernel there drops what the load receives at once."""
     run("ip", "-n", network.cli, "addr", "flush", "dev", "v1")
@@ -124,6 +140,7 @@ def quiet_client(network: Network) -> None:
 def linux(words: Sequence[str] | None = None) -> Iterator[Server]:
     """A kernel server over a veth, words its command line; None: epoll in C."""
     with contextlib.ExitStack() as stack:
+        stack.enter_context(one_scheduling_group())
         path = stack.enter_context(Workdir("connsk")).path
         network = stack.enter_context(Network("connsk", path, kernel_server=True))
         quiet_client(network)

@@ -16,7 +16,7 @@
 #include <unistd.h>
 #include <x86intrin.h>
 
-enum { ASK_EVERY = 1024, VIEWS = 8, YIELD_TURNS = 4 };
+enum { ASK_EVERY = 1024, VIEWS = 8, YIELD_TURNS = 4, IDLE_TURNS = 8 };
 
 static uint64_t busy_cycles, busy_turns, long_cycles, packets;
 
@@ -114,11 +114,9 @@ int main(int argc, char **argv)
         idle = turn(t) ? 0 : idle + 1;
         if (i % ASK_EVERY == 0 || idle > ASK_EVERY)
             answer(t);
-        if (idle == 0 && (argv[5][0] != 'y' || i % YIELD_TURNS != 0))
-            continue;
-        if (argv[5][0] == 'y')
-            sched_yield();
-        else if (argv[5][0] == 'a' && idle > 16)
+        if (idle > IDLE_TURNS && argv[5][0] != 'p')
             thread_wait(t, 10000);
+        else if (argv[5][0] == 'y' && (idle > 0 || i % YIELD_TURNS == 0))
+            sched_yield();
     }
 }

@@ -9,6 +9,7 @@
 #include "dpdk_glue/rx.h"
 #include "dpdk_glue/turns.h"
 #include "dpdk_glue/tx.h"
+#include "shm/slice.h"
 
 #include <errno.h>
 #include <rte_cycles.h>
@@ -106,9 +107,12 @@ static void beat(struct io_thread *io, uint64_t now)
     if (now - io->heartbeat_tsc < io->glue->tsc_hz / 1000 * HEARTBEAT_MS)
         return;
     io->heartbeat_tsc = now;
+    int cpu = sched_getcpu();
     for (uint32_t i = 0; list != NULL && i < list->count; i++) {
+        struct shm_j2a_header *j2a = session_j2a(list->sessions[i]);
+        atomic_store_explicit((_Atomic uint16_t *)&j2a->io_cpu[io->index], (uint16_t)(cpu + 1), memory_order_relaxed);
         if (list->sessions[i]->tx_io == io->index) {
-            _Atomic uint64_t *heartbeat = (_Atomic uint64_t *)&session_j2a(list->sessions[i])->heartbeat;
+            _Atomic uint64_t *heartbeat = (_Atomic uint64_t *)&j2a->heartbeat;
             atomic_store_explicit(heartbeat, atomic_load_explicit(heartbeat, memory_order_relaxed) + 1,
                                   memory_order_relaxed);
         }
@@ -174,6 +178,7 @@ static void *run(void *arg)
     bool registered = rte_thread_register() == 0; /* for the packet pool's cache; without it the pool is slower */
 
     (void)prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS);
+    slice_ask_short();
     loop(io);
     rx_clear(io);
     out_clear(io);

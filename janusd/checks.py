@@ -42,6 +42,20 @@ def check_ports(config: Config) -> None:
                 )
 
 
+def check_autogroup(mode: str, setting: Path = Path("/proc/sys/kernel/sched_autogroup_enabled")) -> str:
+    """What is to be warned of when I/O threads are to give their processor away and cannot; empty: nothing."""
+    try:
+        divided = mode == "yield" and setting.read_text().strip() != "0"
+    except OSError:  # a kernel without
+        return ""
+    return (
+        '[io] mode = "yield": sched_yield() gives nothing to applications of another scheduling group: '
+        "set the sysctl kernel.sched_autogroup_enabled to 0 (systemd/janus.sysctl.conf)"
+        if divided
+        else ""
+    )
+
+
 def effective_capabilities() -> int:
     """The process's effective capabilities, a bit each."""
     match = re.search(r"^CapEff:\s*([0-9a-f]+)$", Path("/proc/self/status").read_text(), re.MULTILINE)

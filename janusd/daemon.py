@@ -145,6 +145,8 @@ class Daemon:
 
     def _check_machine(self) -> None:
         checks.check_ports(self.config)
+        if warning := checks.check_autogroup(self.config.io.mode):
+            log.warning(warning)
         huge, warning = checks.choose_huge_pages(
             self.config.eal.huge_pages, self.config.eal.memory_mib, free_huge_pages()
         )

@@ -8,6 +8,7 @@
 
 #include "app/error.h"
 #include "app/spare.h"
+#include "shm/slice.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -136,6 +137,7 @@ struct janus_thread *thread_open(const struct janus_options *options, struct jan
         return NULL;
     }
     s->balance.stack = t->stack;
+    slice_ask_short();
     return t;
 }
 
@@ -287,6 +289,31 @@ int thread_fd(const struct janus_thread *t)
 bool thread_pending(const struct janus_thread *t)
 {
     return t->driver.pending(t->driver.context);
+}
+
+/* sched_yield() does not help: it yields within a scheduling group, and each session of processes has its own (sched(7), autogroup). */
+static bool shares_cpu(const struct session *s)
+{
+    uint32_t cpu = (uint32_t)sched_getcpu();
+
+    for (uint32_t i = 0; i < s->region.sizes.io_count; i++) {
+        const _Atomic uint16_t *io_cpu = (const _Atomic uint16_t *)&region_j2a(&s->region)->io_cpu[i];
+
+        if (atomic_load_explicit(io_cpu, memory_order_relaxed) == cpu + 1)
+            return true;
+    }
+    return false;
+}
+
+bool thread_spin(const struct janus_thread *t, uint64_t until_us)
+{
+    bool found = thread_pending(t);
+
+    if (thread_fd(t) < 0 || shares_cpu(t->session))
+        return found;
+    while (!found && thread_clock_us(t) < until_us)
+        found = thread_pending(t);
+    return found;
 }
 
 bool thread_arm(struct janus_thread *t)

@@ -51,6 +51,10 @@ bool thread_next_event(struct janus_thread *t, struct tcp_event *event);
 /* Sends what is owed and rings the doorbells.  Returns segments sent. */
 uint32_t thread_flush(struct janus_thread *t);
 
+/* Looks for what arrives until then, without sleep, or at once back where nothing can arrive meanwhile: in memory, and while an I/O
+ * thread of janusd has the same CPU.  True: thread_poll() would find something. */
+bool thread_spin(const struct janus_thread *t, uint64_t until_us);
+
 /* Sleeps until something arrives, a timer of the stack is due or timeout_us have passed (UINT64_MAX: no limit).  Returns at
  * once when something is there already; also on a signal. */
 void thread_wait(struct janus_thread *t, uint64_t timeout_us);

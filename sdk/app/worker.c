@@ -7,7 +7,6 @@
 #include "app/error.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 
 enum { SPIN_US = 20 };
@@ -114,17 +113,14 @@ static uint32_t work(struct janus_worker *w)
     return done;
 }
 
-/* A short spin, since the next packet is often near, but not at the cost of who brings it; then sleep. */
+/* A short spin, since the next packet is often near; then sleep. */
 static void idle(struct janus_worker *w, uint64_t timeout_us)
 {
-    uint64_t now_us = thread_clock_us(w->thread), spin_until_us = now_us + SPIN_US;
-    uint64_t own_us = handlers_next_us(w->handlers);
+    uint64_t now_us = thread_clock_us(w->thread), own_us = handlers_next_us(w->handlers);
 
-    for (; thread_fd(w->thread) >= 0 && now_us < spin_until_us; now_us = thread_clock_us(w->thread)) {
-        if (thread_pending(w->thread) || own_us <= now_us)
-            return;
-        sched_yield();
-    }
+    if (thread_spin(w->thread, own_us < now_us + SPIN_US ? own_us : now_us + SPIN_US))
+        return;
+    now_us = thread_clock_us(w->thread);
     if (own_us <= now_us)
         return;
     thread_wait(w->thread, own_us - now_us < timeout_us ? own_us - now_us : timeout_us);

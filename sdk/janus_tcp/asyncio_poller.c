@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <math.h>
-#include <sched.h>
 
 #define SLEEP_MAX_US UINT64_C(1000000000000)
 
@@ -203,12 +202,9 @@ static PyObject *poller_poll(PyObject *self, PyObject *unused)
 /* A short spin, since the next packet is often near.  True: there is something. */
 static bool spin(struct poller *p, uint64_t until_us)
 {
-    bool found = false;
+    bool found;
 
-    Py_BEGIN_ALLOW_THREADS while (!(found = thread_pending(p->thread)) && thread_clock_us(p->thread) < until_us)
-    {
-        sched_yield();
-    }
+    Py_BEGIN_ALLOW_THREADS found = thread_spin(p->thread, until_us);
     Py_END_ALLOW_THREADS return found;
 }
 
@@ -226,7 +222,7 @@ static PyObject *poller_arm(PyObject *self, PyObject *timeout)
         return PyFloat_FromDouble(0);
     now_us = thread_clock_us(p->thread);
     limit_us = wanted < 1e6 ? (uint64_t)ceil(wanted * 1e6) : SLEEP_MAX_US;
-    if (p->spin_us && thread_fd(p->thread) >= 0 && spin(p, now_us + (limit_us < p->spin_us ? limit_us : p->spin_us)))
+    if (p->spin_us && spin(p, now_us + (limit_us < p->spin_us ? limit_us : p->spin_us)))
         return PyFloat_FromDouble(0);
     deadline_us = thread_next_deadline(p->thread);
     if (deadline_us <= now_us || !thread_arm(p->thread))

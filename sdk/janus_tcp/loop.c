@@ -10,7 +10,6 @@
 
 #include "app/handlers.h"
 
-#include <sched.h>
 #include <time.h>
 
 enum {
@@ -274,7 +273,7 @@ static uint32_t turn(struct loop *loop)
     return work;
 }
 
-/* A short spin, since the next packet is often near, but not at the cost of who brings it; then sleep. */
+/* A short spin, since the next packet is often near; then sleep. */
 static void idle(struct loop *loop, uint64_t timeout_us)
 {
     uint64_t now_us = thread_clock_us(loop->thread);
@@ -283,11 +282,9 @@ static void idle(struct loop *loop, uint64_t timeout_us)
 
     if (timer_us <= now_us || loop->ready_count > 0)
         return;
-    for (; thread_fd(loop->thread) >= 0 && now_us < spin_until_us; now_us = thread_clock_us(loop->thread)) {
-        if (thread_pending(loop->thread))
-            return;
-        sched_yield();
-    }
+    if (thread_spin(loop->thread, spin_until_us))
+        return;
+    now_us = thread_clock_us(loop->thread);
     if (timer_us <= now_us)
         return;
     thread_wait(loop->thread, timer_us - now_us < timeout_us ? timer_us - now_us : timeout_us);

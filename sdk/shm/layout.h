@@ -28,7 +28,7 @@
 
 enum {
     SHM_ABI_MAJOR = 2,
-    SHM_ABI_MINOR = 0,
+    SHM_ABI_MINOR = 1,
     SHM_SLOT_BYTES = 2048,
     SHM_SLOT_HEADROOM = 128, /* free bytes in front of a received packet, and in front of a built one */
     SHM_IO_MAX = 8,          /* I/O threads */
@@ -93,8 +93,9 @@ struct shm_a2j_io {
 struct shm_j2a_header {
     uint32_t magic;
     uint16_t abi_major, abi_minor;
-    uint32_t generation; /* of the session */
-    uint32_t closed;     /* janusd has ended the session: enum shm_close in drops.def's terms, 0 while open */
+    uint32_t generation;         /* of the session */
+    uint32_t closed;             /* janusd has ended the session: enum shm_close in drops.def's terms, 0 while open */
+    uint16_t io_cpu[SHM_IO_MAX]; /* 1 + the CPU that the I/O thread has run on lately; 0: not known */
     _Alignas(SHM_CACHE_LINE) uint64_t heartbeat; /* counted up by the I/O threads about every 10 ms */
     _Alignas(SHM_CACHE_LINE) struct shm_j2a_io io[SHM_IO_MAX];
 };

@@ -9,6 +9,7 @@
 #include "shm/attach.h"
 #include "shm/doorbell.h"
 #include "shm/ring.h"
+#include "shm/slice.h"
 #include "wire/bytes.h"
 #include "wire/ip.h"
 
@@ -315,6 +316,18 @@ static void fake_push_done(struct fake *f, uint32_t io, uint32_t slot, uint16_t 
 {
     ring_push(&f->tx_done[io], (struct shm_desc){.slot = slot, .generation = generation, .kind = kind});
     ring_publish(&f->tx_done[io]);
+}
+
+static void fake_set_io_cpu(struct fake *f, uint32_t io, uint16_t io_cpu)
+{
+    j2a(f)->io_cpu[io] = io_cpu;
+}
+
+static uint64_t own_slice_ns(void)
+{
+    struct slice_attributes own = {.size = sizeof own};
+
+    return syscall(SYS_sched_getattr, 0, &own, sizeof own, 0) < 0 ? 0 : own.runtime;
 }
 
 static void fake_set_rx_head(struct fake *f, uint32_t io, uint32_t value)

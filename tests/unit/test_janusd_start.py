@@ -90,6 +90,16 @@ def test_huge_pages_that_must_be_and_are_not() -> None:
         checks.choose_huge_pages(True, 64, 3)
 
 
+def test_a_processor_that_cannot_be_given_away_is_warned_of(tmp_path: Path) -> None:
+    setting = tmp_path / "sched_autogroup_enabled"
+    assert not checks.check_autogroup("yield", setting)  # a kernel without
+    setting.write_text("1\n")
+    assert "kernel.sched_autogroup_enabled to 0" in checks.check_autogroup("yield", setting)
+    assert not checks.check_autogroup("adaptive", setting)
+    setting.write_text("0\n")
+    assert not checks.check_autogroup("yield", setting)
+
+
 # --- the command line ---
 
 
