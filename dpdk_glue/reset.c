@@ -30,7 +30,7 @@ uint32_t reset_build(uint8_t *out, const struct reset *r)
     uint32_t l3 = ip_header_len(&f->raddr);
     uint8_t *tcp = out + l2 + l3;
 
-    ip_build(out + l2, &f->laddr, &f->raddr, IP_PROTOCOL_TCP, TCP_HEADER_LEN, IP_ECN_NOT_ECT);
+    ip_build(out + l2, &f->laddr, &f->raddr, IP_PROTOCOL_TCP, TCP_HEADER_LEN, 0, IP_TTL);
     memset(tcp, 0, TCP_HEADER_LEN);
     put_be16(tcp, f->lport);
     put_be16(tcp + 2, f->rport);

@@ -447,6 +447,24 @@ void janus_set_keepalive(struct janus_conn *c, uint32_t idle_ms)
     thread_set_keepalive(handlers_here->thread, janus_id(c), idle_ms);
 }
 
+int janus_set_dscp(struct janus_conn *c, uint32_t dscp)
+{
+    struct tcp_settings settings;
+
+    thread_get_settings(handlers_here->thread, janus_id(c), &settings);
+    settings.dscp = dscp < UINT8_MAX ? (uint8_t)dscp : UINT8_MAX;
+    return thread_set_settings(handlers_here->thread, janus_id(c), &settings);
+}
+
+int janus_set_ttl(struct janus_conn *c, uint32_t ttl)
+{
+    struct tcp_settings settings;
+
+    thread_get_settings(handlers_here->thread, janus_id(c), &settings);
+    settings.ttl = ttl <= UINT8_MAX ? (uint8_t)ttl : 0;
+    return thread_set_settings(handlers_here->thread, janus_id(c), &settings);
+}
+
 void *janus_scratch(void)
 {
     return handlers_here->scratch;

@@ -234,6 +234,10 @@ void janus_get_info(const struct janus_conn *c, struct janus_info *info);
 
 void janus_set_nodelay(struct janus_conn *c, int on);
 void janus_set_keepalive(struct janus_conn *c, uint32_t idle_ms); /* 0: off */
+/* Of what is sent from now on: the Differentiated Services code point, 0 to 63 (RFC 2474), and the TTL or hop limit, 1 to 255, 64 at
+ * first.  0, -EINVAL, or -ENOSPC: there are too many different settings of connections. */
+int janus_set_dscp(struct janus_conn *c, uint32_t dscp);
+int janus_set_ttl(struct janus_conn *c, uint32_t ttl);
 
 enum { JANUS_SCRATCH_BYTES = 65536 };
 /* Memory of the thread for use between two waits: it costs a waiting handler nothing, and the next one writes over it. */

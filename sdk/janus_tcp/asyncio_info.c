@@ -55,6 +55,16 @@ static uint32_t *setting(struct tcp_settings *settings, const char *name)
     return NULL;
 }
 
+/* The same of those that are a byte, null: it is none of them. */
+static uint8_t *byte_setting(struct tcp_settings *settings, const char *name)
+{
+    if (strcmp(name, "keepalive_probes") == 0)
+        return &settings->keepalive_probes;
+    if (strcmp(name, "dscp") == 0)
+        return &settings->dscp;
+    return strcmp(name, "ttl") == 0 ? &settings->ttl : NULL;
+}
+
 static int option_usable(struct transport *t)
 {
     if (!(t->flags & TRANSPORT_OPEN)) {
@@ -70,6 +80,7 @@ PyObject *transport_set_option(PyObject *self, PyObject *args)
     struct transport *t = (struct transport *)self;
     struct tcp_settings settings;
     uint32_t *number;
+    uint8_t *byte;
     const char *name;
     unsigned value;
     int code;
@@ -82,8 +93,8 @@ PyObject *transport_set_option(PyObject *self, PyObject *args)
         Py_RETURN_NONE;
     }
     thread_get_settings(t->poller->thread, t->conn, &settings);
-    if (strcmp(name, "keepalive_probes") == 0)
-        settings.keepalive_probes = value < UINT8_MAX ? (uint8_t)value : UINT8_MAX;
+    if ((byte = byte_setting(&settings, name)))
+        *byte = value <= UINT8_MAX ? (uint8_t)value : 0;
     else if ((number = setting(&settings, name)))
         *number = value;
     else
@@ -100,13 +111,14 @@ PyObject *transport_option(PyObject *self, PyObject *args)
     struct transport *t = (struct transport *)self;
     struct tcp_settings settings;
     uint32_t *number;
+    const uint8_t *byte;
     const char *name;
 
     if (!PyArg_ParseTuple(args, "s:_option", &name) || option_usable(t) < 0)
         return NULL;
     thread_get_settings(t->poller->thread, t->conn, &settings);
-    if (strcmp(name, "keepalive_probes") == 0)
-        return PyLong_FromLong(settings.keepalive_probes);
+    if ((byte = byte_setting(&settings, name)))
+        return PyLong_FromLong(*byte);
     number = setting(&settings, name);
     return number ? PyLong_FromUnsignedLong(*number) : NULL;
 }

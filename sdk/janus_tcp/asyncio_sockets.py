@@ -24,7 +24,11 @@ SETTINGS = {
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): ("keepalive_interval_ms", 1000),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): ("keepalive_probes", 1),
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): ("user_timeout_ms", 1),
+    (socket.IPPROTO_IP, socket.IP_TTL): ("ttl", 1),
+    (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS): ("ttl", 1),
 }
+# The whole field, of which ECN's two bits are the stack's.
+FIELDS = {(socket.IPPROTO_IP, socket.IP_TOS), (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)}
 
 
 def endpoint(packed: bytes | None, port: int) -> tuple[Any, ...]:
@@ -119,7 +123,8 @@ class ConnectionSocket(PretendedSocket):
         return name
 
     def setsockopt(self, level: int, name: int, value: int | bytes, length: int = 0) -> None:
-        """TCP_NODELAY, SO_KEEPALIVE, TCP_KEEPIDLE, _KEEPINTVL, _KEEPCNT and TCP_USER_TIMEOUT have their effect.
+        """TCP_NODELAY, SO_KEEPALIVE, TCP_KEEPIDLE, _KEEPINTVL, _KEEPCNT, TCP_USER_TIMEOUT, IP_TOS and IP_TTL, and
+        what IPv6 calls these two, have their effect.
 
         OSError EINVAL for a value out of bounds.
         """
@@ -129,6 +134,10 @@ class ConnectionSocket(PretendedSocket):
         elif (level, name) == (socket.SOL_SOCKET, socket.SO_KEEPALIVE):
             if bool(number) != bool(self._transport._option("keepalive_ms")):
                 self._transport._set_option("keepalive_ms", KEEPALIVE_DEFAULT_S * 1000 if number else 0)
+        elif (level, name) in FIELDS:
+            if not 0 <= number <= 255:
+                raise OSError(errno.EINVAL, f"{number} is no Differentiated Services field")
+            self._transport._set_option("dscp", number >> 2)
         elif (level, name) in SETTINGS:
             setting, unit = SETTINGS[level, name]
             if not 0 <= number * unit < 2**31:
@@ -138,9 +147,11 @@ class ConnectionSocket(PretendedSocket):
             super().setsockopt(level, name, value, length)
 
     def getsockopt(self, level: int, name: int, length: int = 0) -> int | bytes:
-        """What setsockopt() has set of keepalive and user timeout."""
+        """What setsockopt() has set of keepalive, user timeout and IP."""
         if (level, name) == (socket.SOL_SOCKET, socket.SO_KEEPALIVE):
             number = int(bool(self._transport._option("keepalive_ms")))
+        elif (level, name) in FIELDS:
+            number = self._transport._option("dscp") << 2
         elif (level, name) in SETTINGS:
             setting, unit = SETTINGS[level, name]
             number = self._transport._option(setting) // unit

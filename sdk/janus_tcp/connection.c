@@ -495,6 +495,8 @@ static PyMethodDef connection_methods[] = {
     {"set_nodelay", options_set_nodelay, METH_O, DOC_SET_NODELAY},
     {"set_keepalive", options_set_keepalive, METH_O, DOC_SET_KEEPALIVE},
     {"set_user_timeout", options_set_user_timeout, METH_O, DOC_SET_USER_TIMEOUT},
+    {"set_dscp", options_set_dscp, METH_O, DOC_SET_DSCP},
+    {"set_ttl", options_set_ttl, METH_O, DOC_SET_TTL},
     {"info", options_info, METH_NOARGS, DOC_INFO},
     {NULL, NULL, 0, NULL},
 };

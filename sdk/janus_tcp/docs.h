@@ -280,13 +280,40 @@
     "...     conn.close()\n" \
     ">>> talk(echo, client)"
 
+#define DOC_SET_DSCP \
+    "set_dscp(value)\n" \
+    "--\n" \
+    "\n" \
+    "The Differentiated Services code point of what is sent from now on (RFC 2474), 0 to 63; 0 at first, or as listen()\n" \
+    "has it.  46 is EF, 8 is what may wait (CS1).\n" \
+    "\n" \
+    "Raises ValueError beyond its bounds.\n" \
+    "\n" \
+    ">>> async def client(conn):\n" \
+    "...     conn.set_dscp(46)\n" \
+    "...     conn.close()\n" \
+    ">>> talk(echo, client)"
+
+#define DOC_SET_TTL \
+    "set_ttl(value)\n" \
+    "--\n" \
+    "\n" \
+    "The TTL, or IPv6's hop limit, of what is sent from now on, 1 to 255; 64 at first, or as listen() has it.\n" \
+    "\n" \
+    "Raises ValueError beyond its bounds.\n" \
+    "\n" \
+    ">>> async def client(conn):\n" \
+    "...     conn.set_ttl(255)\n" \
+    "...     conn.close()\n" \
+    ">>> talk(echo, client)"
+
 #define DOC_INFO \
     "info()\n" \
     "--\n" \
     "\n" \
     "What TCP knows of the path, a dict: srtt_us, rttvar_us, rto_us, cwnd_bytes, ssthresh_bytes, smss (bytes),\n" \
     "flight_bytes (sent and not acknowledged), unsent_bytes, unread_bytes, send_window_bytes, recv_window_bytes,\n" \
-    "timeouts (retransmission timeouts in a row), sack, timestamps, ecn, state; stalled: three transmissions in a row\n" \
+    "timeouts (retransmission timeouts in a row), sack, timestamps, ecn, dscp, ttl, state; stalled: three transmissions in a row\n" \
     "got no answer (R1 of RFC 9293 3.8.3; TimeoutError comes after ten more, see set_user_timeout()), stalled_ms: for how\n" \
     "long nothing has got through, 0 before the first timeout; urgent_bytes: unread bytes up to the end of the peer's\n" \
     "urgent data, some of which may not have come yet, 0: there is none.  Urgent data is received in line.\n" \

@@ -247,6 +247,8 @@ int view_take_back(struct connection_more *more);
 PyObject *options_set_nodelay(PyObject *self, PyObject *on);
 PyObject *options_set_keepalive(PyObject *self, PyObject *seconds);
 PyObject *options_set_user_timeout(PyObject *self, PyObject *seconds);
+PyObject *options_set_dscp(PyObject *self, PyObject *value);
+PyObject *options_set_ttl(PyObject *self, PyObject *value);
 PyObject *options_info(PyObject *self, PyObject *unused);
 /* which: null for the peer, else this side. */
 PyObject *options_name(PyObject *self, void *which);

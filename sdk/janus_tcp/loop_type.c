@@ -162,6 +162,29 @@ static struct listener *find_listener(struct loop *loop, const struct ip_addr *a
     return NULL;
 }
 
+/* What a service's connections begin with, of which None leaves the app's. */
+static int read_settings(struct tcp_settings *settings, const char *congestion, PyObject *dscp, PyObject *ttl)
+{
+    int cc = congestion ? tcp_cc_by_name(congestion) : settings->congestion_control;
+    long code_point = dscp == Py_None ? settings->dscp : PyLong_AsLong(dscp);
+    long hops = ttl == Py_None ? settings->ttl : PyLong_AsLong(ttl);
+
+    if (PyErr_Occurred())
+        return -1;
+    if (cc < 0) {
+        PyErr_Format(PyExc_ValueError, "there is no congestion control \"%s\"", congestion);
+        return -1;
+    }
+    if (code_point < 0 || code_point > 63 || hops < 1 || hops > UINT8_MAX) {
+        PyErr_SetString(PyExc_ValueError, "dscp is 0 to 63, ttl 1 to 255");
+        return -1;
+    }
+    settings->congestion_control = (uint8_t)cc;
+    settings->dscp = (uint8_t)code_point;
+    settings->ttl = (uint8_t)hops;
+    return 0;
+}
+
 static PyObject *loop_listen(PyObject *self, PyObject *args)
 {
     struct loop *loop = (struct loop *)self;
@@ -169,22 +192,19 @@ static PyObject *loop_listen(PyObject *self, PyObject *args)
     struct ip_addr addr;
     struct listener *listener;
     struct tcp_settings settings;
-    PyObject *address, *handler;
+    PyObject *address, *handler, *dscp = Py_None, *ttl = Py_None;
     const char *congestion = NULL;
     unsigned short port;
-    int cc;
 
-    if (!PyArg_ParseTuple(args, "OHO|z:listen", &address, &port, &handler, &congestion) ||
+    if (!PyArg_ParseTuple(args, "OHO|zOO:listen", &address, &port, &handler, &congestion, &dscp, &ttl) ||
         !loop_parse_address(address, &addr) || !loop_is_here(loop))
         return NULL;
     listener = find_listener(loop, NULL, 0);
     if (!listener)
         return face_raise_os(ENOSPC, "too many listeners");
     thread_default_settings(loop->thread, &settings);
-    cc = congestion ? tcp_cc_by_name(congestion) : settings.congestion_control;
-    if (cc < 0)
-        return PyErr_Format(PyExc_ValueError, "there is no congestion control \"%s\"", congestion);
-    settings.congestion_control = (uint8_t)cc;
+    if (read_settings(&settings, congestion, dscp, ttl) < 0)
+        return NULL;
     if (thread_listen_with(loop->thread, &addr, port, (uint64_t)(listener - loop->listeners) << 1 | 1, &settings,
                            &error) < 0)
         return face_raise(&error);

@@ -47,9 +47,51 @@ PyObject *options_set_user_timeout(PyObject *self, PyObject *seconds)
     Py_RETURN_NONE;
 }
 
+/* One of the settings that are a byte. */
+static PyObject *set_byte(PyObject *self, PyObject *value, uint8_t *(*field)(struct tcp_settings *),
+                          const char *refusal)
+{
+    struct connection *c = (struct connection *)self;
+    long number = PyLong_AsLong(value);
+    struct tcp_settings settings;
+    int code;
+
+    if ((number == -1 && PyErr_Occurred()) || connection_usable(c, true) < 0)
+        return NULL;
+    thread_get_settings(c->loop->thread, c->conn, &settings);
+    *field(&settings) = (uint8_t)number;
+    code = number < 0 || number > UINT8_MAX ? -EINVAL : thread_set_settings(c->loop->thread, c->conn, &settings);
+    if (code == -EINVAL)
+        return PyErr_Format(PyExc_ValueError, "%s", refusal);
+    if (code < 0)
+        return face_raise_os(ENOSPC, "too many different settings of connections");
+    Py_RETURN_NONE;
+}
+
+static uint8_t *dscp_of(struct tcp_settings *settings)
+{
+    return &settings->dscp;
+}
+
+static uint8_t *ttl_of(struct tcp_settings *settings)
+{
+    return &settings->ttl;
+}
+
+PyObject *options_set_dscp(PyObject *self, PyObject *value)
+{
+    return set_byte(self, value, dscp_of, "set_dscp() takes 0 to 63");
+}
+
+PyObject *options_set_ttl(PyObject *self, PyObject *value)
+{
+    return set_byte(self, value, ttl_of, "set_ttl() takes 1 to 255");
+}
+
 PyObject *options_info(PyObject *self, PyObject *unused)
 {
     struct connection *c = (struct connection *)self;
+    struct tcp_settings settings;
     struct tcp_info i;
 
     (void)unused;
@@ -58,13 +100,15 @@ PyObject *options_info(PyObject *self, PyObject *unused)
     if (!loop_is_here(c->loop))
         return NULL;
     thread_info(c->loop->thread, c->conn, &i);
-    return Py_BuildValue("{sIsIsIsIsIsIsIsIsIsIsIsIsIsIsIsOsOsOsO}", "state", i.state, "srtt_us", i.srtt_us,
+    thread_get_settings(c->loop->thread, c->conn, &settings);
+    return Py_BuildValue("{sIsIsIsIsIsIsIsIsIsIsIsIsIsIsIsBsBsOsOsOsO}", "state", i.state, "srtt_us", i.srtt_us,
                          "rttvar_us", i.rttvar_us, "rto_us", i.rto_us, "cwnd_bytes", i.cwnd_bytes, "ssthresh_bytes",
                          i.ssthresh_bytes, "send_window_bytes", i.snd_wnd, "recv_window_bytes", i.rcv_wnd, "smss",
                          i.smss, "flight_bytes", i.flight_bytes, "unsent_bytes", i.unsent_bytes, "unread_bytes",
                          i.unread_bytes, "timeouts", i.timeouts, "stalled_ms", i.stalled_ms, "urgent_bytes",
-                         i.urgent_bytes, "stalled", i.stalled ? Py_True : Py_False, "sack", i.sack ? Py_True : Py_False,
-                         "timestamps", i.timestamps ? Py_True : Py_False, "ecn", i.ecn ? Py_True : Py_False);
+                         i.urgent_bytes, "dscp", settings.dscp, "ttl", settings.ttl, "stalled",
+                         i.stalled ? Py_True : Py_False, "sack", i.sack ? Py_True : Py_False, "timestamps",
+                         i.timestamps ? Py_True : Py_False, "ecn", i.ecn ? Py_True : Py_False);
 }
 
 /* (host, port), an IPv4-mapped address in its dotted form. */

@@ -232,14 +232,23 @@ class Listener:
             self._loop.unlisten(self._address, self.port)
 
 
-def listen(handle: Handler, port: int, host: str | None = None, *, congestion: str | None = None) -> Listener:
+def listen(
+    handle: Handler,
+    port: int,
+    host: str | None = None,
+    *,
+    congestion: str | None = None,
+    dscp: int | None = None,
+    ttl: int | None = None,
+) -> Listener:
     """Accept connections on port and run ``handle(connection)`` for each; host None: every address.
 
     congestion names the congestion control of what is sent on them, "cubic", "newreno", "dctcp" or
-    "bbr"; None: the app's.
+    "bbr"; None: the app's.  dscp and ttl are what set_dscp() and set_ttl() of its connections would set, from the
+    SYN-ACK on.
 
-    Raises OSError: EADDRINUSE, EADDRNOTAVAIL, EACCES with janusd's reason; ValueError for a port or a
-    congestion control that is none.
+    Raises OSError: EADDRINUSE, EADDRNOTAVAIL, EACCES with janusd's reason; ValueError for a port, a
+    congestion control, a dscp or a ttl that is none.
 
     >>> async def client(conn):
     ...     listener = janus_tcp.listen(echo, 8080)
@@ -248,7 +257,7 @@ def listen(handle: Handler, port: int, host: str | None = None, *, congestion: s
     >>> talk(echo, client)
     True
     """
-    return listen_on(running_loop(), handle, port, host, congestion)
+    return listen_on(running_loop(), handle, port, host, congestion, dscp, ttl)
 
 
 def listen_on(
@@ -257,17 +266,19 @@ def listen_on(
     port: int,
     host: str | None = None,
     congestion: str | None = None,
+    dscp: int | None = None,
+    ttl: int | None = None,
 ) -> Listener:
     """listen() on a loop that need not run."""
     if not 1 <= port <= 65535:
         raise ValueError(f"port {port} is not one of 1 to 65535")
     address = pack(host)
     if isinstance(handle, CHandler):
-        if congestion is not None:
-            raise ValueError("the congestion control of a C handler's service is the app's")
+        if (congestion, dscp, ttl) != (None, None, None):
+            raise ValueError("the settings of a C handler's service are the app's")
         loop.listen_c(address, port, handle.address, handle.accept, handle.flags)
     else:
-        loop.listen(address, port, handle, congestion)
+        loop.listen(address, port, handle, congestion, dscp, ttl)
     return Listener(loop, address, port)
 
 

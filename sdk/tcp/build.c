@@ -46,9 +46,9 @@ uint32_t build_packet(const struct tcp_stack *s, uint8_t *slot_data, const struc
         checksum = checksum_finish(checksum_plus(pseudo, checksum_of(sum, tcp + header_len, b->payload_len)));
     memcpy(tcp + 16, &checksum, sizeof checksum);
     if (ipv4)
-        ipv4_build(tcp - ip_len, src, dst, IP_PROTOCOL_TCP, l4_len, (enum ip_ecn)b->ecn);
+        ipv4_build(tcp - ip_len, src, dst, IP_PROTOCOL_TCP, l4_len, b->tos, b->ttl);
     else
-        ip_build(tcp - ip_len, b->laddr, b->raddr, IP_PROTOCOL_TCP, l4_len, (enum ip_ecn)b->ecn);
+        ip_build(tcp - ip_len, b->laddr, b->raddr, IP_PROTOCOL_TCP, l4_len, b->tos, b->ttl);
     *offset = b->payload_offset - header_len - ip_len;
     return ip_len + l4_len;
 }

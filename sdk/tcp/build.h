@@ -12,7 +12,8 @@ struct build {
     uint32_t seq, ack;
     uint16_t wnd, up;
     uint8_t flags; /* enum tcp_flag */
-    uint8_t ecn;   /* enum ip_ecn */
+    uint8_t tos;   /* Differentiated Services field, and enum ip_ecn */
+    uint8_t ttl;
     const struct tcp_options *options;
     uint32_t payload_offset, payload_len; /* in the slot; offset at least TCP_SLOT_HEADROOM */
 };

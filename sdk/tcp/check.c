@@ -158,7 +158,7 @@ static uint32_t list_len(const struct tcp_stack *s, const struct tcb_list *list,
     return len;
 }
 
-static void check_blocks(const struct tcp_stack *s)
+static void check_blocks(const struct tcp_stack *s, struct tally *tally)
 {
     uint32_t count = 0;
     struct flow flow;
@@ -185,6 +185,7 @@ static void check_blocks(const struct tcp_stack *s)
         assert(w->prev == prev);
         time_wait_flow(s, w, &flow);
         assert(s->flows[HANDLE_TIME_WAIT][b] == flows_hash(s, &flow));
+        tally->settings[w->settings]++;
         prev = b;
         b = w->next;
     }
@@ -204,6 +205,7 @@ void tcp_check(const struct tcp_stack *s)
     assert(tally.conns == s->conns && tally.conns + tally.zombies == s->rows.used);
     for (uint32_t i = 0; i < TCP_LISTENERS_MAX; i++)
         tally.settings[s->listeners[i].settings] += s->listeners[i].port != 0;
+    check_blocks(s, &tally);
     for (uint32_t i = 0; i < SETTINGS_MAX; i++)
         assert(s->settings[i].users == tally.settings[i] + (i == 0));
     assert(tally.ext == s->ext.used);
@@ -211,7 +213,6 @@ void tcp_check(const struct tcp_stack *s)
     assert(tally.in_output == list_len(s, &s->output, TCB_IN_OUTPUT) + list_len(s, &s->blocked, TCB_IN_OUTPUT));
     assert(tally.in_events == list_len(s, &s->events, TCB_IN_EVENTS));
     assert(s->reply_count <= REPLIES_MAX);
-    check_blocks(s);
     assert(s->table.count == tally.in_table + s->half_open.used + s->time_wait.used);
     table_check(&s->table);
     wheel_check(&s->wheel);

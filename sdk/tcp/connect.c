@@ -215,7 +215,8 @@ enum tcp_drop connect_input(struct tcp_stack *s, struct tcb *t, struct input *in
         tcb_owe(s, t, OWE_SYN);
         return TCP_DROP_NONE;
     }
-    settings_heed(s, t, &seg->options);
+    if (seg->options.present & TCP_OPTION_USER_TIMEOUT)
+        settings_heed(s, t, &seg->options);
     established(s, t, in);
     seg->seq++;
     seg->flags &= (uint8_t)~TCP_SYN;

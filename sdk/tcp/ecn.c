@@ -18,7 +18,7 @@ static void echo_each_mark(struct tcp_stack *s, struct tcb *t, const struct inpu
     if (marked == ((t->flags & TCB_ECN_ECHO) != 0))
         return;
     if (t->rcv_nxt != t->last_ack_sent) {
-        r = reply_add(s, &in->flow, in->laddr_index, TCP_ACK | (t->flags & TCB_ECN_ECHO ? TCP_ECE : 0),
+        r = reply_add(s, &in->flow, in->laddr_index, t->settings, TCP_ACK | (t->flags & TCB_ECN_ECHO ? TCP_ECE : 0),
                       window_acceptable_seq(t), t->rcv_nxt);
         if (r != NULL) {
             r->wnd = window_advertise(s, t);

@@ -89,7 +89,6 @@ void handshake_apply(struct tcp_stack *s, struct tcb *t, const struct handshake 
 void handshake_options(const struct tcp_stack *s, const struct flow *flow, const struct handshake *h, uint32_t tsval,
                        struct tcp_options *options)
 {
-    memset(options, 0, sizeof *options);
     options->present = TCP_OPTION_MSS;
     options->mss = handshake_our_mss(s, &flow->raddr);
     if (h->sack)

@@ -30,7 +30,7 @@ uint16_t handshake_our_mss(const struct tcp_stack *s, const struct ip_addr *radd
 /* Gives t what both sides can do, and the congestion window that follows from it.  irs: the peer's initial sequence number. */
 void handshake_apply(struct tcp_stack *s, struct tcb *t, const struct handshake *h, uint32_t irs, uint64_t now_us);
 
-/* Options of a SYN-ACK that accepts h. */
+/* Options of a SYN-ACK that accepts h, into options that are all zero. */
 void handshake_options(const struct tcp_stack *s, const struct flow *flow, const struct handshake *h, uint32_t tsval,
                        struct tcp_options *options);
 

@@ -284,7 +284,8 @@ enum tcp_drop input_synchronized(struct tcp_stack *s, struct tcb *t, struct inpu
         note_timestamp(t, in);
         if (t->flags & TCB_ECN)
             ecn_received(s, t, in);
-        settings_heed(s, t, &in->seg.options);
+        if (in->seg.options.present & TCP_OPTION_USER_TIMEOUT)
+            settings_heed(s, t, &in->seg.options);
         drop = ack_process(s, t, in);
     }
     if (drop != TCP_DROP_NONE || finish(s, t, in->now_us))

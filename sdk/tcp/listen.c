@@ -164,15 +164,16 @@ static void handshake_of(const struct half_open *h, struct handshake *hs)
 static void reply_syn_ack(struct tcp_stack *s, const struct half_open *h, const struct flow *flow,
                           const struct isn_offsets *offsets, uint64_t now_us)
 {
+    uint8_t settings = s->listeners[h->listener].settings;
     struct handshake hs;
     struct reply *r =
-        reply_add(s, flow, h->laddr_index, TCP_SYN | TCP_ACK | (h->ecn ? TCP_ECE : 0), h->iss, h->irs + 1);
+        reply_add(s, flow, h->laddr_index, settings, TCP_SYN | TCP_ACK | (h->ecn ? TCP_ECE : 0), h->iss, h->irs + 1);
 
     if (r == NULL)
         return;
     handshake_of(h, &hs);
     handshake_options(s, flow, &hs, isn_tsval(offsets, now_us), &r->options);
-    settings_advertise(&s->settings[s->listeners[h->listener].settings].values, &r->options);
+    settings_advertise(&s->settings[settings].values, &r->options);
     r->wnd = window_initial(s);
 }
 
@@ -195,10 +196,11 @@ static void repeat_syn_ack(struct tcp_stack *s, uint32_t index, uint64_t now_us)
 static void reply_ack(struct tcp_stack *s, uint32_t index, const struct input *in)
 {
     const struct half_open *h = half_open_at(s, index);
+    uint8_t settings = s->listeners[h->listener].settings;
     struct reply *r;
 
     if (!ack_may_challenge(s, in->now_us) ||
-        (r = reply_add(s, &in->flow, in->laddr_index, TCP_ACK, h->iss + 1, h->irs + 1)) == NULL)
+        (r = reply_add(s, &in->flow, in->laddr_index, settings, TCP_ACK, h->iss + 1, h->irs + 1)) == NULL)
         return;
     r->wnd = window_initial(s);
     if (h->timestamps) {
@@ -281,7 +283,8 @@ static enum tcp_drop establish(struct tcp_stack *s, struct input *in, const stru
     return drop;
 }
 
-static void answer_by_cookie(struct tcp_stack *s, const struct input *in, const struct handshake *hs)
+static void answer_by_cookie(struct tcp_stack *s, const struct input *in, const struct handshake *hs,
+                             const struct listener *l)
 {
     struct isn_offsets offsets = isn_offsets(&s->secret, flows_hash(s, &in->flow));
     struct isn_cookie cookie = {
@@ -289,7 +292,7 @@ static void answer_by_cookie(struct tcp_stack *s, const struct input *in, const 
     struct handshake plain = *hs;
     uint32_t iss = isn_cookie_encode(&s->secret, &in->flow, in->seg.seq, hs->mss, in->now_us);
     uint8_t flags = TCP_SYN | TCP_ACK | (hs->ecn && hs->timestamps ? TCP_ECE : 0);
-    struct reply *r = reply_add(s, &in->flow, in->laddr_index, flags, iss, in->seg.seq + 1);
+    struct reply *r = reply_add(s, &in->flow, in->laddr_index, l->settings, flags, iss, in->seg.seq + 1);
 
     if (r == NULL)
         return;
@@ -349,7 +352,7 @@ enum tcp_drop listen_syn(struct tcp_stack *s, struct input *in, bool has_min, ui
     if (s->half_open.used >= (s->config.half_open_max + 1) / 2) {
         if (hs.mss < ISN_COOKIE_MSS_MIN)
             return TCP_DROP_NO_TCB; /* no cookie can say it, and larger segments would not be taken */
-        answer_by_cookie(s, in, &hs);
+        answer_by_cookie(s, in, &hs, l);
         return TCP_DROP_NONE;
     }
     hash = flows_hash_of(s, in);

@@ -4,6 +4,7 @@
 #include "tcp/reply.h"
 
 #include "tcp/build.h"
+#include "tcp/settings.h"
 
 /* A batch that asks twice in a row for the same is answered once. */
 static bool is_same(const struct reply *r, const struct flow *flow, uint8_t laddr_index, uint8_t flags, uint32_t seq,
@@ -13,8 +14,8 @@ static bool is_same(const struct reply *r, const struct flow *flow, uint8_t ladd
            r->rport == flow->rport && r->lport == flow->lport && ip_addr_equal(&r->raddr, &flow->raddr);
 }
 
-struct reply *reply_add(struct tcp_stack *s, const struct flow *flow, uint8_t laddr_index, uint8_t flags, uint32_t seq,
-                        uint32_t ack)
+struct reply *reply_add(struct tcp_stack *s, const struct flow *flow, uint8_t laddr_index, uint8_t settings,
+                        uint8_t flags, uint32_t seq, uint32_t ack)
 {
     struct reply *r = &s->replies[(s->reply_first + s->reply_count - 1) % REPLIES_MAX];
 
@@ -31,6 +32,8 @@ struct reply *reply_add(struct tcp_stack *s, const struct flow *flow, uint8_t la
         .ack = ack,
         .laddr_index = laddr_index,
         .flags = flags,
+        .tos = settings_tos(&s->settings[settings].values),
+        .ttl = s->settings[settings].values.ttl,
     };
     return r;
 }
@@ -43,11 +46,11 @@ void reply_reset(struct tcp_stack *s, const struct input *in)
     if (seg->flags & TCP_RST)
         return;
     if (seg->flags & TCP_ACK) {
-        r = reply_add(s, &in->flow, in->laddr_index, TCP_RST, seg->ack, 0);
+        r = reply_add(s, &in->flow, in->laddr_index, 0, TCP_RST, seg->ack, 0);
     } else {
         uint32_t seg_len = seg->payload_len + !!(seg->flags & TCP_SYN) + !!(seg->flags & TCP_FIN);
 
-        r = reply_add(s, &in->flow, in->laddr_index, TCP_RST | TCP_ACK, 0, seg->seq + seg_len);
+        r = reply_add(s, &in->flow, in->laddr_index, 0, TCP_RST | TCP_ACK, 0, seg->seq + seg_len);
     }
     s->counters.resets_sent += r != NULL;
 }
@@ -65,6 +68,8 @@ enum sent reply_send_all(struct tcp_stack *s, uint32_t *sent)
             .ack = r->ack,
             .wnd = r->wnd,
             .flags = r->flags,
+            .tos = r->tos,
+            .ttl = r->ttl,
             .options = &r->options,
         };
         enum sent result = output_control(s, &b);

@@ -21,6 +21,7 @@ void settings_init(struct tcp_stack *s)
     s->settings[0] = (struct settings){
         .values = {.congestion_control = s->config.congestion_control,
                    .keepalive_probes = KEEPALIVE_PROBES,
+                   .ttl = IP_TTL,
                    .keepalive_interval_ms = KEEPALIVE_INTERVAL_MS},
         .cc = cc_ops(s->config.congestion_control),
         .users = 1,
@@ -30,8 +31,9 @@ void settings_init(struct tcp_stack *s)
 static bool are_equal(const struct tcp_settings *a, const struct tcp_settings *b)
 {
     return a->congestion_control == b->congestion_control && a->keepalive_probes == b->keepalive_probes &&
-           a->user_timeout_option == b->user_timeout_option && a->keepalive_ms == b->keepalive_ms &&
-           a->keepalive_interval_ms == b->keepalive_interval_ms && a->user_timeout_ms == b->user_timeout_ms;
+           a->dscp == b->dscp && a->ttl == b->ttl && a->user_timeout_option == b->user_timeout_option &&
+           a->keepalive_ms == b->keepalive_ms && a->keepalive_interval_ms == b->keepalive_interval_ms &&
+           a->user_timeout_ms == b->user_timeout_ms;
 }
 
 int settings_take(struct tcp_stack *s, const struct tcp_settings *settings)
@@ -39,9 +41,9 @@ int settings_take(struct tcp_stack *s, const struct tcp_settings *settings)
     int unused = -ENOSPC;
 
     if (cc_ops(settings->congestion_control) == NULL || settings->keepalive_probes == 0 ||
-        settings->keepalive_probes > KEEPALIVE_PROBES_MAX || settings->keepalive_interval_ms == 0 ||
-        settings->keepalive_ms > INT32_MAX || settings->keepalive_interval_ms > INT32_MAX ||
-        settings->user_timeout_ms > INT32_MAX)
+        settings->keepalive_probes > KEEPALIVE_PROBES_MAX || settings->dscp > DSCP_MAX || settings->ttl == 0 ||
+        settings->keepalive_interval_ms == 0 || settings->keepalive_ms > INT32_MAX ||
+        settings->keepalive_interval_ms > INT32_MAX || settings->user_timeout_ms > INT32_MAX)
         return -EINVAL;
     for (int i = 0; i < SETTINGS_MAX; i++) {
         if (s->settings[i].users == 0) {
@@ -55,16 +57,6 @@ int settings_take(struct tcp_stack *s, const struct tcp_settings *settings)
         s->settings[unused] =
             (struct settings){.values = *settings, .cc = cc_ops(settings->congestion_control), .users = 1};
     return unused;
-}
-
-void settings_share(struct tcp_stack *s, uint8_t index)
-{
-    s->settings[index].users++;
-}
-
-void settings_give(struct tcp_stack *s, uint8_t index)
-{
-    s->settings[index].users--;
 }
 
 void settings_start_cc(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e)
@@ -109,7 +101,7 @@ void settings_heed(const struct tcp_stack *s, struct tcb *t, const struct tcp_op
 {
     uint32_t value = options->user_timeout & OPTION_MAX;
 
-    if (!(options->present & TCP_OPTION_USER_TIMEOUT) || value == 0 || !settings_of(s, t)->user_timeout_option)
+    if (value == 0 || !settings_of(s, t)->user_timeout_option)
         return;
     t->remote_user_timeout = remote_code(options->user_timeout & OPTION_IN_MINUTES ? value * 60 : value);
 }

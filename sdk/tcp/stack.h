@@ -82,6 +82,7 @@ struct reply {
     uint16_t wnd;
     uint8_t laddr_index;
     uint8_t flags;
+    uint8_t tos, ttl;
     struct tcp_options options; /* sack_count 0 */
 };
 

@@ -222,8 +222,8 @@ struct time_wait {
     uint32_t prev, next;
     uint32_t deadline;
     uint16_t wnd; /* as on the wire */
-    uint8_t laddr_index;
-    uint8_t timestamps;
+    uint8_t laddr_index : 4, timestamps : 1;
+    uint8_t settings;
 };
 static_assert(sizeof(struct time_wait) <= 48, "TIME-WAIT is compact");
 #define BLOCK_NONE UINT32_MAX

@@ -262,6 +262,8 @@ void tcp_set_nodelay(struct tcp_stack *s, uint32_t conn, bool on); /* RFC 9293 3
 struct tcp_settings {
     uint8_t congestion_control; /* enum tcp_cc */
     uint8_t keepalive_probes;   /* unanswered ones that end it, 1 to 15, default 9 */
+    uint8_t dscp;               /* of all that is sent, 0 to 63, default 0 (RFC 9293 3.9.1.9) */
+    uint8_t ttl;                /* or hop limit, 1 to 255, default 64 (RFC 9293 3.9.2) */
     bool
         user_timeout_option; /* tell the peer the user timeout, and without one of our own heed the peer's (RFC 5482) */
     uint32_t keepalive_ms;   /* of silence until the first probe (RFC 9293 3.8.4); 0, the default: none */

@@ -8,6 +8,7 @@
 #include "tcp/listen.h"
 #include "tcp/reply.h"
 #include "tcp/seq.h"
+#include "tcp/settings.h"
 #include "tcp/window.h"
 
 static struct time_wait *at(const struct tcp_stack *s, uint32_t index)
@@ -53,6 +54,7 @@ static void dequeue(struct tcp_stack *s, uint32_t index)
 static void block_free(struct tcp_stack *s, uint32_t index)
 {
     flows_remove(s, handle_make(HANDLE_TIME_WAIT, index));
+    settings_give(s, at(s, index)->settings);
     dequeue(s, index);
     slab_give(&s->time_wait, index);
 }
@@ -63,7 +65,7 @@ static void reply_ack(struct tcp_stack *s, const struct time_wait *w, uint64_t n
     struct flow flow;
 
     time_wait_flow(s, w, &flow);
-    r = reply_add(s, &flow, w->laddr_index, TCP_ACK, w->snd_nxt, w->rcv_nxt);
+    r = reply_add(s, &flow, w->laddr_index, w->settings, TCP_ACK, w->snd_nxt, w->rcv_nxt);
     if (r == NULL)
         return;
     r->wnd = w->wnd;
@@ -95,9 +97,11 @@ void time_wait_enter(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
         .rcv_nxt = t->rcv_nxt,
         .ts_recent = t->ts_recent,
         .wnd = (uint16_t)((t->rcv_adv - t->rcv_nxt) >> window_rcv_shift(s, t)),
-        .laddr_index = t->laddr_index,
+        .laddr_index = t->laddr_index & 0xf,
         .timestamps = (t->flags & TCB_TIMESTAMPS) != 0,
+        .settings = t->settings,
     };
+    settings_share(s, w->settings);
     enqueue(s, index, now_us);
     flows_replace(s, handle_make(HANDLE_TCB, stack_index(s, t)), handle_make(HANDLE_TIME_WAIT, index));
     t->flags &= ~(uint32_t)TCB_IN_TABLE;

@@ -16,9 +16,11 @@
 #include "tcp/validation.h"
 #include "tcp/window.h"
 
-static void start(const struct tcp_stack *s, struct tcb *t, uint64_t now_us, struct build *b,
+static void start(const struct tcp_stack *s, struct tcb *t, const struct tcb_ext *e, uint64_t now_us, struct build *b,
                   struct tcp_options *options)
 {
+    const struct tcp_settings *settings = settings_of(s, t);
+
     memset(options, 0, sizeof *options);
     *b = (struct build){
         .laddr = &s->addresses[t->laddr_index],
@@ -27,13 +29,15 @@ static void start(const struct tcp_stack *s, struct tcb *t, uint64_t now_us, str
         .rport = t->rport,
         .seq = window_acceptable_seq(t),
         .ack = t->rcv_nxt,
-        .flags = (uint8_t)(TCP_ACK | ((t->flags & TCB_ECN_ECHO) != 0 ? TCP_ECE : 0)),
+        .flags = (uint8_t)(TCP_ACK | (t->flags & TCB_ECN_ECHO) / (TCB_ECN_ECHO / TCP_ECE)),
+        .tos = settings_tos(settings),
+        .ttl = settings->ttl,
         .options = options,
         .payload_offset = TCP_SLOT_HEADROOM,
     };
     if (t->flags & TCB_TIMESTAMPS) {
         options->present = TCP_OPTION_TIMESTAMPS;
-        options->tsval = tcb_tsval(s, t, now_us);
+        options->tsval = e != NULL ? stack_now_ms(now_us) + e->ts_base : tcb_tsval(s, t, now_us);
         options->tsecr = t->ts_recent;
     }
 }
@@ -85,7 +89,7 @@ enum sent transmit_syn(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint
     bool answer = t->state == TCP_STATE_SYN_RECEIVED;
     enum sent result;
 
-    start(s, t, now_us, &b, &options);
+    start(s, t, e, now_us, &b, &options);
     b.seq = t->snd_una;
     b.ack = answer ? t->rcv_nxt : 0;
     if (t->backoff != 0) /* the flags may be what was dropped (RFC 3168 6.1.1.1) */
@@ -122,7 +126,7 @@ enum sent transmit_ack(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint
     struct build b;
     enum sent result;
 
-    start(s, t, now_us, &b, &options);
+    start(s, t, e, now_us, &b, &options);
     b.wnd = window_advertise(s, t);
     sack_report(s, t, e, &options, (t->flags & TCB_TIMESTAMPS) ? 3 : 4);
     if (t->flags & TCB_TELL_USER_TIMEOUT)
@@ -190,7 +194,7 @@ static void mark_ecn(const struct tcb *t, const struct tx_slot *m, struct build 
 {
     if (m->flags & TX_SENT)
         return;
-    b->ecn = t->flags & TCB_ECT ? IP_ECN_ECT0 : IP_ECN_NOT_ECT;
+    b->tos |= t->flags & TCB_ECT ? IP_ECN_ECT0 : IP_ECN_NOT_ECT;
     b->flags |= t->flags & TCB_ECN_CWR ? TCP_CWR : 0;
 }
 
@@ -207,7 +211,7 @@ static enum sent send_slot(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e
         return SENT_NOT_NOW;
     with_fin =
         slot == e->tx_last && (t->flags & TCB_FIN_QUEUED) && (t->flags & (TCB_FIN_SENT | TCB_FIN_LOST)) != TCB_FIN_SENT;
-    start(s, t, now_us, &b, &options);
+    start(s, t, e, now_us, &b, &options);
     b.seq = m->seq;
     b.flags |= (slot == e->tx_last ? TCP_PSH : 0) | (with_fin ? TCP_FIN : 0);
     b.wnd = window_advertise(s, t);
@@ -244,7 +248,7 @@ static enum sent send_fin(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e,
     struct build b;
     enum sent result;
 
-    start(s, t, now_us, &b, &options);
+    start(s, t, e, now_us, &b, &options);
     b.seq = e->tx_end;
     b.flags |= TCP_FIN;
     b.wnd = window_advertise(s, t);
@@ -431,7 +435,7 @@ enum sent transmit_probe(struct tcp_stack *s, struct tcb *t, uint64_t now_us, ui
         result = send_slot(s, t, e, slot, now_us);
         t->backoff = backoff;
     } else {
-        start(s, t, now_us, &b, &options);
+        start(s, t, e, now_us, &b, &options);
         b.wnd = window_advertise(s, t);
         b.seq = t->snd_una - 1;
         result = output_control(s, &b);
@@ -453,7 +457,7 @@ enum sent transmit_reset(struct tcp_stack *s, struct tcb *t, uint32_t *sent)
     struct build b;
     enum sent result;
 
-    start(s, t, s->now_us, &b, &options);
+    start(s, t, stack_ext(s, t), s->now_us, &b, &options);
     b.flags = TCP_RST | TCP_ACK;
     result = output_control(s, &b);
     if (result != SENT)

@@ -179,16 +179,16 @@ enum ip_verdict ip_parse_verified(const uint8_t *data, size_t len, struct ip_pac
 }
 
 void ip_build(uint8_t *data, const struct ip_addr *src, const struct ip_addr *dst, uint8_t protocol, uint32_t l4_len,
-              enum ip_ecn ecn)
+              uint8_t tos, uint8_t ttl)
 {
     if (!ip_addr_is_ipv4(dst)) {
-        put_be32(data, 6u << 28 | (uint32_t)ecn << 20);
+        put_be32(data, 6u << 28 | (uint32_t)tos << 20);
         put_be16(data + 4, (uint16_t)l4_len);
         data[6] = protocol;
-        data[7] = IP_TTL;
+        data[7] = ttl;
         memcpy(data + 8, src->b, 16);
         memcpy(data + 24, dst->b, 16);
         return;
     }
-    ipv4_build(data, ip_addr_last_word(src), ip_addr_last_word(dst), protocol, l4_len, ecn);
+    ipv4_build(data, ip_addr_last_word(src), ip_addr_last_word(dst), protocol, l4_len, tos, ttl);
 }

@@ -57,21 +57,21 @@ static inline uint32_t ip_header_len(const struct ip_addr *dst)
 }
 
 /* Writes an IP header of ip_header_len(dst) bytes at data for l4_len bytes of payload: DF set, identification 0 (RFC 6864
- * 4.1), TTL or hop limit 64, header checksum filled.  src and dst are of one family. */
+ * 4.1), header checksum filled.  src and dst are of one family; tos: the Differentiated Services field and ECN; ttl: or hop limit. */
 void ip_build(uint8_t *data, const struct ip_addr *src, const struct ip_addr *dst, uint8_t protocol, uint32_t l4_len,
-              enum ip_ecn ecn);
+              uint8_t tos, uint8_t ttl);
 
-enum { IPV4_DONT_FRAGMENT = 0x4000, IP_TTL = 64 };
+enum { IPV4_DONT_FRAGMENT = 0x4000, IP_TTL = 64 /* where nobody says another */ };
 
 /* The same over IPv4; src and dst as they lie in memory. */
-static inline void ipv4_build(uint8_t *data, uint32_t src, uint32_t dst, uint8_t protocol, uint32_t l4_len,
-                              enum ip_ecn ecn)
+static inline void ipv4_build(uint8_t *data, uint32_t src, uint32_t dst, uint8_t protocol, uint32_t l4_len, uint8_t tos,
+                              uint8_t ttl)
 {
-    uint64_t sum = put_word(data, 0x45u << 24 | (uint32_t)ecn << 16 | (IPV4_HEADER_LEN + l4_len));
+    uint64_t sum = put_word(data, 0x45u << 24 | (uint32_t)tos << 16 | (IPV4_HEADER_LEN + l4_len));
     uint16_t checksum;
 
     sum += put_word(data + 4, IPV4_DONT_FRAGMENT);
-    sum += put_word(data + 8, (uint32_t)IP_TTL << 24 | (uint32_t)protocol << 16);
+    sum += put_word(data + 8, (uint32_t)ttl << 24 | (uint32_t)protocol << 16);
     memcpy(data + 12, &src, sizeof src);
     memcpy(data + 16, &dst, sizeof dst);
     checksum = checksum_finish(sum + src + dst);

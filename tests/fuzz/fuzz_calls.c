@@ -256,6 +256,8 @@ static void call_settings(struct fuzz *f, struct line *l, uint32_t host, uint32_
     struct tcp_stack *s = f->p.hosts[host].s;
     struct tcp_settings wanted = {.congestion_control = value % 5,
                                   .keepalive_probes = value >> 2 & 15,
+                                  .dscp = value >> 1 & 63,
+                                  .ttl = value >> 3 & 255,
                                   .user_timeout_option = value >> 6 & 1,
                                   .keepalive_ms = value >> 7 & 1 ? 500 + value : 0,
                                   .keepalive_interval_ms = 1000 + value,

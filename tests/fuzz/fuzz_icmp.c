@@ -200,7 +200,7 @@ static void step_error(struct fuzz *f)
         icmp[take(in, 1) % 8] = (uint8_t)take(in, 1);
     l4_len = 8 + quote_len;
     ip_build(packet, &host_addresses[1][v6], &host_addresses[0][v6], v6 ? IP_PROTOCOL_ICMPV6 : IP_PROTOCOL_ICMP, l4_len,
-             0);
+             0, IP_TTL);
     put_be16(icmp + 2, 0);
     sum = checksum_finish(checksum_add(
         v6 ? checksum_pseudo(&host_addresses[1][v6], &host_addresses[0][v6], IP_PROTOCOL_ICMPV6, l4_len) : 0, icmp,
@@ -222,7 +222,7 @@ static void step_message(struct fuzz *f)
     for (uint32_t i = 0; i < l4_len && in->left > 0; i++)
         packet[header + i] = (uint8_t)take(in, 1);
     ip_build(packet, &host_addresses[1][v6], &host_addresses[0][v6], v6 ? IP_PROTOCOL_ICMPV6 : IP_PROTOCOL_ICMP, l4_len,
-             0);
+             0, IP_TTL);
     if (v6)
         packet[7] = 255; /* as neighbour discovery wants it */
     if (l4_len >= 4) {

@@ -158,7 +158,7 @@ static uint32_t build(uint8_t *packet, const struct flow *flow, const struct tcp
     put_be16(tcp + 14, (uint16_t)wnd);
     memset(tcp + 16, 0, 4);
     len += TCP_HEADER_LEN + payload;
-    ip_build(packet, &flow->raddr, &flow->laddr, 6, len, 0);
+    ip_build(packet, &flow->raddr, &flow->laddr, 6, len, 0, IP_TTL);
     return len;
 }
 
@@ -344,6 +344,8 @@ static void step_user(struct fuzz *f)
             (void)tcp_set_settings(s, conn,
                                    &(struct tcp_settings){.congestion_control = amount >> 1 & 3,
                                                           .keepalive_probes = amount >> 3 & 15,
+                                                          .dscp = amount >> 2 & 63,
+                                                          .ttl = IP_TTL,
                                                           .user_timeout_option = amount >> 7 & 1,
                                                           .keepalive_ms = amount,
                                                           .keepalive_interval_ms = amount * 3,

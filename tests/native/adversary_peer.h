@@ -277,7 +277,7 @@ static uint32_t peer_build(struct peer *p, const struct peer_segment *g, uint8_t
     for (uint32_t i = 0; i < g->data_len; i++)
         t[len + i] = peer_byte(p, false, g->seq - 1 + i);
     len += g->data_len;
-    ip_build(packet, src, dst, IP_PROTOCOL_TCP, len, 0);
+    ip_build(packet, src, dst, IP_PROTOCOL_TCP, len, 0, IP_TTL);
     sum = checksum_finish(checksum_add(checksum_pseudo(src, dst, IP_PROTOCOL_TCP, len), t, len));
     memcpy(t + 16, &sum, sizeof sum);
     return header + len;

@@ -273,13 +273,13 @@ static void one_line(void *argument)
 {
     struct janus_conn *c = reach(7);
     char line[128];
-    ssize_t n;
+    ssize_t n = c == NULL ? 0 : janus_recv_all(c, line, sizeof line - 1);
 
     (void)argument;
     if (c == NULL)
         return;
-    n = janus_recv_all(c, line, sizeof line - 1);
     say("line '%.*s'", n > 0 ? (int)n : 0, line);
+    say("set %d %d %d %d", janus_set_dscp(c, 46), janus_set_dscp(c, 64), janus_set_ttl(c, 255), janus_set_ttl(c, 256));
     janus_close(c);
 }
 

@@ -168,6 +168,7 @@ static void draw_settings(struct sim_rng *r, struct pair *p)
     p->settings = (struct tcp_settings){
         .congestion_control = (uint8_t)rng_below(r, 4),
         .keepalive_probes = (uint8_t)PICK(r, 9, 15),
+        .ttl = IP_TTL,
         .user_timeout_option = rng_below(r, 2),
         .keepalive_ms = PICK(r, 0, 0, 30000, 7200000),
         .keepalive_interval_ms = PICK(r, 10000, 75000),

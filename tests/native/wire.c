@@ -25,9 +25,9 @@ static bool wire_flow_equal(const struct flow *a, const struct flow *b)
 }
 
 static void wire_ip_build(uint8_t *data, const struct ip_addr *src, const struct ip_addr *dst, uint8_t protocol,
-                          uint32_t l4_len, int ecn)
+                          uint32_t l4_len, int tos, int ttl)
 {
-    ip_build(data, src, dst, protocol, l4_len, (enum ip_ecn)ecn);
+    ip_build(data, src, dst, protocol, l4_len, (uint8_t)tos, (uint8_t)ttl);
 }
 
 static enum ether_verdict wire_ether_parse(const uint8_t *data, size_t len, struct ether_frame *out)

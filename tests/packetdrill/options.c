@@ -42,8 +42,8 @@ static bool is_without_effect(int level, int name)
     if (level == IPPROTO_TCP)
         return name == OPT_LINGER2 || name == OPT_SYNCNT || name == OPT_DEFER_ACCEPT || name == OPT_NOTSENT_LOWAT ||
                name == OPT_INQ || name == OPT_QUICKACK;
-    return (level == IPPROTO_IP && (name == IP_TOS || name == IP_RECVERR || name == IP_MTU_DISCOVER)) ||
-           (level == IPPROTO_IPV6 && (name == IPV6_V6ONLY || name == IPV6_RECVERR || name == IPV6_TCLASS));
+    return (level == IPPROTO_IP && (name == IP_RECVERR || name == IP_MTU_DISCOVER)) ||
+           (level == IPPROTO_IPV6 && (name == IPV6_V6ONLY || name == IPV6_RECVERR));
 }
 
 static void keep(struct sock *k, int level, int name, int value)
@@ -76,6 +76,8 @@ void option_settings(const struct sock *k, struct tcp_settings *settings)
     settings->keepalive_interval_ms = (uint32_t)k->keepintvl_s * 1000;
     settings->keepalive_probes = (uint8_t)k->keepcnt;
     settings->user_timeout_ms = k->user_timeout_ms;
+    settings->dscp = (uint8_t)k->tos >> 2;
+    settings->ttl = (uint8_t)k->ttl;
     if (k->congestion >= 0)
         settings->congestion_control = (uint8_t)k->congestion;
 }
@@ -146,6 +148,24 @@ static int set_tcp(struct sock *k, int name, int value)
     }
 }
 
+/* The field of what is sent that an option of IP sets, which its number has whatever the family; null: it sets none. */
+static int *ip_field(struct sock *k, int level, int name)
+{
+    if ((level == IPPROTO_IP && name == IP_TOS) || (level == IPPROTO_IPV6 && name == IPV6_TCLASS))
+        return &k->tos;
+    if ((level == IPPROTO_IP && name == IP_TTL) || (level == IPPROTO_IPV6 && name == IPV6_UNICAST_HOPS))
+        return &k->ttl;
+    return NULL;
+}
+
+static int set_ip(struct sock *k, int *field, int value)
+{
+    if (value < 0 || value > UINT8_MAX || (field == &k->ttl && value == 0))
+        return -EINVAL;
+    *field = value;
+    return change(k);
+}
+
 int option_set(struct sock *k, int level, int name, const void *value, socklen_t len)
 {
     struct linger linger;
@@ -175,6 +195,8 @@ int option_set(struct sock *k, int level, int name, const void *value, socklen_t
         keep(k, level, name, number);
         return 0;
     }
+    if (ip_field(k, level, name) != NULL)
+        return set_ip(k, ip_field(k, level, name), number);
     return level == IPPROTO_TCP ? set_tcp(k, name, number) : -ENOPROTOOPT;
 }
 

@@ -165,6 +165,7 @@ static struct sock *make(int domain)
                        .keepidle_s = 7200,
                        .keepintvl_s = 75,
                        .keepcnt = 9,
+                       .ttl = 64,
                        .congestion = -1};
     table[fd] = k;
     return k;
@@ -249,6 +250,8 @@ int sock_accept(struct sock *k, struct sockaddr *addr, socklen_t *len)
     new->keepcnt = k->keepcnt;
     new->congestion = k->congestion;
     new->user_timeout_ms = k->user_timeout_ms;
+    new->tos = k->tos;
+    new->ttl = k->ttl;
     new->linger_s = k->linger_s;
     memcpy(new->kept, k->kept, sizeof k->kept);
     new->kept_count = k->kept_count;

@@ -29,6 +29,7 @@ struct sock {
     int keepidle_s, keepintvl_s, keepcnt;
     int congestion; /* enum tcp_cc; -1: the stack's */
     uint32_t user_timeout_ms;
+    int tos, ttl;
     int linger_s;  /* -1: off */
     uint32_t conn; /* TCP_NO_CONN: none */
     uint32_t news; /* events so far: what edge-triggered watchers compare */

@@ -115,6 +115,21 @@ def keeps_and_tells_options(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 0)
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
     assert sock.getsockopt(tcp, socket.TCP_USER_TIMEOUT) == 45_500
+    for level, name, value, got in (
+        (socket.IPPROTO_IP, socket.IP_TOS, 0xB9, 0xB8),
+        (socket.IPPROTO_IPV6, socket.IPV6_TCLASS, 0x20, 0x20),
+        (socket.IPPROTO_IP, socket.IP_TTL, 255, 255),
+        (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 1, 1),
+    ):
+        sock.setsockopt(level, name, value)
+        assert sock.getsockopt(level, name) == got
+    for level, name, value in (
+        (socket.IPPROTO_IP, socket.IP_TOS, 256),
+        (socket.IPPROTO_IP, socket.IP_TTL, 0),
+        (socket.IPPROTO_IP, socket.IP_TTL, 256),
+    ):
+        with pytest.raises(OSError, match=r"Invalid argument|Differentiated"):
+            sock.setsockopt(level, name, value)
     for name, value in ((socket.TCP_KEEPCNT, 16), (socket.TCP_KEEPINTVL, 0), (socket.TCP_KEEPIDLE, -1)):
         with pytest.raises(OSError, match=r"Invalid argument|bounds"):
             sock.setsockopt(tcp, name, value)

@@ -1,7 +1,7 @@
 """C handlers over a wire in memory: the C API's calls, their ends and errors, and that nothing is left."""
 
 from collections.abc import Iterator
-from errno import EBADF, EBUSY, ECONNABORTED, ECONNREFUSED, ECONNRESET, EDEADLK, ENOTCONN, ETIMEDOUT
+from errno import EBADF, EBUSY, ECONNABORTED, ECONNREFUSED, ECONNRESET, EDEADLK, EINVAL, ENOTCONN, ETIMEDOUT
 
 import pytest
 from _handlers import ffi, lib
@@ -87,6 +87,7 @@ def test_or_at_accept_when_it_speaks_first(world: World) -> None:
     world.client("one_line")
     log = world.run()
     assert log[0].startswith("line 'hello 192.0.2.2:"), log
+    assert log[1] == f"set 0 {-EINVAL} 0 {-EINVAL}"
     assert world.is_clean()
 
 

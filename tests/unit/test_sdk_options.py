@@ -52,6 +52,41 @@ def test_user_timeout(pair: Pair) -> None:
     assert len(pair.run(client())) == 3
 
 
+def test_dscp_and_ttl(pair: Pair) -> None:
+    there: list[dict[str, int]] = []
+
+    async def served(conn: janus_tcp.Connection) -> None:
+        there.append(conn.info())
+
+    async def listen() -> None:
+        janus_tcp.listen(served, PORT, dscp=8, ttl=255)
+        for wrong in ({"dscp": 64}, {"dscp": -1}, {"ttl": 0}, {"ttl": 256}):
+            with pytest.raises(ValueError, match="dscp is 0 to 63, ttl 1 to 255"):
+                janus_tcp.listen(served, PORT + 1, **wrong)
+
+    async def client() -> tuple[dict[str, int], dict[str, int]]:
+        conn = await janus_tcp.connect(pair.host, PORT)
+        before = conn.info()
+        conn.set_dscp(46)
+        conn.set_ttl(1)
+        for wrong in (-1, 64, 256, 2**70):
+            with pytest.raises((ValueError, OverflowError)):
+                conn.set_dscp(wrong)
+        for wrong in (-1, 0, 256):
+            with pytest.raises(ValueError, match="1 to 255"):
+                conn.set_ttl(wrong)
+        after = conn.info()
+        await conn.recv()
+        conn.close()
+        return before, after
+
+    listening = pair.server.spawn(listen())
+    pair.run_until(listening.done)
+    before, after = pair.run(client())
+    assert [(i["dscp"], i["ttl"]) for i in (before, after, *there)] == [(0, 64), (46, 1), (8, 255)]
+    assert listening.exception() is None
+
+
 def test_who_asks_is_told_that_nothing_gets_through(pair: Pair) -> None:
     """R1 of RFC 9293 3.8.3, while the server's side is deaf."""
     pair.serve(echo, PORT)

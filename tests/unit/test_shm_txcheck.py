@@ -75,6 +75,8 @@ CASES = {
     "IP options": (v4(options=[IPOption_NOP()] * 4), "tx_header"),
     "fragment": (v4(flags="MF"), "tx_header"),
     "fragment offset": (v4(frag=1), "tx_header"),
+    "any DSCP and TTL": (v4(tos=0xB8, ttl=255), "none"),
+    "any class and hop limit": (v6(tc=0xB8, hlim=1), "none"),
     "TTL 0": (v4(ttl=0), "tx_header"),
     "hop limit 0": (v6(hlim=0), "tx_header"),
     "header checksum": (v4(chksum=1), "tx_header"),

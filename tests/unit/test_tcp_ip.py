@@ -1,10 +1,13 @@
-"""What stands between IP's fixed header and TCP's: skipped, whoever opened the connection."""
+"""IP's header: what stands between it and TCP's is skipped, what is sent has the DSCP and the TTL of its settings."""
 
 import struct
+from collections.abc import Iterator
 
 import pytest
-from tcp_talk import Options, Peer, Stack
+from _tcp import ffi, lib
+from tcp_talk import Options, Peer, Segment, Stack
 from test_tcp_open import connect
+from test_tcp_settings import change, settings
 
 from tests.packets import checksum
 
@@ -87,3 +90,108 @@ def test_a_bad_checksum_behind_options_is_noticed(v6: bool) -> None:
     stack.listen()
     packet = Peer(stack, v6=v6).segment("S").build(good=False)
     assert stack.input(dressed(packet)) == "checksum"
+
+
+class Watched(Stack):
+    """With the Differentiated Services field and the TTL of all that was sent."""
+
+    fields: list[tuple[int, int]]
+
+    def taken(self) -> Iterator[Segment]:
+        buf = ffi.new("uint8_t[]", 2048)
+        while (n := lib.native_take(self.native, buf)) >= 0:
+            packet = bytes(ffi.buffer(buf, n))
+            v4 = packet[0] >> 4 == 4
+            self.fields.append(
+                (packet[1], packet[8]) if v4 else (packet[0] << 4 & 0xF0 | packet[1] >> 4, packet[7])
+            )
+            yield Segment.parse(packet)
+
+    def sent(self) -> set[tuple[int, int]]:
+        """What was in them since the last call."""
+        self.output()
+        fields, self.fields = set(self.fields), []
+        return fields
+
+
+def watched(**config: int) -> Watched:
+    stack = Watched(**config)
+    stack.fields = []
+    any_address = ffi.new("struct ip_addr *")
+    assert lib.tcp_listen_with(stack.tcp, any_address, 80, 7, settings(stack, dscp=46, ttl=255)) == 0
+    return stack
+
+
+@pytest.mark.parametrize("v6", [False, True], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("active", [False, True], ids=["server", "client"])
+def test_a_connection_sends_with_its_dscp_and_ttl(active: bool, v6: bool) -> None:
+    stack = watched(ecn=lib.TCP_ECN_ON)
+    peer = Peer(stack, v6=v6)
+    if active:
+        conn = connect(stack, peer)
+        assert stack.sent() == {(0, 64)}, "it was asked for at once"
+        assert change(stack, conn, dscp=46, ttl=255) == 0
+        peer.expect("SEC")
+        stack.advance(1_000_000)
+        assert stack.sent() == {(46 << 2, 255)}, "and of the SYN that is repeated"
+        peer.send("SA")
+    else:
+        peer.send("SEC", options=Options(mss=1460))
+        peer.expect("SAE")
+        peer.send("A")
+        [(conn, _)] = stack.events()
+    stack.send(conn, b"data")
+    assert stack.sent() == ({(46 << 2, 255)} if active else {(46 << 2, 255), (46 << 2 | 2, 255)}), (
+        "ECT(0) beside it"
+    )
+    stack.advance(2_000_000)
+    assert stack.sent() == {(46 << 2, 255)}, "what is sent again"
+    assert change(stack, conn, dscp=8, ttl=1) == 0
+    stack.send(conn, b"more")
+    stack.advance(2_000_000)
+    assert {(tos & 0xFC, ttl) for tos, ttl in stack.sent()} == {(8 << 2, 1)}
+    stack.abort(conn)
+    assert stack.sent() == {(8 << 2, 1)}, "RST"
+
+
+@pytest.mark.parametrize("v6", [False, True], ids=["IPv4", "IPv6"])
+def test_what_no_row_sends_has_them_too(v6: bool) -> None:
+    stack = watched(half_open_max=4)
+    for port in (1, 2, 3):
+        peer = Peer(stack, port, v6=v6)
+        peer.send("S")
+        assert stack.sent() == {(46 << 2, 255)}, "SYN-ACK, the third one of a cookie"
+    assert stack.counters.syn_cookies_sent == 1
+    stack.advance(1_000_000)
+    assert stack.sent() == {(46 << 2, 255)}, "SYN-ACK again"
+    Peer(stack, 1, v6=v6).send("S", seq=9)
+    assert stack.sent() == {(46 << 2, 255)}, "challenge"
+    Peer(stack, 1, stack_port=81, v6=v6).send("S")
+    assert stack.sent() == {(0, 64)}, "nobody listens there"
+
+
+@pytest.mark.parametrize("v6", [False, True], ids=["IPv4", "IPv6"])
+def test_time_wait_has_them_too(v6: bool) -> None:
+    stack = watched()
+    peer = Peer(stack, v6=v6)
+    conn = peer.open()
+    stack.close(conn)
+    peer.expect("FA")
+    peer.send("FA")
+    stack.sent()
+    assert stack.usage["time_wait"] == 1
+    peer.send("FA", seq=peer.seq - 1)
+    assert stack.sent() == {(46 << 2, 255)}
+    assert lib.tcp_unlisten(stack.tcp, ffi.new("struct ip_addr *"), 80) == 0
+    peer.send("FA", seq=peer.seq - 1)
+    assert stack.sent() == {(46 << 2, 255)}
+    stack.advance(120_000_000)
+    assert stack.is_empty()
+
+
+@pytest.mark.parametrize(("dscp", "ttl"), [(64, 64), (255, 64), (0, 0)])
+def test_what_no_header_can_say_is_refused(dscp: int, ttl: int) -> None:
+    stack = Stack()
+    stack.listen()
+    peer = Peer(stack)
+    assert change(stack, peer.open(), dscp=dscp, ttl=ttl) < 0

@@ -237,11 +237,11 @@ def test_any_extension_bytes_are_safe(data: bytes, next_header: int) -> None:
 @pytest.mark.parametrize(
     ("src", "dst", "header_len"), [("192.0.2.1", "198.51.100.7", 20), ("2001:db8::1", "2001:db8::7", 40)]
 )
-@pytest.mark.parametrize("ecn", [0, 1, 2, 3])
-def test_built_header_is_what_scapy_reads(src: str, dst: str, header_len: int, ecn: int) -> None:
+@pytest.mark.parametrize(("tos", "ttl"), [(0, 64), (1, 1), (2, 255), (0xB8, 64), (0xFF, 128)])
+def test_built_header_is_what_scapy_reads(src: str, dst: str, header_len: int, tos: int, ttl: int) -> None:
     buffer = ffi.new("uint8_t[60]", b"\xee" * 60)
     assert lib.ip_header_len(address(dst)) == header_len
-    lib.wire_ip_build(buffer, address(src), address(dst), 6, 20, ecn)
+    lib.wire_ip_build(buffer, address(src), address(dst), 6, 20, tos, ttl)
     data = bytes(ffi.buffer(buffer))
     assert data[header_len:] == b"\xee" * (60 - header_len)
     packet = IP(data) if header_len == 20 else IPv6(data)
@@ -252,14 +252,14 @@ def test_built_header_is_what_scapy_reads(src: str, dst: str, header_len: int, e
             "DF",
             0,
             0,
-            ecn,
-            64,
+            tos,
+            ttl,
         )
         good = packet.chksum
         del packet.chksum
         assert IP(bytes(packet)).chksum == good
     else:
-        assert (packet.plen, packet.nh, packet.tc, packet.fl, packet.hlim) == (20, 6, ecn, 0, 64)
+        assert (packet.plen, packet.nh, packet.tc, packet.fl, packet.hlim) == (20, 6, tos, 0, ttl)
     assert parse(data)[0] == "IP_OK"
 
 
