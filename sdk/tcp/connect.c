@@ -9,41 +9,58 @@
 #include "tcp/input.h"
 #include "tcp/reply.h"
 #include "tcp/rtxq.h"
+#include "tcp/seq.h"
 #include "tcp/settings.h"
 #include "tcp/timers.h"
+#include "tcp/timewait.h"
 
 #include <errno.h>
 
-static bool is_taken(const struct tcp_stack *s, uint32_t hash, const struct flow *flow)
+enum { PORTS_UNTIL_REOPENED = 64 };
+
+/* The handle of what has this flow; TABLE_NONE: it is free. */
+static uint32_t holder_of(const struct tcp_stack *s, uint32_t hash, const struct flow *flow)
 {
     struct table_cursor cursor;
+    uint32_t h = table_first(&s->table, hash, &cursor);
 
-    for (uint32_t h = table_first(&s->table, hash, &cursor); h != TABLE_NONE; h = table_next(&s->table, &cursor))
-        if (stack_handle_is_flow(s, h, flow))
-            return true;
-    return false;
+    while (h != TABLE_NONE && !stack_handle_is_flow(s, h, flow))
+        h = table_next(&s->table, &cursor);
+    return h;
 }
 
-/* A free local port whose flow accept_port likes, from a random start (RFC 6056 3.3.1); 0: none. */
+static bool may_reopen(const struct tcp_stack *s, uint32_t handle)
+{
+    return handle_kind(handle) == HANDLE_TIME_WAIT && time_wait_may_reopen(s, handle_index(handle), s->now_us);
+}
+
+/* A free local port whose flow accept_port likes, from a random start (RFC 6056 3.3.1), or where none is found soon one that may be opened
+ * again; 0: none. */
 static uint16_t choose_port(struct tcp_stack *s, struct flow *flow, bool (*accept_port)(void *context, uint64_t hash),
                             void *context)
 {
     uint32_t first = s->config.source_port_first;
     uint32_t count = s->config.source_port_last - first + 1u;
+    uint16_t again = 0;
     uint32_t start;
 
     if (first == 0)
         return 0;
     s->env.random(s->env.context, &start, sizeof start);
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < count && (again == 0 || i < PORTS_UNTIL_REOPENED); i++) {
+        uint32_t holder;
         uint64_t hash;
 
         flow->lport = (uint16_t)(first + (start % count + i) % count);
         hash = flows_hash(s, flow);
-        if (!is_taken(s, csb_table_hash(hash), flow) && (accept_port == NULL || accept_port(context, hash)))
+        holder = holder_of(s, csb_table_hash(hash), flow);
+        if ((holder != TABLE_NONE && !may_reopen(s, holder)) || (accept_port != NULL && !accept_port(context, hash)))
+            continue;
+        if (holder == TABLE_NONE)
             return flow->lport;
+        again = again != 0 ? again : flow->lport;
     }
-    return 0;
+    return flow->lport = again;
 }
 
 static bool choose_address(const struct tcp_stack *s, const struct ip_addr *laddr, const struct ip_addr *raddr,
@@ -70,16 +87,20 @@ static bool is_unicast(const struct ip_addr *a)
     return a->b[0] != 0xff && !ip_addr_equal(a, &unspecified);
 }
 
+/* before: a connection in TIME-WAIT, which ends; or TABLE_NONE. */
 static struct tcb *make(struct tcp_stack *s, const struct flow *flow, uint64_t hash, uint8_t laddr_index,
-                        uint64_t now_us)
+                        uint32_t before, uint64_t now_us)
 {
     uint32_t index = slab_available(&s->ext) != 0 ? tcb_take(s) : TCP_NO_CONN;
     struct isn_offsets offsets = isn_offsets(&s->secret, hash);
+    uint32_t iss = isn_at(&offsets, now_us);
     struct tcb *t;
     struct tcb_ext *e;
 
     if (index == TCP_NO_CONN)
         return NULL;
+    if (before != TABLE_NONE)
+        iss = seq_max(iss, time_wait_reopen(s, handle_index(before)));
     t = stack_tcb(s, index);
     t->raddr = flow->raddr;
     t->rport = flow->rport;
@@ -90,7 +111,7 @@ static struct tcb *make(struct tcp_stack *s, const struct flow *flow, uint64_t h
         return NULL;
     }
     t->flags = TCB_IN_TABLE | TCB_ACTIVE | handshake_flags(s);
-    t->snd_una = isn_at(&offsets, now_us);
+    t->snd_una = iss;
     t->snd_nxt = t->snd_una + 1;
     t->flags |= ecn_is_asked(s, s->config.congestion_control) ? TCB_ECT : 0;
     t->smss = SMSS_MIN;
@@ -106,6 +127,7 @@ int tcp_connect(struct tcp_stack *s, const struct ip_addr *laddr, uint16_t lport
 {
     struct flow flow = {.raddr = *raddr, .rport = rport, .lport = lport};
     uint8_t laddr_index;
+    uint32_t holder;
     uint64_t hash;
     struct tcb *t;
 
@@ -120,11 +142,12 @@ int tcp_connect(struct tcp_stack *s, const struct ip_addr *laddr, uint16_t lport
             return s->config.source_port_first == 0 ? -EADDRNOTAVAIL : -EADDRINUSE;
     }
     hash = flows_hash(s, &flow);
-    if (lport != 0 && is_taken(s, csb_table_hash(hash), &flow))
+    holder = holder_of(s, csb_table_hash(hash), &flow);
+    if (holder != TABLE_NONE && !may_reopen(s, holder))
         return -EADDRINUSE;
     if (lport != 0 && accept_port != NULL && !accept_port(context, hash))
         return -EADDRNOTAVAIL;
-    t = make(s, &flow, hash, laddr_index, now_us);
+    t = make(s, &flow, hash, laddr_index, holder, now_us);
     if (t == NULL)
         return -ENOBUFS;
     t->user = user;

@@ -11,6 +11,8 @@
 #include "tcp/settings.h"
 #include "tcp/window.h"
 
+enum { REOPEN_MS = 1000 }; /* after the last that was sent, as kernels have it */
+
 static struct time_wait *at(const struct tcp_stack *s, uint32_t index)
 {
     return slab_at(&s->time_wait, index);
@@ -133,7 +135,7 @@ enum tcp_drop time_wait_input(struct tcp_stack *s, uint32_t index, struct input 
 
     if (seg->flags & TCP_RST)
         return TCP_DROP_OUT_OF_WINDOW; /* RFC 1337: it would end the wait */
-    if (is_new_connection(w, seg)) {
+    if (is_new_connection(w, seg) && listener_find(s, &in->flow.laddr, in->flow.lport) != NULL) {
         uint32_t iss_min = w->snd_nxt + 1;
 
         if (!flows_may_create(s, flows_hash(s, &in->flow)))
@@ -150,6 +152,22 @@ enum tcp_drop time_wait_input(struct tcp_stack *s, uint32_t index, struct input 
         return TCP_DROP_DUPLICATE;
     }
     return TCP_DROP_OUT_OF_WINDOW;
+}
+
+bool time_wait_may_reopen(const struct tcp_stack *s, uint32_t index, uint64_t now_us)
+{
+    const struct time_wait *w = at(s, index);
+    uint32_t began_ms = w->deadline - 2 * s->config.msl_ms;
+
+    return w->timestamps && seq_geq(stack_now_ms(now_us), began_ms + REOPEN_MS);
+}
+
+uint32_t time_wait_reopen(struct tcp_stack *s, uint32_t index)
+{
+    uint32_t snd_nxt = at(s, index)->snd_nxt;
+
+    block_free(s, index);
+    return snd_nxt + 1;
 }
 
 void time_wait_advance(struct tcp_stack *s, uint64_t now_us)

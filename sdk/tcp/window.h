@@ -38,10 +38,15 @@ static inline uint32_t window_buffer(const struct tcp_stack *s, const struct tcb
 }
 
 /* SEG.SEQ of a segment without payload: SND.NXT, or the edge of a window that the peer has taken back from under what was sent.  Beyond
- * that edge it would drop the segment with its ACK (RFC 9293 3.10.7.4), and a peer whose own data is not acknowledged may not read on. */
+ * that edge it would drop the segment with its ACK (RFC 9293 3.10.7.4), and a peer whose own data is not acknowledged may not read on.
+ * An edge that went back by less than a scaled window can say may have been rounded, not taken back (RFC 7323 2.4): what was sent has come
+ * then, and a number before its end is old.  While nothing gets through, one after the other is tried. */
 static inline uint32_t window_acceptable_seq(const struct tcb *t)
 {
-    return t->snd_nxt - t->snd_una <= t->snd_wnd ? t->snd_nxt : t->snd_una + t->snd_wnd;
+    uint32_t flight = t->snd_nxt - t->snd_una;
+    bool rounded = flight > t->snd_wnd && (flight - t->snd_wnd) >> t->snd_wind_shift == 0;
+
+    return flight <= t->snd_wnd || (rounded && (t->backoff & 1) == 0) ? t->snd_nxt : t->snd_una + t->snd_wnd;
 }
 
 /* Two full segments wait for their ACK, and no round is on, or RCV.NXT has come to the mark of this one. */

@@ -209,7 +209,9 @@ static void peer_hear(struct peer *p, const uint8_t *packet, uint32_t len, struc
         tcp_header_parse(packet + ip.l4_offset, ip.l4_len, &seg) != TCP_HEADER_OK)
         return;
     if (seg.flags & TCP_RST) {
-        p->life = p->life == PEER_OPEN && seg.seq - p->irs != p->next ? p->life : PEER_DEAD;
+        uint32_t at = seg.seq - p->irs; /* a liar's RCV.NXT is what it has said */
+
+        p->life = p->life == PEER_OPEN && at != p->next && at != p->acked ? p->life : PEER_DEAD;
         return;
     }
     if (seg.options.present & TCP_OPTION_TIMESTAMPS)
