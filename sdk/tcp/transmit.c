@@ -21,7 +21,7 @@ static void start(const struct tcp_stack *s, struct tcb *t, const struct tcb_ext
 {
     const struct tcp_settings *settings = settings_of(s, t);
 
-    memset(options, 0, sizeof *options);
+    options->present = options->sack_count = 0;
     *b = (struct build){
         .laddr = &s->addresses[t->laddr_index],
         .raddr = &t->raddr,

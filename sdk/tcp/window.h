@@ -43,10 +43,11 @@ static inline uint32_t window_buffer(const struct tcp_stack *s, const struct tcb
  * then, and a number before its end is old.  While nothing gets through, one after the other is tried. */
 static inline uint32_t window_acceptable_seq(const struct tcb *t)
 {
-    uint32_t flight = t->snd_nxt - t->snd_una;
-    bool rounded = flight > t->snd_wnd && (flight - t->snd_wnd) >> t->snd_wind_shift == 0;
+    uint32_t edge = t->snd_una + t->snd_wnd;
 
-    return flight <= t->snd_wnd || (rounded && (t->backoff & 1) == 0) ? t->snd_nxt : t->snd_una + t->snd_wnd;
+    if (__builtin_expect(t->snd_nxt - t->snd_una <= t->snd_wnd, true))
+        return t->snd_nxt;
+    return (t->backoff & 1) == 0 && (t->snd_nxt - edge) >> t->snd_wind_shift == 0 ? t->snd_nxt : edge;
 }
 
 /* Two full segments wait for their ACK, and no round is on, or RCV.NXT has come to the mark of this one. */
