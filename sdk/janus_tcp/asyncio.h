@@ -133,6 +133,7 @@ extern PyTypeObject ready_type;
 
 struct ready {
     PyObject_HEAD PyObject *queue, *append, *popleft; /* BaseEventLoop._ready, a deque */
+    PyObject *spare;                                  /* a Handle with one argument, for when there is no memory */
     struct timers timers;                             /* of TimerHandles of ours, owned */
     bool slow;                                        /* debug: asyncio's way */
     bool closed;

@@ -58,6 +58,7 @@ def steer_back(module: Any) -> None:
 
     Other loops are served as before.  patch_loop(), and with it aiofastnet's loop_factory() and policy, leaves a
     Janus loop as it is.  new_event_loop() and main() call it where aiofastnet is installed.
+    Never raises.
 
     >>> from types import SimpleNamespace
     >>> module = SimpleNamespace(create_server=lambda loop, *args: "past the loop")

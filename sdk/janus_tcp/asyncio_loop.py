@@ -80,6 +80,7 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
         self._online = False
         KERNEL.__init__(self, self._make_selector())
         self._ready_is(self._ready)
+        vars(self)["call_soon"] = self.call_soon  # looking it up takes no memory, which a future may not find
 
     def _make_selector(self) -> JanusSelector:
         return JanusSelector()
@@ -114,7 +115,7 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
         return self._attached() if reached(address, self._through) else None
 
     def janus_stats(self) -> dict[str, Any] | None:
-        """What the stack counts, as janus_tcp's own loops have it; None when it is not attached.
+        """What the stack counts, as janus_tcp's own loops have it; None when it is not attached.  Never raises.
 
         >>> loop = JanusEventLoop()
         >>> loop.janus_stats() is None
@@ -167,6 +168,8 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
 
     def set_debug(self, enabled: bool) -> None:
         """asyncio's debug mode; callbacks of connections that take slow_callback_duration seconds are named too.
+
+        Never raises.
 
         >>> loop = PairEventLoop()
         >>> loop.set_debug(True)
@@ -229,6 +232,7 @@ class JanusEventLoop(Ready, asyncio.SelectorEventLoop):
         self._stack = None
         KERNEL.close(self)
         self._ready_is(None)
+        vars(self).pop("call_soon", None)
 
     def _close_stack(self, stack: Poller) -> None:
         if stack.open:

@@ -71,6 +71,32 @@ fail:
     return NULL;
 }
 
+/* A future forgets its callbacks before it calls call_soon() with each and itself: a failure would leave who waits for it waiting. */
+static void keep_spare(struct ready *r, PyObject *self)
+{
+    PyObject *none = Py_None;
+
+    if (r->spare)
+        return;
+    r->spare = handle_new(handle_type, self, Py_None, &none, 1, NULL);
+    if (!r->spare)
+        PyErr_Clear(); /* the next turn tries again */
+}
+
+static PyObject *use_spare(struct ready *r, PyObject *callback, PyObject *argument, PyObject *context)
+{
+    PyObject *handle = r->spare;
+
+    if (!handle || !context || !PyErr_ExceptionMatches(PyExc_MemoryError))
+        return NULL;
+    PyErr_Clear();
+    r->spare = NULL;
+    Py_SETREF(*handle_slot(handle, HANDLE_CALLBACK), Py_NewRef(callback));
+    Py_SETREF(PyTuple_GET_ITEM(*handle_slot(handle, HANDLE_ARGS), 0), Py_NewRef(argument));
+    Py_SETREF(*handle_slot(handle, HANDLE_CONTEXT), Py_NewRef(context));
+    return handle;
+}
+
 /* call_soon(callback, *args, context=None) */
 static PyObject *ready_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
 {
@@ -94,6 +120,8 @@ static PyObject *ready_call_soon(PyObject *self, PyObject *const *args, Py_ssize
         return made;
     }
     handle = handle_new(handle_type, self, args[0], args + 1, nargs - 1, context);
+    if (!handle && nargs == 2)
+        handle = use_spare(r, args[0], args[1], context);
     appended = handle ? PyObject_CallOneArg(r->append, handle) : NULL;
     if (!appended)
         Py_CLEAR(handle);
@@ -167,6 +195,8 @@ static PyObject *ready_run(PyObject *self, PyObject *unused)
     int rc = n < 0 ? -1 : 0;
 
     (void)unused;
+    if (rc == 0)
+        keep_spare(r, self);
     for (; n > 0 && rc == 0; n--) {
         PyObject *handle = PyObject_CallNoArgs(popleft);
 
@@ -189,6 +219,7 @@ static int ready_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(r->queue);
     Py_VISIT(r->append);
     Py_VISIT(r->popleft);
+    Py_VISIT(r->spare);
     return ready_visit_timers(r, visit, arg);
 }
 
@@ -199,6 +230,7 @@ static int ready_clear(PyObject *self)
     Py_CLEAR(r->queue);
     Py_CLEAR(r->append);
     Py_CLEAR(r->popleft);
+    Py_CLEAR(r->spare);
     ready_clear_timers(r);
     return 0;
 }

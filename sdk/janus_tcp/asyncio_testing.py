@@ -40,7 +40,8 @@ class PairEventLoop(JanusEventLoop):
     """Servers listen on host in one stack; connections to it are opened in the other, from client_host.
 
     Virtual time moves only when nothing is left to do now; threads and subprocesses are not waited for, so tests
-    with such want virtual_time=False.  The bounds are those of janus_tcp.testing.Pair.
+    with such want virtual_time=False.  The bounds are those of janus_tcp.testing.Pair; MemoryError when there is no
+    memory for the stacks.
 
     >>> async def main(loop):
     ...     async def handle(reader, writer):
@@ -81,7 +82,7 @@ class PairEventLoop(JanusEventLoop):
         return VirtualSelector(self) if self._virtual else JanusSelector()
 
     def time(self) -> float:
-        """Seconds; virtual ones jump.
+        """Seconds; virtual ones jump.  Never raises.
 
         >>> loop = PairEventLoop()
         >>> before = loop.time()
@@ -95,7 +96,7 @@ class PairEventLoop(JanusEventLoop):
         return self.stacks[self._ends[0]].clock_s
 
     def close(self) -> None:
-        """End everything on both sides.
+        """End everything on both sides.  Harmless when it is closed; RuntimeError when the loop runs.
 
         >>> loop = PairEventLoop()
         >>> loop.close()

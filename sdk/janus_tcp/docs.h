@@ -9,7 +9,8 @@
     "One TCP connection.\n" \
     "\n" \
     "Iterate over it with ``async for`` to receive.  A handler gets it as its argument, ``connect()`` returns one.\n" \
-    "All of it belongs to the system thread whose loop runs it; one task may receive on it and one may send.\n" \
+    "All of it belongs to the system thread whose loop runs it: another one gets a RuntimeError.  One task may receive on\n" \
+    "it and one may send.\n" \
     "\n" \
     ">>> async def echo(conn):\n" \
     "...     async for data in conn:\n" \
@@ -190,7 +191,7 @@
     "\n" \
     "Give the connection back: what was sent still arrives, then FIN.  Harmless when it is closed.\n" \
     "\n" \
-    "With received data unread it is a reset (RFC 9293 3.6.1).\n" \
+    "With received data unread it is a reset (RFC 9293 3.6.1).  RuntimeError in another thread.\n" \
     "\n" \
     ">>> async def client(conn):\n" \
     "...     conn.close()\n" \
@@ -203,6 +204,7 @@
     "--\n" \
     "\n" \
     "Give the connection back and reset it (RST); what was not yet delivered is lost.  Harmless when it is closed.\n" \
+    "RuntimeError in another thread.\n" \
     "\n" \
     ">>> async def client(conn):\n" \
     "...     conn.abort()\n" \
@@ -244,6 +246,7 @@
     "--\n" \
     "\n" \
     "Send small segments at once, without Nagle's algorithm (RFC 9293 3.7.4); off at first.\n" \
+    "Has no effect after close(), and never raises in the loop's thread.\n" \
     "\n" \
     ">>> async def client(conn):\n" \
     "...     conn.set_nodelay(True)\n" \
@@ -332,6 +335,7 @@
     "The handler's own: any object, None at first.\n" \
     "\n" \
     "It is dropped when the connection is closed and its handler has ended, so it may refer to the connection.\n" \
+    "Never raises.\n" \
     "\n" \
     ">>> async def client(conn):\n" \
     "...     conn.user_data = {\"name\": \"Ann\"}\n" \
@@ -356,7 +360,7 @@
     "'192.0.2.2'"
 
 #define DOC_CLOSED \
-    "True after close() or abort() on this side.\n" \
+    "True after close() or abort() on this side.  Never raises.\n" \
     "\n" \
     ">>> async def client(conn):\n" \
     "...     return conn.closed\n" \
@@ -367,7 +371,7 @@
     "sleep(seconds)\n" \
     "--\n" \
     "\n" \
-    "Wait, in the loop's time; 0 lets others run.  Raises ValueError for a negative number.\n" \
+    "Wait so many seconds, in the loop's time; 0 lets others run.  Raises ValueError for a negative number.\n" \
     "\n" \
     ">>> async def client(conn):\n" \
     "...     await janus_tcp.sleep(0.25)\n" \
@@ -376,7 +380,7 @@
     "'later'"
 
 #define DOC_TASK \
-    "A coroutine that runs beside others; await it for its result, once and in one place.\n" \
+    "A coroutine that runs beside others; await it for its result, once and in one place.  Awaiting raises what it raised.\n" \
     "\n" \
     ">>> async def client(conn):\n" \
     "...     task = janus_tcp.spawn(janus_tcp.connect(conn.peername[0], 9))\n" \
@@ -404,6 +408,67 @@
     "...     await conn.recv()\n" \
     ">>> talk(echo, client)\n" \
     "'cancelled'"
+
+#define DOC_CANCELLED_ERROR \
+    "The task was cancelled; clean up and let it pass.\n" \
+    "\n" \
+    ">>> async def wait(conn):\n" \
+    "...     try:\n" \
+    "...         await conn.recv()\n" \
+    "...     except janus_tcp.CancelledError:\n" \
+    "...         conn.abort()\n" \
+    "...         raise\n" \
+    ">>> async def client(conn):\n" \
+    "...     task = janus_tcp.spawn(wait(conn))\n" \
+    "...     await janus_tcp.sleep(0)\n" \
+    "...     task.cancel()\n" \
+    "...     await janus_tcp.sleep(0)\n" \
+    "...     return task.done(), conn.closed\n" \
+    ">>> talk(echo, client)\n" \
+    "(True, True)"
+
+#define DOC_INCOMPLETE_READ_ERROR \
+    "The stream ended early; args are the bytes that came, and how many bytes were wanted (None: up to a delimiter).\n" \
+    "\n" \
+    ">>> async def client(conn):\n" \
+    "...     await conn.send(b\"abc\")\n" \
+    "...     conn.shutdown()\n" \
+    "...     try:\n" \
+    "...         await conn.recv_exactly(5)\n" \
+    "...     except janus_tcp.IncompleteReadError as error:\n" \
+    "...         return error.args\n" \
+    ">>> talk(echo, client)\n" \
+    "(b'abc', 5)"
+
+#define DOC_TASK_DONE \
+    "done()\n" \
+    "--\n" \
+    "\n" \
+    "Whether it has ended.  Never raises.\n" \
+    "\n" \
+    ">>> async def answer(conn):\n" \
+    "...     return await conn.recv()\n" \
+    ">>> async def client(conn):\n" \
+    "...     task = janus_tcp.spawn(answer(conn))\n" \
+    "...     await conn.send(b\"x\")\n" \
+    "...     return task.done(), await task, task.done()\n" \
+    ">>> talk(echo, client)\n" \
+    "(False, b'x', True)"
+
+#define DOC_TASK_EXCEPTION \
+    "exception()\n" \
+    "--\n" \
+    "\n" \
+    "What it ended with: an exception, CancelledError included, or None.  None while it runs; never raises.\n" \
+    "\n" \
+    ">>> async def fail():\n" \
+    "...     raise KeyError(\"no such room\")\n" \
+    ">>> async def client(conn):\n" \
+    "...     task = janus_tcp.spawn(fail())\n" \
+    "...     await janus_tcp.sleep(0)\n" \
+    "...     return task.exception()\n" \
+    ">>> talk(echo, client)\n" \
+    "KeyError('no such room')"
 /* clang-format on */
 
 #endif

@@ -205,11 +205,10 @@ static int add_types(PyObject *module)
             PyModule_AddObjectRef(module, types[i].name, (PyObject *)types[i].type) < 0)
             return -1;
     }
-    face_cancelled_error = PyErr_NewExceptionWithDoc(
-        "janus_tcp.CancelledError", "The task was cancelled; clean up and let it pass.", PyExc_BaseException, NULL);
-    face_incomplete_error = PyErr_NewExceptionWithDoc(
-        "janus_tcp.IncompleteReadError", "The stream ended early; args are what came and how much was wanted.",
-        PyExc_EOFError, NULL);
+    face_cancelled_error =
+        PyErr_NewExceptionWithDoc("janus_tcp.CancelledError", DOC_CANCELLED_ERROR, PyExc_BaseException, NULL);
+    face_incomplete_error =
+        PyErr_NewExceptionWithDoc("janus_tcp.IncompleteReadError", DOC_INCOMPLETE_READ_ERROR, PyExc_EOFError, NULL);
     if (PyModule_AddObjectRef(module, "CancelledError", face_cancelled_error) < 0 ||
         PyModule_AddObjectRef(module, "IncompleteReadError", face_incomplete_error) < 0)
         return -1;

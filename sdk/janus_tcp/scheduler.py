@@ -211,7 +211,9 @@ def drain(loop: Loop, seconds: float, hurry: Callable[[], bool] = lambda: False)
 
 
 class Listener:
-    """A port that is listened on; close() stops accepting, connections go on.
+    """A port that is listened on; listen() makes it and raises what keeps it from that.
+
+    close() stops accepting, connections go on.
 
     >>> with Pair() as pair:
     ...     listener = pair.serve(echo, port=7)
@@ -226,7 +228,14 @@ class Listener:
         self.closed: bool = False
 
     def close(self) -> None:
-        """Stop accepting."""
+        """Stop accepting; harmless when it is closed.  Raises OSError when janusd cannot be told.
+
+        >>> with Pair() as pair:
+        ...     listener = pair.serve(echo, port=7)
+        ...     listener.close()
+        ...     listener.closed
+        True
+        """
         if not self.closed:
             self.closed = True
             self._loop.unlisten(self._address, self.port)

@@ -41,8 +41,8 @@ class _Closing:
 class Connection(_Closing):
     """An open connection; leaving it as a context manager closes it.
 
-    timeout_s holds for each call that waits: TimeoutError when it takes longer, None is no limit.  Errors are those of
-    janus_tcp.Connection.
+    timeout_s holds for each call that waits: TimeoutError when it takes so many seconds, None is no limit.  Errors are
+    those of janus_tcp.Connection.
 
     >>> with Pair() as pair:
     ...     listener = pair.serve(echo, port=7)
@@ -132,7 +132,7 @@ class Connection(_Closing):
             yield data
 
     def send(self, data: bytes | bytearray | memoryview) -> None:
-        """Return when all of data is in segments.  Raises TimeoutError, BrokenPipeError, ConnectionResetError.
+        """Return when all bytes of data are in segments.  Raises TimeoutError, BrokenPipeError, ConnectionResetError.
 
         >>> with Pair() as pair:
         ...     listener = pair.serve(echo, port=7)
@@ -157,7 +157,7 @@ class Connection(_Closing):
         self._conn.shutdown()
 
     def close(self) -> None:
-        """End it in order; what was sent still arrives while the session is used or closed.
+        """End it in order; what was sent still arrives while the session is used or closed.  Harmless when closed.
 
         >>> with Pair() as pair:
         ...     listener = pair.serve(echo, port=7)
@@ -170,7 +170,7 @@ class Connection(_Closing):
             self._run(sleep_briefly())
 
     def abort(self) -> None:
-        """Reset it.
+        """Reset it.  Harmless when it is closed.
 
         >>> with Pair() as pair:
         ...     listener = pair.serve(echo, port=7)
@@ -186,6 +186,8 @@ async def sleep_briefly() -> None:
 
 class Session(_Closing):
     """A stack that runs while one of its calls waits; made by attach(), or in a test of testing.Pair.run.
+
+    Making it raises nothing; its calls do.
 
     >>> async def answer():
     ...     return 42
@@ -224,7 +226,7 @@ class Session(_Closing):
         return Connection(self._run, self._run(within()), timeout_s)
 
     def run(self, coro: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end; its result or exception.
+        """Run a coroutine to its end; its result, or raises its exception.
 
         >>> async def peer(host):
         ...     conn = await janus_tcp.connect(host, 7)
@@ -241,7 +243,7 @@ class Session(_Closing):
         return result
 
     def close(self) -> None:
-        """Let out what closed connections owe, at most a second, reset the others, detach.
+        """Let out what closed connections owe, at most a second, reset the others, detach.  Harmless when closed.
 
         >>> with Pair() as pair:
         ...     Session(pair.run).close()

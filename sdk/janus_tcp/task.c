@@ -356,9 +356,9 @@ static PyObject *task_exception(PyObject *self, PyObject *unused)
 
 static PyMethodDef task_methods[] = {
     {"cancel", task_cancel_method, METH_NOARGS, DOC_TASK_CANCEL},
-    {"done", task_done, METH_NOARGS, "True when the task has ended."},
+    {"done", task_done, METH_NOARGS, DOC_TASK_DONE},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "Task[T] for annotations."},
-    {"exception", task_exception, METH_NOARGS, "The exception that ended the task, or None."},
+    {"exception", task_exception, METH_NOARGS, DOC_TASK_EXCEPTION},
     {NULL, NULL, 0, NULL},
 };
 

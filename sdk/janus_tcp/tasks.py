@@ -68,7 +68,17 @@ class TaskGroup:
         self._in_body = False
 
     def spawn(self, coro: Coroutine[Any, Any, T]) -> Task[T]:
-        """Run coro in the group."""
+        """Run coro in the group; its Task.  RuntimeError and TypeError as of janus_tcp.spawn().
+
+        >>> async def double(n):
+        ...     return 2 * n
+        >>> async def client(conn):
+        ...     async with janus_tcp.TaskGroup() as group:
+        ...         tasks = [group.spawn(double(n)) for n in range(3)]
+        ...     return [await task for task in tasks]
+        >>> talk(echo, client)
+        [0, 2, 4]
+        """
         task = running_loop().spawn(coro, self._ended)
         self._tasks.add(task)
         return task
@@ -122,7 +132,8 @@ class TaskGroup:
 async def gather(*coros: Coroutine[Any, Any, Any]) -> list[Any]:
     """Run coroutines beside each other; their results in order.
 
-    The first failure is raised as it is, when the others, cancelled, have ended.
+    The first failure is raised as it is, when the others, cancelled, have ended.  RuntimeError outside of a coroutine
+    that janus_tcp runs.
 
     >>> async def later(seconds):
     ...     await janus_tcp.sleep(seconds)

@@ -44,7 +44,7 @@ class Pair:
 
     connections (1024), rx_slots and tx_slots (4096) are per side; recv_buffer and send_buffer are bytes of a
     connection, 0: the stack's default; latency_us is one way; mtu is bytes of a packet; the same seed gives the same
-    run.
+    run.  MemoryError when there is none for the stacks.
 
     >>> async def client(host):
     ...     conn = await janus_tcp.connect(host, 7)
@@ -74,22 +74,45 @@ class Pair:
         self.close()
 
     def close(self) -> None:
-        """End everything on both sides: handlers see GeneratorExit."""
+        """End everything on both sides: handlers see GeneratorExit.  Harmless when it is closed; never raises.
+
+        >>> pair = Pair()
+        >>> pair.close()
+        """
         self.server.close()
         self.client.close()
         self._wire.close()
 
     @property
     def now_s(self) -> float:
-        """Virtual time, in seconds."""
+        """Virtual time, in seconds.  Never raises.
+
+        >>> async def nap():
+        ...     await janus_tcp.sleep(2)
+        >>> with Pair() as pair:
+        ...     pair.run(nap())
+        ...     pair.now_s >= 2
+        True
+        """
         return self.server.clock_us / 1e6
 
     def serve(self, handle: Handler | CHandler, port: int) -> Listener:
-        """Listen on the server's side; a Listener.  Raises OSError EADDRINUSE."""
+        """Listen on the server's side; a Listener.  Raises OSError EADDRINUSE.
+
+        >>> with Pair() as pair:
+        ...     pair.serve(echo, port=7).port
+        7
+        """
         return listen_on(self.server, handle, port)
 
     def step(self) -> bool:
-        """One batch on each side, or a jump in time.  False: nothing is left that could happen."""
+        """One batch on each side, or a jump in time.  False: nothing is left that could happen.  Never raises: what a
+        handler raises is logged.
+
+        >>> with Pair() as pair:
+        ...     pair.step()
+        False
+        """
         if turn(self.server, 0) + turn(self.client, 0) > 0:
             return True
         next_us = min(self.server.next_deadline_us(), self.client.next_deadline_us())
@@ -99,7 +122,16 @@ class Pair:
         return True
 
     def run_until(self, condition: Callable[[], bool], limit_s: float = 600.0) -> None:
-        """Step until condition holds; TimeoutError after limit_s, or when nothing is left to happen."""
+        """Step until condition holds; TimeoutError after limit_s seconds, or when nothing is left to happen.
+
+        >>> async def nap():
+        ...     await janus_tcp.sleep(5)
+        >>> with Pair() as pair:
+        ...     task = pair.client.spawn(nap())
+        ...     pair.run_until(task.done, limit_s=10)
+        ...     pair.now_s >= 5
+        True
+        """
         end_s = self.now_s + limit_s
         while not condition():
             if self.now_s > end_s:
@@ -108,13 +140,33 @@ class Pair:
                 raise TimeoutError("not reached, and nothing is left that could happen")
 
     def run(self, coro: Coroutine[Any, Any, Any], limit_s: float = 600.0) -> Any:
-        """Run coro on the client's side to its end; its result or exception."""
+        """Run coro on the client's side to its end; its result or exception.
+
+        TimeoutError after limit_s seconds, or when nothing is left to happen.
+
+        >>> async def client(host):
+        ...     conn = await janus_tcp.connect(host, 7)
+        ...     await conn.send(b"hello")
+        ...     answer = await conn.recv()
+        ...     conn.close()
+        ...     return answer
+        >>> with Pair() as pair:
+        ...     listener = pair.serve(echo, port=7)
+        ...     pair.run(client(pair.host), limit_s=60)
+        b'hello'
+        """
         task: Task[Any] = self.client.spawn(coro)
         self.run_until(task.done, limit_s)
         return result_of(task)
 
     def settle(self, limit_s: float = 600.0) -> None:
-        """Step until no handler, task or connection is left on either side, TIME-WAIT included."""
+        """Step until no handler, task or connection is left on either side, TIME-WAIT included.
+
+        TimeoutError after limit_s seconds: something is left behind.
+
+        >>> with Pair() as pair:
+        ...     pair.settle(limit_s=120)
+        """
         self.run_until(self._is_empty, limit_s)
 
     def _is_empty(self) -> bool:
