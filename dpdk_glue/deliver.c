@@ -157,6 +157,8 @@ enum shm_drop deliver(struct delivered *d, struct glue_session *s, uint32_t io, 
     return SHM_DROP_NONE;
 }
 
+/* An ACK rings too, although no handler waits for it: left lying it would be a round-trip time too long, keep slots from their pool, and
+ * the retransmission timer would wake the app instead. */
 void session_wake(struct glue_session *s, uint32_t io)
 {
     if (!doorbell_wanted(&session_a2j(s)->app_sleeping))

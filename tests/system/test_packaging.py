@@ -14,7 +14,8 @@ import pytest
 from tests.test_house import ROOT, tracked
 
 OTHERS = ("3.12", "3.13")
-TESTS = [f"tests/unit/test_sdk_{part}.py" for part in ("connection", "stop", "tasks", "views")]
+TESTS = [f"tests/unit/test_sdk_{part}.py" for part in ("connection", "options", "stop", "tasks", "views")]
+TESTS += [f"tests/unit/test_asyncio_{part}.py" for part in ("misuse", "transport")]
 
 ECHO = """
 import janus_tcp

@@ -1,6 +1,7 @@
 """The Python in docs/sdk.md: every block compiles and defines what it says; those with a Pair run."""
 
 import ast
+import inspect
 import re
 from pathlib import Path
 
@@ -21,6 +22,20 @@ def test_the_tutorial_runs_from_its_first_line_to_its_last() -> None:
     blocks = re.findall(r"```python\n(.*?)```", page, re.S)
     assert len(blocks) == 4
     exec(compile("\n".join(blocks), "docs/tutorial.md", "exec"), {"__name__": "docs"})
+
+
+def test_the_page_has_runs_arguments() -> None:
+    shown = re.search(r"^`run\((.*?)\)`$", PAGE, re.S | re.M)
+    assert shown is not None
+    wanted = [
+        p.name if p.default is p.empty else f"{p.name}={p.default}"
+        for p in inspect.signature(janus_tcp.run).parameters.values()
+    ]
+    assert re.split(r",\s+", shown[1].replace("*, ", "")) == wanted
+    table = PAGE.split("| argument | meaning |", 1)[1].split("\n\n", 1)[0]
+    assert set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (.*?) \|", table, re.M)))) == {
+        p.split("=")[0] for p in wanted
+    }
 
 
 def test_every_public_name_is_on_the_page() -> None:

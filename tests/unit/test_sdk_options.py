@@ -116,3 +116,58 @@ def test_who_asks_is_told_that_nothing_gets_through(pair: Pair) -> None:
     assert [info["stalled"] for info in asked] == [False, True, False]
     assert [info["stalled_ms"] > 2000 for info in asked] == [False, True, False]
     assert asked[0]["stalled_ms"] == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "data", "least_s"), [("user_timeout", b"x", 30), ("keepalive", b"", 60 + 9 * 75)]
+)
+def test_a_peer_that_is_gone_is_given_up_after_the_time_that_was_set(
+    pair: Pair, setting: str, data: bytes, least_s: int
+) -> None:
+    pair.serve(echo, PORT)
+
+    async def client() -> float:
+        conn = await janus_tcp.connect(pair.host, PORT)
+        await conn.send(b"x")
+        await conn.recv()
+        conn.set_user_timeout(30 if setting == "user_timeout" else None)
+        conn.set_keepalive(60 if setting == "keepalive" else None)
+        await janus_tcp.sleep(1)
+        gone.append(pair.now_s)
+        conn.try_send(data)
+        with pytest.raises(TimeoutError):
+            await conn.recv()
+        took_s = pair.now_s - gone[0]
+        conn.close()
+        return took_s
+
+    gone: list[float] = []
+    task = pair.client.spawn(client())
+    pair.run_until(lambda: bool(gone))
+    for _ in range(10_000):
+        while turn(pair.client, 0):
+            pass
+        if task.done():
+            break
+        pair._wire.advance(100_000)
+    assert task.done()
+    assert task.exception() is None
+    took_s = pair.now_s - gone[0]
+    assert least_s - 2 < took_s < least_s + 2, took_s
+
+
+@pytest.mark.parametrize("on", [False, True])
+def test_nodelay_sends_what_nagle_holds_back(on: bool) -> None:
+    async def client(host: str) -> int:
+        conn = await janus_tcp.connect(host, PORT)
+        conn.set_nodelay(on)
+        for _ in range(2):
+            conn.try_send(b"small")
+            await janus_tcp.sleep(0.001)
+        flight: int = conn.info()["flight_bytes"]
+        conn.abort()
+        return flight
+
+    with Pair(latency_us=50_000) as pair:
+        pair.serve(echo, PORT)
+        assert pair.run(client(pair.host)) == (10 if on else 5)

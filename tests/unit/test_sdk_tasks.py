@@ -252,6 +252,60 @@ def test_a_failing_body_cancels_the_group(pair: Pair) -> None:
     assert ended == ["long"]
 
 
+def test_who_is_cancelled_in_a_group_takes_its_tasks_along(pair: Pair) -> None:
+    """No coroutine outlives its scope: the caller leaves when the last one has cleaned up."""
+    events: list[str] = []
+
+    async def work(name: str) -> None:
+        try:
+            await janus_tcp.sleep(100)
+        finally:
+            await janus_tcp.sleep(1)  # a clean-up that waits
+            events.append(name)
+
+    async def caller() -> None:
+        try:
+            async with janus_tcp.TaskGroup() as group:
+                group.spawn(work("a"))
+                group.spawn(work("b"))
+        finally:
+            events.append("caller")
+
+    async def main() -> None:
+        task = janus_tcp.spawn(caller())
+        await janus_tcp.sleep(5)
+        task.cancel()
+        with pytest.raises(janus_tcp.CancelledError):
+            await task
+
+    pair.run(main())
+    assert (set(events[:-1]), events[-1]) == ({"a", "b"}, "caller")
+    assert 6 <= pair.now_s < 8
+    assert pair.client.tasks == 0
+
+
+def test_gather_raises_the_first_failure_when_the_others_have_ended(pair: Pair) -> None:
+    ended: list[str] = []
+
+    async def long() -> None:
+        try:
+            await janus_tcp.sleep(100)
+        finally:
+            ended.append("long")
+
+    async def bad() -> None:
+        await janus_tcp.sleep(1)
+        raise KeyError("first")
+
+    async def main() -> None:
+        with pytest.raises(KeyError, match="first"):
+            await janus_tcp.gather(long(), bad(), long())
+        assert ended == ["long", "long"]
+
+    pair.run(main())
+    assert pair.now_s < 10
+
+
 def test_outside_of_a_loop_there_is_a_clear_error() -> None:
     async def main() -> None: ...
 
