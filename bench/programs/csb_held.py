@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.csb_build import build
 from bench.csb_build import measure as run_program
 from bench.framework import Options, Program, Row, Samples, make_row
-from bench.programs.csb_phases import CLIENTS, HELD, WORKERS, Visitors, held, updates
+from bench.programs.csb_phases import CLIENTS, WORKERS, Visitors, held, updates
 from bench.rig import Janusd
 from bench.rig.crowd import crowd
 from bench.rig.processes import REPO
@@ -25,6 +25,7 @@ VECTORS = ("local_timer", "reschedule", "call_function", "call_function_single")
 INTERRUPTS = ("irq:irq_handler", "irq:softirq", *(f"irq_vectors:{name}" for name in VECTORS))
 LONG_US = 100
 SPINS = 50_000
+HELD = 15_000
 LINE = re.compile(r"^\s*(\d+)\s+(\d+\.\d+):\s+(\S+?):?(?:\s|$)")
 
 
@@ -170,7 +171,7 @@ def run(options: Options, progress: Callable[[str], None]) -> Sequence[Row]:
     """Updates of the live system under load, traced."""
     if shutil.which("perf") is None:
         raise RuntimeError("needs perf")
-    with held("held") as rig:
+    with held("held", HELD) as rig:
         turns, said, spun = measure(rig, options.runs(500, 100), rig.runtime_dir.parent, progress)
     made = rows(turns)
     for metric, unit in {
@@ -210,8 +211,8 @@ PROGRAM = Program(
     "how long updates hold the TCP threads of the live system",
     run,
     notes=(
-        f"{WORKERS} TCP threads of an echo in Python, {HELD} connections held, {CLIENTS} kernel clients in Python come",
-        "and go over a veth: two busy processors. Traced with perf: begin and end of what a thread does for an",
+        f"{WORKERS} TCP threads of an echo in Python, {HELD:,} connections held, {CLIENTS} kernel clients in Python",
+        "come and go over a veth: two busy processors. Traced with perf: begin and end of what a thread does for an",
         "update (uprobes, about 2 us each), its system calls, interrupts, softirqs and switches between. The value is",
         "without the last three, the baseline with all. A host that takes the processor is not seen.",
         "The loop that only looks at the clock runs beside the same clients, neither probed nor traced: value and",

@@ -10,6 +10,7 @@ from pathlib import Path
 from bench.framework import Options, Program, Row, make_row
 from bench.rig import AppPolicy, Janusd, JanusdConfig, Network, Workdir
 from bench.rig.crowd import Stop, crowd
+from bench.rig.network import set_in
 from janusd.ctl_client import Client
 
 PORT, WORKERS, HELD = 8000, 3, 200
@@ -39,13 +40,14 @@ class Visitors:
 
 
 @contextmanager
-def held(name: str) -> Iterator[Janusd]:
-    """janusd with WORKERS threads of an echo, and HELD connections that stay."""
+def held(name: str, count: int = HELD) -> Iterator[Janusd]:
+    """janusd with WORKERS threads of an echo, and so many connections that stay."""
     config = JanusdConfig(apps=(AppPolicy(name="web", ports=(str(PORT),)),))
     with Workdir(name) as workdir, Network(name, workdir.path) as network:
+        set_in(network.cli, "net.ipv4.ip_local_port_range", "1024 65000")
         with Janusd(network, workdir.path, config) as rig, ExitStack() as stack:
             rig.serve("tests.system.apps.census:handle", port=PORT, workers=WORKERS)
-            for _ in range(HELD):
+            for _ in range(count):
                 stack.enter_context(rig.network.connect(PORT))
             yield rig
 

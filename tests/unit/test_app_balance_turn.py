@@ -64,6 +64,25 @@ def test_a_turn_walks_no_more_than_its_steps_and_ends_when_its_time_is_over(make
     assert bed.last_phase == COLLECT
 
 
+def test_the_longest_turn_is_kept_with_its_message_by_either_clock(make: Make) -> None:
+    """By the clock others are in it that had the processor; the thread's own time is what it worked."""
+    bed = make(flows(10_000), tick_us=2)
+    lib.say_begin(1, HALF)
+    turns(bed)
+    held = bed.b.held
+    assert held.wall_us > lib.TURN_US
+    assert held.own_ns == 2000, "one message and one turn"
+    longest = held.wall_us
+    lib.say_abort(1)
+    turns(bed)
+    assert (held.wall_us, held.own_ns) == (longest, 2000)
+    bed.tick_us = 500
+    lib.say_begin(2, HALF)
+    lib.balance_turn(ffi.addressof(bed.b))
+    assert held.wall_us >= 1000
+    assert held.own_ns == 2000
+
+
 def test_a_step_is_done_however_late_the_thread_is(make: Make) -> None:
     """A thread that is preempted in each turn still comes to the end."""
     bed = make(flows(1000), tick_us=10**6)

@@ -14,6 +14,7 @@ from bench import __main__ as command
 from bench import paper
 from bench.framework import Options, Program, Row, alternate, figure, make_row, to_json, to_table
 from bench.machine import facts
+from bench.programs import csb_table
 from bench.programs.csb_held import read_trace
 from bench.rig.janusd import AppPolicy, JanusdConfig, parse_metrics, rows_of
 from bench.rig.load import Load
@@ -233,3 +234,18 @@ def test_what_was_recorded_is_shown_again_without_a_run(
     assert paper.main(["--recorded", "coroutines"]) == 0
     assert capsys.readouterr().out == first
     assert "ours" in (tmp_path / "coroutines.txt").read_text()
+
+
+def test_the_papers_table_has_three_rows_for_each_size_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(words: list[str]) -> dict[str, dict[str, list[float]]]:
+        values = [float(words[2]) * part for part in (1, 3, 2)]
+        return {form: {words[1]: values, "ready": values} for form in ("janus", "faithful")}
+
+    monkeypatch.setattr(csb_table, "build", lambda name: name)
+    monkeypatch.setattr(csb_table, "measure", measured)
+    rows = {row.case: row for row in csb_table.run(Options(), lambda text: None)}
+    for kind, theirs, here in (("lookup", 14.4e6, 2e6), ("update", 180.0, 2e9)):
+        names = ("the paper", "as printed, here", "Janus, here")
+        assert [rows[f"{kind} 1M: {name}"].value for name in names] == [theirs, here, here]
+        assert f"{kind} 40M: Janus, here" in rows
+        assert f"{kind} 40M: the paper" not in rows
