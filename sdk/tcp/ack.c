@@ -54,12 +54,12 @@ void ack_challenge(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
         tcb_owe(s, t, OWE_ACK);
 }
 
-void ack_update_window(struct tcp_stack *s, struct tcb *t, const struct tcp_segment *seg)
+void ack_update_window(struct tcp_stack *s, struct tcb *t, const struct tcp_segment *seg, bool newer)
 {
     struct tcb_ext *e = stack_ext(s, t);
     uint32_t wnd = (uint32_t)seg->wnd << t->snd_wind_shift;
 
-    if (!seq_lt(t->snd_wl1, seg->seq) && t->snd_wl1 != seg->seq)
+    if (!newer && seq_gt(t->snd_wl1, seg->seq))
         return;
     t->snd_wl1 = seg->seq;
     if (e != NULL && wnd > e->max_snd_wnd)
@@ -223,7 +223,7 @@ enum tcp_drop ack_process(struct tcp_stack *s, struct tcb *t, const struct input
         recovery_on_duplicate(s, t, e, in->now_us);
     }
     if (seq_geq(seg->ack, t->snd_una))
-        ack_update_window(s, t, seg);
+        ack_update_window(s, t, seg, t->snd_una != una);
     if ((t->flags & TCB_RECOVERY) && (t->flags & TCB_SACK))
         recovery_reduce(t, e, t->snd_una - una + e->sacked_bytes - sacked_before);
     if ((t->flags & TCB_ECN) && e != NULL && (seg->flags & TCP_ECE))

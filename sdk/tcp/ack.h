@@ -21,7 +21,9 @@ void ack_limited(struct tcp_stack *s, struct tcb *t, uint64_t now_us);
 /* The same of one that may be forged (RFC 5961), within the stack's budget. */
 void ack_challenge(struct tcp_stack *s, struct tcb *t, uint64_t now_us);
 
-/* Takes SND.WND from a segment whose window is newer. */
-void ack_update_window(struct tcp_stack *s, struct tcb *t, const struct tcp_segment *seg);
+/* Takes SND.WND from a segment whose window is newer: by SND.WL1, or as is known since it acknowledges what was not.  RFC 9293 asks for SND.WL1
+ * alone; then a segment sent again, with an older sequence number, moves SND.UNA and leaves the window where a reordered one put it, so that
+ * more is sent than is offered, and two that do so to each other hold each other's ACKs for old. */
+void ack_update_window(struct tcp_stack *s, struct tcb *t, const struct tcp_segment *seg, bool newer);
 
 #endif

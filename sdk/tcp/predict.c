@@ -58,7 +58,7 @@ bool predict_input(struct tcp_stack *s, struct tcb *t, struct input *in, enum tc
         if (e->rated)
             rate_on_ack(t, e, in->now_us);
     }
-    ack_update_window(s, t, seg);
+    ack_update_window(s, t, seg, true);
     if (seg->payload_len == 0)
         return true;
     *drop = rxq_add(s, t, in);
