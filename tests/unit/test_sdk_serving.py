@@ -1,6 +1,7 @@
 """What run() does around a loop: the end of serving, the garbage collector, huge arenas, and the command line."""
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -104,7 +105,9 @@ text = open("/proc/self/smaps").read()
 parts = re.findall(r"Rss: +(\\d+) kB(?:.|\\n)*?VmFlags:([a-z ]*)", text)
 print(sum(int(rss) for rss, flags in parts if " hg" in flags) // 1024)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    environment = {**os.environ, "PYTHONMALLOC": "pymalloc"}
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
     assert int(done.stdout) > 40
 
 
