@@ -291,7 +291,7 @@ bool thread_pending(const struct janus_thread *t)
     return t->driver.pending(t->driver.context);
 }
 
-/* sched_yield() does not help: it yields within a scheduling group, and each session of processes has its own (sched(7), autogroup). */
+/* sched_yield() does not help there: it yields within a scheduling group, and each session of processes has its own (sched(7), autogroup). */
 static bool shares_cpu(const struct session *s)
 {
     uint32_t cpu = (uint32_t)sched_getcpu();
@@ -309,10 +309,14 @@ bool thread_spin(const struct janus_thread *t, uint64_t until_us)
 {
     bool found = thread_pending(t);
 
-    if (thread_fd(t) < 0 || shares_cpu(t->session))
+    if (thread_fd(t) < 0)
         return found;
-    while (!found && thread_clock_us(t) < until_us)
+    do { /* once at least: the thread that maps for this one may be what keeps it from sleeping, and have its CPU */
+        if (found)
+            return true;
+        sched_yield();
         found = thread_pending(t);
+    } while (!shares_cpu(t->session) && thread_clock_us(t) < until_us);
     return found;
 }
 
