@@ -321,7 +321,7 @@ static void users_open(struct sim *sim)
     u->pairs = calloc(k->pairs, sizeof *u->pairs);
     u->pattern = (uint32_t)rng_next(&sim->rng);
     u->tolerant = k->tight || gone > 200000 || (gone > 50000 && !k->reset_unknown);
-    u->scarce = k->slow_readers && (k->rx_slots < 4 * k->pairs || k->tx_slots < 4 * k->pairs);
+    u->scarce = k->slow_readers && k->tx_slots < 4 * k->pairs;
     u->lossy = gone > 0 || k->rebase > 0 || k->faults.bytes_per_ms > 0;
     u->give_up_us = k->start_us + k->faults_end_us + GIVE_UP_US;
     for (uint32_t host = 0; host < 2; host++) {

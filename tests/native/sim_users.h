@@ -50,7 +50,7 @@ struct users {
     uint32_t *owner[2];   /* pair + 1 by connection */
     uint32_t *by_flow[2]; /* pair + 1 of the latest opener, by flow_index() */
     bool tolerant;        /* connections may fail: the faults are harsh or the tables tight */
-    bool scarce;          /* or slots are so few that a window which is closed for seconds ends its connection */
+    bool scarce;          /* or slots to send are so few that a window closed for seconds ends its connection */
     bool lossy;           /* packets get lost at all */
     uint64_t give_up_us;  /* who is not done by then aborts, when it may fail */
     uint32_t pattern;
