@@ -8,6 +8,7 @@
 #define DPDK_GLUE_AHEAD_H
 
 #include <rte_ethdev.h>
+#include <stdbool.h>
 #include <string.h>
 
 enum {
@@ -18,6 +19,7 @@ enum {
 struct ahead {
     struct rte_mbuf *mbufs[AHEAD_MAX];
     uint32_t at, end; /* mbufs[at..end) are there */
+    bool was_full;    /* the last read gave all that was asked for */
 };
 
 /* Asks for the headers of mbufs[from..to), as far as there are any: all misses at once. */
@@ -27,15 +29,23 @@ static inline void ahead_fetch(const struct ahead *a, uint32_t from, uint32_t to
         __builtin_prefetch(a->mbufs[i]);
 }
 
-/* Gives the next burst of the queue; how many, 0 when there is nothing.  a->at < a->end afterwards: there is more. */
+/* Is there more, or likely to be?  What is left says nothing of the queue: it is read every other time. */
+static inline bool ahead_has_more(const struct ahead *a)
+{
+    return a->at < a->end || a->was_full;
+}
+
+/* Gives the next burst of the queue; how many, 0 when there is nothing. */
 static inline uint32_t ahead_take(struct ahead *a, uint16_t ethdev, uint16_t queue, struct rte_mbuf *mbufs[BURST])
 {
     uint32_t left = a->end - a->at;
 
     if (left < BURST) {
         memmove(a->mbufs, a->mbufs + a->at, left * sizeof a->mbufs[0]);
+        uint16_t asked = (uint16_t)(AHEAD_MAX - left), n = rte_eth_rx_burst(ethdev, queue, a->mbufs + left, asked);
         a->at = 0;
-        a->end = left + rte_eth_rx_burst(ethdev, queue, a->mbufs + left, (uint16_t)(AHEAD_MAX - left));
+        a->end = left + n;
+        a->was_full = n == asked;
         ahead_fetch(a, left, BURST);
     }
     left = a->end - a->at;

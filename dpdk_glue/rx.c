@@ -365,7 +365,7 @@ static uint32_t rx_queue(struct burst *b, uint16_t queue)
 
     if (received == 0)
         return 0;
-    b->io->port_has_more |= ahead->at < ahead->end;
+    b->io->port_has_more |= ahead_has_more(ahead);
     if (__builtin_expect((b->port->offloads & GLUE_OFFLOAD_RX_LRO) != 0, 0))
         process_joined(b, received);
     else

@@ -1,5 +1,6 @@
 /*
- * ahead.c: that ahead_take() gives all frames of a queue once and in their order, however they come, and ahead_clear() gives back the rest.
+ * ahead.c: that ahead_take() gives all frames of a queue once and in their order, however they come, ahead_has_more() knows of the queue's,
+ * and ahead_clear() gives back the rest.
  */
 #include "dpdk_glue/ahead.h"
 #include "tests/dpdk/require.h"
@@ -67,6 +68,18 @@ static void the_rest_is_given_back(void)
     ahead_clear(&ahead);
 }
 
+/* Whoever stops when there is no more must not stop where the queue was not looked at. */
+static void more_is_told(void)
+{
+    send_frames(5 * BURST);
+    while (sent - taken > BURST) {
+        REQUIRE(take() == BURST);
+        REQUIRE(ahead_has_more(&ahead));
+    }
+    REQUIRE(take() == BURST && !ahead_has_more(&ahead));
+    REQUIRE(take() == 0 && !ahead_has_more(&ahead));
+}
+
 int main(void)
 {
     char *words[] = {"ahead", "--no-huge", "--no-pci",         "--no-shconf", "--no-telemetry", "-m", "64",
@@ -79,6 +92,7 @@ int main(void)
     REQUIRE(rte_eth_rx_queue_setup(0, 0, 512, SOCKET_ID_ANY, NULL, pool) == 0);
     REQUIRE(rte_eth_tx_queue_setup(0, 0, 512, SOCKET_ID_ANY, NULL) == 0 && rte_eth_dev_start(0) == 0);
     the_rest_is_given_back();
+    more_is_told();
     in_their_order();
     the_rest_is_given_back();
     return 0;
