@@ -14,7 +14,7 @@
 
 enum {
     POOL = 32767,
-    SPINS = 2000, /* for a wire that is full; then the frame is lost, as at a switch */
+    SPINS = 20, /* for a full wire; then the frame is lost, as at a switch: who waits longer misses what comes */
     CONTROL_EVERY = 64,
     IDLE_NS = 100000,
     ASK_US = 100000,
