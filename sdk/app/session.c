@@ -196,7 +196,7 @@ static void back_off(struct session *s, uint64_t now_us)
     s->backoff_us = s->backoff_us * 2 < BACKOFF_LAST_US ? s->backoff_us * 2 : BACKOFF_LAST_US;
 }
 
-static enum session_news lose(struct session *s, uint64_t now_us)
+static void lose(struct session *s, uint64_t now_us)
 {
     attach_stop(&s->attach);
     /* Its other end is closed: it would stay readable and let nobody sleep until janusd is back. */
@@ -206,7 +206,6 @@ static enum session_news lose(struct session *s, uint64_t now_us)
     s->leave_seq = 0;
     s->last_error = (struct janus_error){0};
     back_off(s, now_us);
-    return SESSION_NEWS_LOST;
 }
 
 static void start_again(struct session *s, uint64_t now_us)
@@ -232,7 +231,7 @@ static bool fits(struct session *s)
     return false;
 }
 
-static enum session_news step_attaching(struct session *s, uint64_t now_us)
+static bool step_attaching(struct session *s, uint64_t now_us)
 {
     enum attach_news news = attach_receive(&s->attach, &s->last_error);
 
@@ -241,21 +240,21 @@ static enum session_news step_attaching(struct session *s, uint64_t now_us)
             s->hello.resume = 0; /* janusd has forgotten the session: begin a new one */
         attach_stop(&s->attach);
         back_off(s, now_us);
-        return SESSION_NEWS_NONE;
+        return false;
     }
     if (news != ATTACH_NEWS_READY)
-        return SESSION_NEWS_NONE;
+        return false;
     if (!fits(s)) {
         region_unmap(&s->attach.region);
         attach_stop(&s->attach);
         back_off(s, now_us);
-        return SESSION_NEWS_NONE;
+        return false;
     }
     s->old = s->region;
     adopt(s);
     begin_balance(s);
     s->phase = SESSION_MOVING;
-    return SESSION_NEWS_BACK;
+    return true;
 }
 
 /* Announces the next service, or ONLINE behind the last. */
@@ -291,14 +290,16 @@ void session_moved(struct session *s, bool lent)
     send_next_service(s);
 }
 
-static enum session_news step_up(struct session *s, uint64_t now_us)
+static void step_up(struct session *s, uint64_t now_us)
 {
     enum attach_news news;
 
     while ((news = attach_receive(&s->attach, &s->last_error)) == ATTACH_NEWS_CSB)
         balance_hear(&s->balance, &s->attach.csb, s->attach.csb_fd, now_us);
-    if (news == ATTACH_NEWS_FAILED || s->attach.phase == ATTACH_PHASE_DOWN || region_j2a(&s->region)->closed != 0)
-        return lose(s, now_us);
+    if (news == ATTACH_NEWS_FAILED || s->attach.phase == ATTACH_PHASE_DOWN || region_j2a(&s->region)->closed != 0) {
+        lose(s, now_us);
+        return;
+    }
     if (news == ATTACH_NEWS_REPLY && s->phase == SESSION_SERVICES && s->attach.reply.seq == s->awaited_seq) {
         if (s->attach.reply.status != ATTACH_OK)
             error_set(&s->last_error, attach_errno(s->attach.reply.status), "janusd: %s", s->attach.reply.text);
@@ -306,27 +307,20 @@ static enum session_news step_up(struct session *s, uint64_t now_us)
     }
     if (news == ATTACH_NEWS_REPLY && s->attach.reply.seq == s->leave_seq)
         s->leave_seq = 0;
-    return SESSION_NEWS_NONE;
 }
 
-enum session_news session_step(struct session *s, uint64_t now_us)
+bool session_step(struct session *s, uint64_t now_us)
 {
     if (now_us < s->check_us && !balance_wants_view(&s->balance))
-        return SESSION_NEWS_NONE;
+        return false;
     s->check_us = now_us + CHECK_US;
-    switch (s->phase) {
-    case SESSION_UP:
-    case SESSION_SERVICES:
-        return step_up(s, now_us);
-    case SESSION_AWAY:
-        if (now_us >= s->retry_us)
-            start_again(s, now_us);
-        return SESSION_NEWS_NONE;
-    case SESSION_ATTACHING:
+    if (s->phase == SESSION_UP || s->phase == SESSION_SERVICES)
+        step_up(s, now_us);
+    else if (s->phase == SESSION_AWAY && now_us >= s->retry_us)
+        start_again(s, now_us);
+    else if (s->phase == SESSION_ATTACHING)
         return step_attaching(s, now_us);
-    default:
-        return SESSION_NEWS_NONE;
-    }
+    return false;
 }
 
 uint64_t session_next_deadline(const struct session *s)

@@ -16,12 +16,6 @@
 
 enum session_phase { SESSION_UP, SESSION_AWAY, SESSION_ATTACHING, SESSION_MOVING, SESSION_SERVICES };
 
-enum session_news {
-    SESSION_NEWS_NONE,
-    SESSION_NEWS_LOST, /* janusd is gone: slots that were on their way are free again */
-    SESSION_NEWS_BACK, /* a new region is there: move the stack into it, then session_moved() */
-};
-
 struct session_service {
     struct ip_addr addr;
     uint16_t port;
@@ -68,8 +62,9 @@ int session_online(struct session *s, struct janus_error *error);
 void session_leave(struct session *s);
 bool session_has_left(const struct session *s);
 
-/* Looks after the session, cheap when called often.  Never blocks. */
-enum session_news session_step(struct session *s, uint64_t now_us);
+/* Looks after the session, cheap when called often.  Never blocks.  True: janusd is back and a new region is there, into which the
+ * stack is to move, then session_moved(). */
+bool session_step(struct session *s, uint64_t now_us);
 /* The stack has moved into region: old is unmapped, but for received slots that are lent; services are announced again. */
 void session_moved(struct session *s, bool lent);
 /* No slot is lent any more. */

@@ -167,21 +167,6 @@ static void move_in(struct janus_thread *t)
     env_rings_rebase_end(&s->rings);
     region_a2j(&s->region)->rows_used.value = t->rows_used;
     session_moved(s, t->lent > 0);
-    tcp_tx_completed(t->stack);
-}
-
-static void look_after_session(struct janus_thread *t)
-{
-    switch (session_step(t->session, t->now_us)) {
-    case SESSION_NEWS_LOST:
-        tcp_tx_completed(t->stack);
-        break;
-    case SESSION_NEWS_BACK:
-        move_in(t);
-        break;
-    case SESSION_NEWS_NONE:
-        break;
-    }
 }
 
 /* What janusd's stats page and connection list read; it is about 10 ms old at most while the thread is awake. */
@@ -239,13 +224,11 @@ uint32_t thread_poll(struct janus_thread *t)
     uint32_t n, done;
 
     begin_turn(t);
-    if (t->session)
-        look_after_session(t);
+    if (t->session && session_step(t->session, t->now_us))
+        move_in(t);
     n = t->driver.receive(t->driver.context, packets, THREAD_BATCH);
     tcp_input_batch(t->stack, packets, n, t->now_us);
     done = t->driver.collect(t->driver.context);
-    if (done > 0)
-        tcp_tx_completed(t->stack);
     t->busy = n + done > 0;
     if (t->session && !balance_is_idle(&t->session->balance))
         t->busy |= balance_turn(&t->session->balance);

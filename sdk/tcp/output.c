@@ -1,8 +1,9 @@
 /*
  * output.c: from owe bits to packets, once per batch.
  *
- * Connections take turns of OUTPUT_BURST segments.  Who lacks a slot waits on the blocked list for the next call; when the way out is
- * full, all wait where they are.  A mark is cleared when its packet is sent, so nothing that is owed is ever forgotten.
+ * Connections take turns of OUTPUT_BURST segments.  Who lacks a slot waits on the blocked list; a call tries these first, but no more
+ * than BLOCKED_TRIES in vain, since there may be as many as connections.  When the way out is full, all wait where they are.  A mark is
+ * cleared when its packet is sent, so nothing that is owed is ever forgotten.
  */
 #include "tcp/output.h"
 
@@ -12,6 +13,11 @@
 #include "tcp/timers.h"
 #include "tcp/transmit.h"
 #include "tcp/window.h"
+
+enum {
+    BLOCKED_TRIES = 64,
+    BLOCKED_AGAIN_US = 1000, /* when there were more and nothing else happens */
+};
 
 enum sent output_control(struct tcp_stack *s, struct build *b)
 {
@@ -36,15 +42,17 @@ enum sent output_control(struct tcp_stack *s, struct build *b)
     return SENT;
 }
 
-/* The user waits for slots or an extension. */
+/* The user waits for slots or an extension.  No more are told in a call than could take one. */
 static enum sent output_writable(struct tcp_stack *s, struct tcb *t)
 {
     const struct tcb_ext *e = stack_ext(s, t);
 
-    if (rtxq_room(s, t, e) < t->smss || (e == NULL && slab_available(&s->ext) == 0))
+    if (rtxq_room(s, t, e) < t->smss || (e == NULL && slab_available(&s->ext) <= s->told_writable) ||
+        s->env.tx_available(s->env.context) <= s->tx_reserve + s->told_writable)
         return SENT_NOT_NOW;
     t->owe &= (uint8_t)~OWE_WRITABLE;
     if (t->flags & TCB_WANT_WRITABLE) {
+        s->told_writable++;
         t->flags &= ~(uint32_t)TCB_WANT_WRITABLE;
         tcb_event(s, t, TCP_EVENT_WRITABLE);
     }
@@ -96,11 +104,11 @@ static enum sent output_tcb(struct tcp_stack *s, struct tcb *t, uint64_t now_us,
     return result;
 }
 
-static struct tcb *pop(struct tcp_stack *s)
+static struct tcb *pop(struct tcp_stack *s, struct tcb_list *list)
 {
-    struct tcb *t = stack_tcb(s, s->output.first);
+    struct tcb *t = stack_tcb(s, list->first);
 
-    s->output.first = t->output_next;
+    list->first = t->output_next;
     t->output_next = TCP_NO_CONN;
     t->flags &= ~(uint32_t)TCB_IN_OUTPUT;
     return t;
@@ -116,22 +124,43 @@ static bool is_zombie(struct tcp_stack *s, struct tcb *t)
     return true;
 }
 
-static void unblock(struct tcp_stack *s)
+/* One turn of the first of a list. */
+static enum sent output_next(struct tcp_stack *s, struct tcb_list *list, uint64_t now_us, uint32_t *sent)
 {
-    if (s->blocked.first == TCP_NO_CONN)
-        return;
-    if (s->output.first == TCP_NO_CONN)
-        s->output = s->blocked;
-    else {
-        stack_tcb(s, s->output.last)->output_next = s->blocked.first;
-        s->output.last = s->blocked.last;
-    }
-    s->blocked.first = TCP_NO_CONN;
+    struct tcb *t = pop(s, list);
+    enum sent result;
+
+    if (is_zombie(s, t))
+        return SENT;
+    result = output_tcb(s, t, now_us, sent, *sent + OUTPUT_BURST);
+    if (t->state != TCP_STATE_FREE && t->owe != 0 && !(t->flags & TCB_IN_OUTPUT))
+        tcb_list_push(s, result == SENT_NOT_NOW ? &s->blocked : &s->output, t);
+    return result;
 }
 
-void tcp_tx_completed(struct tcp_stack *s)
+/* In the order in which they came; who is tried in vain is the last then. */
+static enum sent output_blocked(struct tcp_stack *s, uint64_t now_us, uint32_t *sent)
 {
-    unblock(s);
+    struct tcb_list waiting = s->blocked;
+    uint32_t in_vain = 0;
+    enum sent result = SENT;
+
+    s->blocked.first = TCP_NO_CONN;
+    while (waiting.first != TCP_NO_CONN && in_vain < BLOCKED_TRIES && result != SENT_FULL) {
+        result = output_next(s, &waiting, now_us, sent);
+        in_vain += result == SENT_NOT_NOW;
+    }
+    s->more_blocked = waiting.first != TCP_NO_CONN;
+    if (!s->more_blocked)
+        return result;
+    stack_tcb(s, waiting.last)->output_next = s->blocked.first;
+    s->blocked = (struct tcb_list){waiting.first, s->blocked.first == TCP_NO_CONN ? waiting.last : s->blocked.last};
+    return result;
+}
+
+uint64_t output_deadline(const struct tcp_stack *s)
+{
+    return s->more_blocked ? s->now_us + BLOCKED_AGAIN_US : UINT64_MAX;
 }
 
 uint32_t tcp_output(struct tcp_stack *s, uint64_t now_us)
@@ -139,21 +168,10 @@ uint32_t tcp_output(struct tcp_stack *s, uint64_t now_us)
     uint32_t sent = 0;
 
     s->now_us = now_us;
-    if (reply_send_all(s, &sent) == SENT_FULL)
+    s->told_writable = 0;
+    if (reply_send_all(s, &sent) == SENT_FULL || output_blocked(s, now_us, &sent) == SENT_FULL)
         return sent;
-    unblock(s);
-    while (s->output.first != TCP_NO_CONN) {
-        struct tcb *t = pop(s);
-        uint32_t limit = sent + OUTPUT_BURST;
-        enum sent result;
-
-        if (is_zombie(s, t))
-            continue;
-        result = output_tcb(s, t, now_us, &sent, limit);
-        if (t->state != TCP_STATE_FREE && t->owe != 0 && !(t->flags & TCB_IN_OUTPUT))
-            tcb_list_push(s, result == SENT_NOT_NOW ? &s->blocked : &s->output, t);
-        if (result == SENT_FULL)
-            break;
-    }
+    while (s->output.first != TCP_NO_CONN && output_next(s, &s->output, now_us, &sent) != SENT_FULL)
+        ;
     return sent;
 }

@@ -16,4 +16,7 @@ enum sent {
 /* Sends a packet without payload from a slot of its own. */
 enum sent output_control(struct tcp_stack *s, struct build *b);
 
+/* When tcp_output() is to be called again although nothing has happened, or UINT64_MAX. */
+uint64_t output_deadline(const struct tcp_stack *s);
+
 #endif

@@ -79,7 +79,8 @@ static enum tcp_drop add_in_order(struct tcp_stack *s, struct tcb *t, struct tcb
 }
 
 /* Is there a slot for a segment at offset from RCV.NXT?  One that fills the hole must not be kept out by what waits behind the
- * hole, else both wait for ever: then the latter is given up (RFC 2018 8), and only unread data counts. */
+ * hole, else both wait for ever: then the latter is given up (RFC 2018 8), and only unread data counts.  Who holds none gets one
+ * beyond the budget, but never the last: with those come the ACKs that users wait for who do not read. */
 static bool has_room(struct tcp_stack *s, const struct tcb *t, struct tcb_ext *e, uint32_t offset)
 {
     uint32_t held = (uint32_t)e->rx_slots + e->reasm.segments;
@@ -89,12 +90,12 @@ static bool has_room(struct tcp_stack *s, const struct tcb *t, struct tcb_ext *e
     if (offset != 0)
         return slots_left(s, t, e, 1) != 0 && s->rx_held < s->rx_budget;
     if (slots_left(s, t, e, 1) != 0)
-        return true;
+        return s->rx_held < s->rx_most;
     if (reasm_is_empty(&e->reasm))
         return false;
     if (s->rx_held >= s->rx_budget)
         rxq_drop_out_of_order(s, e);
-    return e->rx_slots == 0 || s->rx_held + e->rx_slots < s->rx_budget;
+    return e->rx_slots == 0 ? s->rx_held < s->rx_most : s->rx_held + e->rx_slots < s->rx_budget;
 }
 
 enum tcp_drop rxq_add(struct tcp_stack *s, struct tcb *t, struct input *in)

@@ -166,6 +166,7 @@ struct tcp_stack *tcp_init(const struct tcp_config *config, const struct tcp_env
     table_init(&s->table, base + p.table, config->conn_max + config->half_open_max + config->time_wait_max);
     wheel_init(&s->wheel, rows, sizeof(struct tcb), offsetof(struct tcb, timer), stack_now_ms(now_us));
     s->rx_budget = config->rx_slots - config->rx_slots / 4;
+    s->rx_most = config->rx_slots - (config->rx_slots / 8 > 1 ? config->rx_slots / 8 : 1);
     window_init(s);
     s->tx_reserve = config->tx_slots / 8 < RESERVE_MAX ? config->tx_slots / 8 : RESERVE_MAX;
     lists_init(s);

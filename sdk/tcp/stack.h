@@ -137,13 +137,16 @@ struct tcp_stack {
     struct reasm_slot *rx, *rx_other;
     uint32_t rx_held, tx_held;
     uint32_t rx_lent;   /* of rx_held, by tcp_recv_lend() */
-    uint32_t rx_budget; /* RX slots that the core may hold */
+    uint32_t rx_budget; /* RX slots that the core may hold, beyond that one for a connection */
+    uint32_t rx_most;   /* and of all of them these */
     struct rcv_size rcv_sizes[RCV_LEVELS_MAX];
     uint8_t rcv_level_max;
     uint8_t rcv_shifts[TCB_WINDOW_SCALE + 1]; /* 0, and the one that is offered (RFC 7323 2.3) */
     uint32_t tx_reserve;                      /* TX slots that data leaves to control packets */
 
     struct tcb_list output, blocked, events;
+    bool more_blocked;                                         /* the last tcp_output() has not tried all of them */
+    uint32_t told_writable;                                    /* users, by this call of tcp_output() */
     struct block_queue half_open_queue[HALF_OPEN_RETRIES + 1]; /* by retries */
     struct block_queue time_wait_queue;
 

@@ -162,12 +162,9 @@ void tcp_advance(struct tcp_stack *s, uint64_t now_us);
 /* Sends what is owed by the marked connections, as far as windows, pacing, slots and the way out allow.  Returns segments sent. */
 uint32_t tcp_output(struct tcp_stack *s, uint64_t now_us);
 
-/* When tcp_advance() has something to do, or UINT64_MAX; never too late.  It may turn out to be early: a timer that was moved back is
+/* When tcp_advance() or tcp_output() has something to do although no packet came, or UINT64_MAX; never too late.  It may turn out to be early: a timer that was moved back is
  * put at its new place only when the old time has come. */
 uint64_t tcp_next_deadline(const struct tcp_stack *s);
-
-/* A TX slot that was busy has become free: connections waiting for slots are marked.  Called once per batch. */
-void tcp_tx_completed(struct tcp_stack *s);
 
 enum tcp_event_kind {
     TCP_EVENT_ACCEPTED = 0x01,  /* a listener's new connection is established; user data is the listener's */

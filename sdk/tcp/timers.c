@@ -4,6 +4,7 @@
 #include "tcp/timers.h"
 
 #include "tcp/listen.h"
+#include "tcp/output.h"
 #include "tcp/rack.h"
 #include "tcp/rate.h"
 #include "tcp/recovery.h"
@@ -253,11 +254,14 @@ static uint64_t widen(uint32_t deadline, uint64_t reference_us)
 
 uint64_t tcp_next_deadline(const struct tcp_stack *s)
 {
-    uint64_t earliest = UINT64_MAX;
+    uint64_t earliest = output_deadline(s);
     uint32_t tick;
 
-    if (wheel_next_tick(&s->wheel, &tick))
-        earliest = widen(tick, s->advanced_us);
+    if (wheel_next_tick(&s->wheel, &tick)) {
+        uint64_t at = widen(tick, s->advanced_us);
+
+        earliest = at < earliest ? at : earliest;
+    }
     for (uint32_t i = 0; i <= HALF_OPEN_RETRIES; i++) {
         const struct block_queue *queue = &s->half_open_queue[i];
         uint64_t at;

@@ -101,8 +101,7 @@ static void events(struct fuzz *f)
 static void settle(struct fuzz *f, uint64_t now_us)
 {
     f->host.now_us = now_us;
-    if (host_complete(&f->host, now_us))
-        tcp_tx_completed(f->host.s);
+    host_complete(&f->host, now_us);
     tcp_advance(f->host.s, now_us);
     events(f);
     tcp_output(f->host.s, now_us);

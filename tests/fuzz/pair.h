@@ -107,8 +107,7 @@ static void pair_work(struct pair *p)
         struct sim_host *h = &p->hosts[i];
 
         h->now_us = p->now_us;
-        if (host_complete(h, p->now_us))
-            tcp_tx_completed(h->s);
+        host_complete(h, p->now_us);
         tcp_advance(h->s, p->now_us);
         pair_events(p, i);
         tcp_output(h->s, p->now_us);

@@ -197,8 +197,7 @@ static void core_step(struct run *run)
     struct sim_host *h = &run->host;
 
     h->now_us = run->now_us;
-    if (host_complete(h, run->now_us))
-        tcp_tx_completed(h->s);
+    host_complete(h, run->now_us);
     tcp_advance(h->s, run->now_us);
     events(run);
     for (uint32_t i = 0; i < run->peer_count; i++)

@@ -174,8 +174,7 @@ static void host_step(struct sim *sim, uint32_t host)
 
     h->now_us = sim->now_us;
     h->refused = false;
-    if (host_complete(h, sim->now_us))
-        tcp_tx_completed(h->s);
+    host_complete(h, sim->now_us);
     while (wire_next_us(sim->wire) <= sim->now_us && sim->wire->heap[0].to == host && !more) {
         struct wire_packet packet = wire_pop(sim->wire);
 

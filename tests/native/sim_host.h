@@ -239,11 +239,10 @@ static void host_random(void *context, void *data, size_t len)
         *p++ = (uint8_t)(rng_next(&h->rng) >> 40);
 }
 
-/* Ends what was being sent until now; returns whether a slot became free or idle. */
-static bool host_complete(struct sim_host *h, uint64_t now_us)
+/* Ends what was being sent until now. */
+static void host_complete(struct sim_host *h, uint64_t now_us)
 {
     uint32_t *link = &h->busy_first;
-    bool any = false;
 
     while (*link != TCP_NO_SLOT) {
         uint32_t slot = *link;
@@ -259,9 +258,7 @@ static bool host_complete(struct sim_host *h, uint64_t now_us)
         tx->busy = false;
         if (tx->owner == TX_GIVEN)
             host_tx_give(h, slot);
-        any = true;
     }
-    return any;
 }
 
 static uint64_t host_next_completion(const struct sim_host *h)
