@@ -212,6 +212,7 @@ static enum classify_verdict classify_icmp(const struct ip_packet *ip, const uin
     case ICMP_UNREACHABLE:
     case ICMP_TOO_BIG:
     case ICMP_TIME_EXCEEDED:
+    case ICMP_PARAMETER_PROBLEM:
         return classify_icmp_error(ip, l4 + ICMP_HEADER_LEN, message.body_len, out);
     default:
         return drop(out, CLASSIFY_DROP_ICMP_TYPE);

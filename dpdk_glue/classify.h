@@ -20,7 +20,7 @@
 
 enum classify_verdict {
     CLASSIFY_TCP,  /* a whole and verified segment */
-    CLASSIFY_ICMP, /* an error about a segment of struct classified.flow: unreachable, too big or time exceeded */
+    CLASSIFY_ICMP, /* an error about a segment of struct classified.flow */
     CLASSIFY_SLOW, /* for the control plane: struct classified.slow */
     CLASSIFY_DROP, /* struct classified.drop */
 };

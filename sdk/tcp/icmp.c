@@ -26,6 +26,19 @@ static bool is_hard(uint8_t version, const struct icmp_message *message)
     return message->code == ICMPV6_ADMIN_PROHIBITED || message->code == ICMPV6_PORT;
 }
 
+static bool is_error(const struct icmp_message *message)
+{
+    switch (message->kind) {
+    case ICMP_UNREACHABLE:
+    case ICMP_TOO_BIG:
+    case ICMP_TIME_EXCEEDED:
+    case ICMP_PARAMETER_PROBLEM:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static enum tcp_drop apply(struct tcp_stack *s, struct tcb *t, uint8_t version, const struct icmp_message *message,
                            uint32_t seq)
 {
@@ -62,7 +75,7 @@ enum tcp_drop icmp_input(struct tcp_stack *s, const struct tcp_packet *packet, u
     case ICMP_BAD_CHECKSUM:
         return TCP_DROP_CHECKSUM;
     }
-    if ((message.kind != ICMP_UNREACHABLE && message.kind != ICMP_TOO_BIG && message.kind != ICMP_TIME_EXCEEDED) ||
+    if (!is_error(&message) ||
         !icmp_quote_parse(ip.version, data + ip.l4_offset + ICMP_HEADER_LEN, message.body_len, &quote) ||
         quote.protocol != IP_PROTOCOL_TCP || !ip_addr_equal(&quote.flow.laddr, &ip.dst))
         return TCP_DROP_ICMP;

@@ -17,6 +17,8 @@ static enum icmp_kind kind_of_v4(uint8_t type, uint8_t code)
         return code == ICMPV4_FRAGMENTATION_NEEDED ? ICMP_TOO_BIG : ICMP_UNREACHABLE;
     case ICMPV4_TIME_EXCEEDED:
         return ICMP_TIME_EXCEEDED;
+    case ICMPV4_PARAMETER_PROBLEM:
+        return ICMP_PARAMETER_PROBLEM;
     default:
         return ICMP_OTHER;
     }
@@ -35,6 +37,8 @@ static enum icmp_kind kind_of_v6(uint8_t type)
         return ICMP_TOO_BIG;
     case ICMPV6_TIME_EXCEEDED:
         return ICMP_TIME_EXCEEDED;
+    case ICMPV6_PARAMETER_PROBLEM:
+        return ICMP_PARAMETER_PROBLEM;
     case ICMPV6_NEIGHBOUR_SOLICITATION:
     case ICMPV6_NEIGHBOUR_ADVERTISEMENT:
         return ICMP_NEIGHBOUR;

@@ -18,6 +18,7 @@ enum icmpv4_type {
     ICMPV4_UNREACHABLE = 3,
     ICMPV4_ECHO_REQUEST = 8,
     ICMPV4_TIME_EXCEEDED = 11,
+    ICMPV4_PARAMETER_PROBLEM = 12,
 };
 enum icmpv4_unreachable {
     ICMPV4_NET = 0,
@@ -30,6 +31,7 @@ enum icmpv6_type {
     ICMPV6_UNREACHABLE = 1,
     ICMPV6_PACKET_TOO_BIG = 2,
     ICMPV6_TIME_EXCEEDED = 3,
+    ICMPV6_PARAMETER_PROBLEM = 4,
     ICMPV6_ECHO_REQUEST = 128,
     ICMPV6_ECHO_REPLY = 129,
     ICMPV6_NEIGHBOUR_SOLICITATION = 135,
@@ -50,6 +52,7 @@ enum icmp_kind {
     ICMP_UNREACHABLE,
     ICMP_TOO_BIG, /* IPv4: unreachable, fragmentation needed */
     ICMP_TIME_EXCEEDED,
+    ICMP_PARAMETER_PROBLEM,
     ICMP_NEIGHBOUR, /* solicitation or advertisement: nd_parse() */
 };
 

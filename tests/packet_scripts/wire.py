@@ -96,11 +96,13 @@ ICMP_TYPES = {
         "net_unreachable": 0, "host_unreachable": 1, "protocol_unreachable": 2, "port_unreachable": 3, "frag_needed": 4,
         "source_route_failed": 5, "net_unknown": 6, "host_unknown": 7, "admin_prohibited": 13,
     }),
+    (4, "parameter_problem"): (12, {"": 0}),
     (4, "time_exceeded"): (11, {"exc_ttl": 0, "exc_fragtime": 1, "": 0}),
     (6, "unreachable"): (1, {
         "no_route": 0, "admin_prohibited": 1, "not_neighbour": 2, "addr_unreachable": 3, "port_unreachable": 4,
     }),
     (6, "packet_too_big"): (2, {"": 0}),
+    (6, "parameter_problem"): (4, {"": 0}),
     (6, "time_exceeded"): (3, {"exceed_hoplimit": 0, "exceed_frag": 1, "": 0}),
 }  # fmt: skip
 

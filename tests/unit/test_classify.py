@@ -10,7 +10,7 @@ from hostile_frames import CORPUS, OTHERS, OUR4, OUR6, OUR_MAC, PEER4, PEER6, PE
 from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, PadN
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, PadN, in6_chksum
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
@@ -134,13 +134,27 @@ def test_values_are_scapys(
     assert out.is_syn == (flags & 0x17 == 0x02)
 
 
-def test_error_gives_the_flow_that_it_quotes() -> None:
+@pytest.mark.parametrize(("kind", "code"), [(3, 4), (3, 1), (11, 0), (12, 0)])
+def test_error_gives_the_flow_that_it_quotes(kind: int, code: int) -> None:
     sent = IP(src=OUR4, dst="192.0.2.9") / TCP(sport=80, dport=40000)
-    frame = Ether(dst=OUR_MAC, src=PEER_MAC) / IP(src=PEER4, dst=OUR4) / ICMP(type=3, code=4) / sent
+    frame = Ether(dst=OUR_MAC, src=PEER_MAC) / IP(src=PEER4, dst=OUR4) / ICMP(type=kind, code=code) / sent
     verdict, out = classify(bytes(frame))
     assert verdict == "icmp"
     assert (bytes(out.flow.laddr.b), out.flow.lport) == (mapped(OUR4), 80)
     assert (bytes(out.flow.raddr.b), out.flow.rport) == (mapped("192.0.2.9"), 40000)
+
+
+@pytest.mark.parametrize(("kind", "code"), [(1, 4), (2, 0), (3, 0), (4, 1)])
+def test_error_over_ipv6_gives_the_flow_that_it_quotes(kind: int, code: int) -> None:
+    sent = IPv6(src=OUR6, dst="2001:db8::9") / TCP(sport=80, dport=40000)
+    error = bytes([kind, code, 0, 0, 0, 0, 5, 0]) + bytes(sent)
+    packet = IPv6(src=PEER6, dst=OUR6, nh=58)
+    total = in6_chksum(58, packet, error)
+    frame = Ether(dst=OUR_MAC, src=PEER_MAC) / packet / Raw(error[:2] + total.to_bytes(2, "big") + error[4:])
+    verdict, out = classify(bytes(frame))
+    assert verdict == "icmp"
+    assert (bytes(out.flow.laddr.b), out.flow.lport) == (mapped(OUR6), 80)
+    assert (bytes(out.flow.raddr.b), out.flow.rport) == (mapped("2001:db8::9"), 40000)
 
 
 def test_udp_gives_its_ports() -> None:

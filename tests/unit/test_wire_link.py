@@ -17,6 +17,7 @@ from scapy.layers.inet6 import (
     ICMPv6NDOptDstLLAddr,
     ICMPv6NDOptSrcLLAddr,
     ICMPv6PacketTooBig,
+    ICMPv6ParamProblem,
     ICMPv6TimeExceeded,
     IPv6,
 )
@@ -218,6 +219,12 @@ QUOTED6 = IPv6(src="2001:db8::2", dst="2001:db8::1") / TCP(sport=80, dport=40000
             id="fragmentation needed",
         ),
         pytest.param(IP(**V4) / ICMP(type=11) / QUOTED4, "ICMP_TIME_EXCEEDED", (0, 0, 0), id="time exceeded"),
+        pytest.param(
+            IP(**V4) / ICMP(type=12, ptr=1) / QUOTED4,
+            "ICMP_PARAMETER_PROBLEM",
+            (0, 0, 0),
+            id="parameter problem",
+        ),
         pytest.param(IP(**V4) / ICMP(type=5) / QUOTED4, "ICMP_OTHER", (0, 0, 0), id="redirect"),
         pytest.param(IP(**V4) / ICMP(type=13), "ICMP_OTHER", (0, 0, 0), id="timestamp"),
         pytest.param(
@@ -240,6 +247,12 @@ QUOTED6 = IPv6(src="2001:db8::2", dst="2001:db8::1") / TCP(sport=80, dport=40000
         ),
         pytest.param(
             IPv6(**V6) / ICMPv6TimeExceeded() / QUOTED6, "ICMP_TIME_EXCEEDED", (0, 0, 0), id="time exceeded 6"
+        ),
+        pytest.param(
+            IPv6(**V6) / ICMPv6ParamProblem(code=1, ptr=6) / QUOTED6,
+            "ICMP_PARAMETER_PROBLEM",
+            (0, 0, 0),
+            id="parameter problem 6",
         ),
         pytest.param(
             IPv6(**V6) / ICMPv6ND_NS(tgt="2001:db8::2"), "ICMP_NEIGHBOUR", (0, 0, 0), id="solicitation"
