@@ -32,6 +32,7 @@ PYTHON_LAYERS: dict[str, set[str]] = {
 }
 PACKAGES = {"janus_tcp", "janusd", "dpdk_glue"}
 PURE_C = {"sdk/wire", "sdk/csb", "sdk/tcp"}
+ENDS_THE_PROCESS = re.compile(r"\b(abort|exit|_exit|assert|rte_panic|rte_exit|RTE_ASSERT|RTE_VERIFY)\(")
 BANNED_IN_PURE_C = {"time.h", "sys/time.h", "stdlib.h", "stdio.h", "pthread.h", "unistd.h"}
 
 
@@ -85,6 +86,15 @@ def test_c_includes_point_downward(path: Path) -> None:
             assert path.name not in {"classify.c", "classify.h"}, f"{where}: classify is tested without DPDK"
         if own in PURE_C:
             assert header not in BANNED_IN_PURE_C, f"{where}: {own} is pure"
+
+
+def test_nothing_that_an_app_writes_can_end_janusd() -> None:
+    for path in C_FILES:
+        if layer_of(path, LAYERS) in {"dpdk_glue", "sdk/shm"}:
+            for number, line in enumerate(text(path).splitlines(), 1):
+                assert not ENDS_THE_PROCESS.search(line), (
+                    f"{path}:{number}: it is counted, and the session ends"
+                )
 
 
 @pytest.mark.parametrize("path", [p for p in PY_FILES if layer_of(p, PYTHON_LAYERS)], ids=ids)

@@ -20,7 +20,8 @@ REQUIRED = {
     *("checksums", "fragments", "icmp", "arp", "land", "encapsulation", "flags-and-states"),
     *("blind-segments", "challenge-counter", "sack", "segment-smack", "overlaps", "syn-flood", "ack-storm"),
     *("optimistic-acks", "vanished-peers", "time-wait", "isn-prediction", "wrap", "windows", "slow-clients"),
-    *("ring-indices", "descriptor-bounds", "slot-owners"),
+    *("ring-indices", "descriptor-bounds", "slot-owners", "double-fetch", "attach-messages"),
+    *("page-removal", "stopped-apps", "reachable-asserts"),
     "balancer-updates",
 }
 
