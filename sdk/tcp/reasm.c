@@ -60,14 +60,57 @@ static void join(struct reasm *r, struct reasm_slot *slots, uint32_t before, uin
     slots[first].stamp = ++r->clock;
 }
 
+/* What is held already of [begin, end), its first contiguous part (RFC 2883 4); empty when there is none. */
+static struct reasm_block first_held(const struct reasm *r, const struct reasm_slot *slots, uint32_t before,
+                                     uint32_t after, uint32_t begin, uint32_t end)
+{
+    uint32_t range = before != NONE && slots[before].end - r->position > begin ? before : after;
+    struct reasm_block held = {begin, begin};
+
+    if (range == NONE || slots[range].begin - r->position >= end)
+        return held;
+    if (slots[range].begin - r->position > begin)
+        held.begin = slots[range].begin - r->position;
+    held.end = slots[range].end - r->position;
+    if (held.end > end)
+        held.end = end;
+    return held;
+}
+
+/* Takes the ranges from `range` on that lie before the offset end, whose slots go to chain.  Gives the range behind them. */
+static uint32_t uncover(struct reasm *r, struct reasm_slot *slots, uint32_t range, uint32_t end,
+                        struct reasm_chain *chain)
+{
+    while (range != NONE && slots[range].end - r->position <= end) {
+        uint32_t bytes = slots[range].end - slots[range].begin, last = slots[range].last, segments = 0;
+
+        for (uint32_t s = range; s != NONE; s = slots[s].next)
+            segments++;
+        if (chain->first == NONE)
+            chain->first = range;
+        else
+            slots[chain->last].next = range;
+        chain->last = last;
+        chain->segments += segments;
+        chain->bytes += bytes;
+        r->ranges--;
+        r->segments = (uint16_t)(r->segments - segments);
+        r->bytes -= bytes;
+        range = slots[range].next_range;
+    }
+    return range;
+}
+
 enum reasm_result reasm_add(struct reasm *r, struct reasm_slot *slots, uint32_t offset, uint32_t len, uint32_t slot,
-                            uint16_t data)
+                            uint16_t data, struct reasm_added *added)
 {
     uint32_t before = range_before(r, slots, offset);
     uint32_t after = before == NONE ? r->first : slots[before].next_range;
     uint32_t end = offset + len;
     uint32_t begin = offset;
 
+    added->covered = (struct reasm_chain){.first = NONE, .last = NONE};
+    added->held = first_held(r, slots, before, after, begin, end);
     if (before != NONE) {
         uint32_t held = slots[before].end - r->position;
 
@@ -79,19 +122,18 @@ enum reasm_result reasm_add(struct reasm *r, struct reasm_slot *slots, uint32_t 
         if (held > begin)
             begin = held;
     }
-    if (after != NONE && slots[after].begin - r->position < end)
-        end = slots[after].begin - r->position;
-    if (begin >= end) { /* before and after touch nothing between them: cannot be, ranges never touch */
-        return REASM_DUPLICATE;
-    }
-    if (begin != 0) {
+    if (after != NONE && slots[after].end - r->position <= end) {
+        after = uncover(r, slots, after, end, &added->covered); /* then neither bound is nearer than it was */
+    } else if (begin != 0) {
         bool joins = (before != NONE && slots[before].end - r->position == begin) ||
-                     (after != NONE && slots[after].begin - r->position == end);
+                     (after != NONE && slots[after].begin - r->position <= end);
 
         if ((r->segments >= REASM_SEGMENTS_MAX && r->bytes / r->segments < REASM_SMALL_BYTES) ||
             (r->ranges >= REASM_RANGES_MAX && !joins))
             return REASM_FULL;
     }
+    if (after != NONE && slots[after].begin - r->position < end)
+        end = slots[after].begin - r->position;
     slots[slot].begin = r->position + begin;
     slots[slot].len = (uint16_t)(end - begin);
     slots[slot].data = (uint16_t)(data + (begin - offset));

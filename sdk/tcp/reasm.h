@@ -57,6 +57,11 @@ enum reasm_result {
     REASM_FULL,      /* the bounds on ranges or segments */
 };
 
+struct reasm_added {
+    struct reasm_chain covered; /* what the new segment takes the place of */
+    struct reasm_block held;    /* of its bytes, the first contiguous ones that were held before; may be empty */
+};
+
 void reasm_init(struct reasm *r);
 
 static inline bool reasm_is_empty(const struct reasm *r)
@@ -65,11 +70,11 @@ static inline bool reasm_is_empty(const struct reasm *r)
 }
 
 /* Adds a packet's payload [offset, offset + len), 1 <= len, offset + len <= 2^30 (RFC 7323 2.3); it stands at data in the slot.
- * Takes the slot when it returns REASM_HELD; otherwise the caller keeps it and nothing changed.  Overlap: bytes held
- * first win, and of what is new the first contiguous part is kept; the rest counts as not received.  Offset 0 is always held
- * (the caller pops next), whatever the bounds.  O(ranges). */
+ * Takes the slot when it returns REASM_HELD; otherwise the caller keeps it and nothing changed.  A range that it meets at either
+ * end keeps its bytes; ranges between are covered, and their slots are the caller's again.  Every byte is held then.  Offset 0
+ * and what covers something is always held, whatever the bounds.  O(ranges + covered segments). */
 enum reasm_result reasm_add(struct reasm *r, struct reasm_slot *slots, uint32_t offset, uint32_t len, uint32_t slot,
-                            uint16_t data);
+                            uint16_t data, struct reasm_added *added);
 
 /* Gives the range that begins at RCV.NXT, and moves RCV.NXT by chain->bytes.  False, and an empty chain: a hole comes first.  O(1). */
 bool reasm_pop(struct reasm *r, struct reasm_slot *slots, struct reasm_chain *chain);

@@ -3,6 +3,7 @@
  */
 #include "tcp/rxq.h"
 
+#include "tcp/sack.h"
 #include "tcp/seq.h"
 
 enum {
@@ -66,6 +67,14 @@ static void append(struct tcp_stack *s, struct tcb_ext *e, const struct reasm_ch
     e->rx_bytes += chain->bytes;
 }
 
+static void release(struct tcp_stack *s, const struct reasm_chain *chain)
+{
+    for (uint32_t slot = chain->first, next; slot != REASM_NO_SLOT; slot = next) {
+        next = s->rx[slot].next;
+        stack_release_rx(s, slot);
+    }
+}
+
 static enum tcp_drop add_in_order(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, struct input *in)
 {
     uint32_t len = in->seg.payload_len;
@@ -104,6 +113,7 @@ enum tcp_drop rxq_add(struct tcp_stack *s, struct tcb *t, struct input *in)
     uint32_t len = in->seg.payload_len;
     struct tcb_ext *e = tcb_borrow_ext(s, t);
     struct reasm_chain chain;
+    struct reasm_added added;
     enum reasm_result result;
 
     if (e == NULL || !has_room(s, t, e, offset))
@@ -114,9 +124,12 @@ enum tcp_drop rxq_add(struct tcp_stack *s, struct tcb *t, struct input *in)
         add_in_order(s, t, e, in);
     } else {
         s->counters.out_of_order_segments += offset != 0;
-        result = reasm_add(&e->reasm, s->rx, offset, len, in->slot, (uint16_t)in->data);
+        result = reasm_add(&e->reasm, s->rx, offset, len, in->slot, (uint16_t)in->data, &added);
         if (result != REASM_HELD)
             return result == REASM_FULL ? TCP_DROP_REASSEMBLY_FULL : TCP_DROP_DUPLICATE;
+        release(s, &added.covered);
+        if (added.held.begin != added.held.end && e->dsack_begin == e->dsack_end)
+            sack_note_duplicate(s, t, t->rcv_nxt + added.held.begin, t->rcv_nxt + added.held.end);
         if (offset == 0 && reasm_pop(&e->reasm, s->rx, &chain)) {
             append(s, e, &chain);
             t->rcv_nxt += chain.bytes;
@@ -163,12 +176,7 @@ void rxq_drop_out_of_order(struct tcp_stack *s, struct tcb_ext *e)
     struct reasm_chain chain;
 
     reasm_clear(&e->reasm, s->rx, &chain);
-    while (chain.first != REASM_NO_SLOT) {
-        uint32_t slot = chain.first;
-
-        chain.first = s->rx[slot].next;
-        stack_release_rx(s, slot);
-    }
+    release(s, &chain);
 }
 
 void rxq_clear(struct tcp_stack *s, struct tcb_ext *e)

@@ -1,4 +1,4 @@
-"""Every packet script is a test; one in pending/ must still fail, so that it is moved when its subject is mended."""
+"""Every packet script is a test."""
 
 import re
 from pathlib import Path
@@ -10,10 +10,7 @@ from tests.packet_scripts.runner import run_file, run_text
 from tests.packet_scripts.script import ScriptError, Unsupported
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
-PENDING = sorted((HERE / "pending").rglob("*.pkt"))
-SCRIPTS = sorted(set(HERE.rglob("*.pkt")) - set(PENDING))
-TABLE = (ROOT / "docs" / "packet-scripts.md").read_text()
+SCRIPTS = sorted(HERE.rglob("*.pkt"))
 
 
 def name(path: Path) -> str:
@@ -30,24 +27,12 @@ def test_script(path: Path) -> None:
         pytest.fail(f"a script of ours must not ask for what is not there: {u}", pytrace=False)
 
 
-@pytest.mark.parametrize("path", PENDING, ids=name)
-def test_pending_script_is_listed_and_still_fails(path: Path) -> None:
-    assert f"`{name(path)}`" in TABLE, "docs/packet-scripts.md does not say what this script waits for"
-    with pytest.raises((ScriptError, Unsupported)):
-        run_file(path)
-
-
-@pytest.mark.parametrize("path", SCRIPTS + PENDING, ids=name)
+@pytest.mark.parametrize("path", SCRIPTS, ids=name)
 def test_script_names_what_it_shows(path: Path) -> None:
     comment = parse(str(path), path.read_text()).first_comment
     assert re.search(r"(RFC \d{4}|draft-[a-z]+-[a-z0-9-]+) (\d|appendix)", comment), (
         "the first comment names the RFC and section that the script shows"
     )
-
-
-def test_the_table_of_pending_scripts_has_no_dead_lines() -> None:
-    listed = set(re.findall(r"^\| `(pending/[^`]+)`", TABLE, re.MULTILINE))
-    assert listed == {name(p) for p in PENDING}
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=name)

@@ -92,7 +92,3 @@ def test_what_departs_says_why() -> None:
             assert cells[5], cells
         if cells[3] == "not taken":
             assert cells[1].startswith("MAY-"), cells
-
-
-def test_a_pending_script_is_no_proof() -> None:
-    assert not any("pending/" in cells[4] for cells in ROWS)

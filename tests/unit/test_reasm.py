@@ -31,27 +31,31 @@ class Twin:
 
     def add(self, offset: int, length: int, data: int) -> str:
         slot = self.free[0]
-        result = lib.reasm_add(self.r, self.slots, offset, length, slot, data)
-        new = [at for at in range(offset, offset + length) if at not in self.held]
-        if not new:
+        added = ffi.new("struct reasm_added *")
+        ranges, end = self.ranges(), offset + length
+        result = lib.reasm_add(self.r, self.slots, offset, length, slot, data, added)
+        held = [at for at in range(offset, end) if at in self.held]
+        first = [at for at in held if all(i in self.held for i in range(held[0], at))]
+        assert list(range(added.held.begin, added.held.end)) == first
+        if len(held) == length:
             assert result == lib.REASM_DUPLICATE
             self.recent.append(offset)
             return "duplicate"
-        end = new[0]
-        while end < offset + length and end not in self.held:
-            end += 1
+        covered = [r for r in ranges if offset < r[0] and r[1] <= end]
         if result == lib.REASM_FULL:
-            assert new[0] != 0
+            assert offset != 0
+            assert not covered
             segments = self.r.segments
             full = segments >= lib.REASM_SEGMENTS_MAX and self.r.bytes // segments < lib.REASM_SMALL_BYTES
-            joins = new[0] - 1 in self.held or end in self.held
+            joins = any(r[0] <= end and offset <= r[1] for r in ranges)
             assert full or (not joins and self.r.ranges >= lib.REASM_RANGES_MAX)
             return "full"
         assert result == lib.REASM_HELD
         self.free.pop(0)
-        for at in range(new[0], end):
-            self.held[at] = (slot, data + at - offset)
-        self.recent.append(new[0])
+        assert self.walk(added.covered) == [self.held.pop(at) for r in covered for at in range(*r)]
+        for at in range(offset, end):
+            self.held.setdefault(at, (slot, data + at - offset))
+        self.recent.append(offset)
         return "held"
 
     def walk(self, chain: object) -> list[tuple[int, int]]:
@@ -99,7 +103,7 @@ class Twin:
 @st.composite
 def operations(draw: st.DrawFn) -> list[tuple[str, int, int]]:
     size = draw(st.sampled_from([8, 60, 600]))
-    add = st.tuples(st.just("add"), st.integers(0, size), st.integers(1, 20))
+    add = st.tuples(st.just("add"), st.integers(0, size), st.integers(1, draw(st.sampled_from([20, 200]))))
     other = st.tuples(st.sampled_from(["pop", "clear", "pop"]), st.just(0), st.just(0))
     return draw(st.lists(st.one_of(add, add, add, add, other), max_size=80))
 
@@ -140,10 +144,27 @@ def test_segments_are_bounded_but_the_one_at_rcv_nxt_is_always_held() -> None:
     assert not twin.held
 
 
+def test_what_covers_held_ones_takes_their_place_whatever_the_bounds() -> None:
+    twin = Twin()
+    for i in range(lib.REASM_RANGES_MAX):
+        assert twin.add(10 + 10 * i, 5, 0) == "held"
+    assert twin.add(1, 2, 0) == "full"
+    assert twin.add(9, 20, 0) == "held"  # two go, one comes
+    assert (twin.r.ranges, twin.r.segments) == (lib.REASM_RANGES_MAX - 1, lib.REASM_RANGES_MAX - 1)
+    assert twin.add(32, 290, 0) == "held"  # meets one at each end: their bytes stay
+    assert (twin.r.ranges, twin.r.segments) == (2, 4)
+    twin.check(4)
+    assert twin.add(0, 1000, 0) == "held"
+    assert twin.r.segments == 1
+    twin.pop()
+    assert sorted(twin.free) == list(range(SLOTS))
+
+
 @pytest.mark.parametrize("edge", [2**30 - 1, 2**30 - 1448])
 def test_the_far_end_of_the_largest_window(edge: int) -> None:
     twin = Twin(2**32 - 77)
     length = 2**30 - edge
-    assert lib.reasm_add(twin.r, twin.slots, edge, length, 0, 40) == lib.REASM_HELD
+    added = ffi.new("struct reasm_added *")
+    assert lib.reasm_add(twin.r, twin.slots, edge, length, 0, 40, added) == lib.REASM_HELD
     lib.reasm_check(twin.r, twin.slots)
-    assert lib.reasm_add(twin.r, twin.slots, edge, length, 1, 40) == lib.REASM_DUPLICATE
+    assert lib.reasm_add(twin.r, twin.slots, edge, length, 1, 40, added) == lib.REASM_DUPLICATE
