@@ -3,9 +3,10 @@
  */
 #include "dpdk_glue/lro.h"
 
+#include "dpdk_glue/mbufs.h"
+
 enum classify_drop lro_begin(struct lro *l, const struct port *p, const struct rte_mbuf *m)
 {
-    bool good = (m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_GOOD;
     uint32_t segment = (m->ol_flags & RTE_MBUF_F_RX_LRO) != 0 ? m->tso_segsz : 0, count = 0;
 
     for (const struct rte_mbuf *part = m; part != NULL; part = part->next) {
@@ -13,7 +14,7 @@ enum classify_drop lro_begin(struct lro *l, const struct port *p, const struct r
             return CLASSIFY_DROP_OVERSIZE;
         l->parts[count++] = (struct cut_part){rte_pktmbuf_mtod(part, const uint8_t *), part->data_len};
     }
-    return cut_begin(&l->cut, l->parts, count, p->mtu, segment, good);
+    return cut_begin(&l->cut, l->parts, count, p->mtu, segment, mbuf_is_verified(m));
 }
 
 struct rte_mbuf *lro_next(struct lro *l, struct rte_mempool *pool)

@@ -51,4 +51,10 @@ static inline bool mbufs_take(struct rte_mempool *pool, struct rte_mbuf **mbufs,
     return true;
 }
 
+/* Has the port seen that the TCP checksum is right, or, where the sum is not in the packet yet, that the text is? */
+static inline bool mbuf_is_verified(const struct rte_mbuf *m)
+{
+    return (m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_GOOD) != 0; /* one of the two bits of RTE_MBUF_F_RX_L4_CKSUM_NONE */
+}
+
 #endif

@@ -295,8 +295,7 @@ static void lay_out(struct burst *b, uint32_t received)
         fetch_frame(b->frames[b->count], b->lens[b->count]);
         b->bytes += b->lens[b->count];
         b->mbuf[b->count] = (uint8_t)i;
-        bool good = (m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_GOOD;
-        b->flags[b->count++] = good ? CLASSIFY_L4_VERIFIED : 0;
+        b->flags[b->count++] = mbuf_is_verified(m) ? CLASSIFY_L4_VERIFIED : 0;
     }
 }
 

@@ -39,6 +39,7 @@ class Rig:
     stats_fd: int = -1
     reassemble: bool = False
     vlan: int = 0
+    lro: bool = False
     plane: DataPlane = field(init=False)
     sessions: dict[int, Session] = field(default_factory=dict)
     apps: dict[int, AppSide] = field(default_factory=dict)
@@ -46,7 +47,9 @@ class Rig:
     def __post_init__(self) -> None:
         start_eal(eal_words(huge_pages=self.huge_pages, memory_mib=64))
         self.plane = DataPlane(io_threads=self.io_threads, mode=self.mode, stats_fd=self.stats_fd)  # type: ignore[arg-type]
-        wan = PortConfig(name="wan", device=self.device, reassemble=self.reassemble, vlan=self.vlan)
+        wan = PortConfig(
+            name="wan", device=self.device, reassemble=self.reassemble, vlan=self.vlan, lro=self.lro
+        )
         self.port = self.plane.ports.open(wan)
         self.mac = self.plane.ports.info(self.port).mac.hex(":")
         self.plane.io_threads.start()
