@@ -58,14 +58,18 @@ static uint16_t smaller(uint32_t a, uint32_t b)
  * software, passes IPv6 on uncut and compares the whole frame to the MTU. */
 static void choose_tso(struct port *p, const struct rte_eth_dev_info *info, struct rte_eth_conf *conf)
 {
-    uint64_t needed = RTE_ETH_TX_OFFLOAD_TCP_TSO | RTE_ETH_TX_OFFLOAD_MULTI_SEGS | RTE_ETH_TX_OFFLOAD_TCP_CKSUM |
-                      RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
+    uint64_t needed = RTE_ETH_TX_OFFLOAD_TCP_TSO | RTE_ETH_TX_OFFLOAD_MULTI_SEGS | RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
     uint16_t most = info->tx_desc_lim.nb_seg_max;
 
     if ((info->tx_offload_capa & needed) != needed || (most != 0 && most < TX_BURST_PER_APP))
         return;
     conf->txmode.offloads |= needed;
     p->offloads |= GLUE_OFFLOAD_TX_TSO_IPV4;
+    if ((info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM) !=
+        0) { /* virtio has none: its host does it with what it cuts */
+        conf->txmode.offloads |= RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
+        p->offloads |= GLUE_OFFLOAD_TX_IPV4;
+    }
     if (strcmp(info->driver_name, TAP_DRIVER) != 0)
         p->offloads |= GLUE_OFFLOAD_TX_TSO_IPV6;
 }

@@ -4,6 +4,15 @@
 #include "dpdk_glue/tso.h"
 
 #include "dpdk_glue/out.h"
+#include "wire/checksum.h"
+
+/* The header's checksum, whose field is zero. */
+static void sum_ipv4(uint8_t *ip, uint32_t len)
+{
+    uint16_t sum = checksum_finish(checksum_add(0, ip, len));
+
+    memcpy(ip + 10, &sum, sizeof sum);
+}
 
 void tso_end(struct io_thread *io, struct tso *run)
 {
@@ -15,7 +24,11 @@ void tso_end(struct io_thread *io, struct tso *run)
     if (run->join.count > 1) {
         join_finish(&run->join);
         m->tso_segsz = run->join.segment;
-        m->ol_flags |= RTE_MBUF_F_TX_TCP_SEG | (run->join.version == 4 ? RTE_MBUF_F_TX_IP_CKSUM : 0);
+        m->ol_flags |= RTE_MBUF_F_TX_TCP_SEG;
+        if (run->join.version == 4 && (io->glue->ports[run->port].offloads & GLUE_OFFLOAD_TX_IPV4) != 0)
+            m->ol_flags |= RTE_MBUF_F_TX_IP_CKSUM;
+        else if (run->join.version == 4)
+            sum_ipv4(run->join.packet, run->join.l3_len);
         page_add(io->glue->ports[run->port].stats[io->index], STATS_PORT_TX_JOINED, run->join.count);
     }
     out_stage(io, run->port, m);

@@ -3,11 +3,14 @@
  *
  *     joined SOCKET    then on its input, for each frame: segment size (0: whole) and length, 32 bits each, and the frame
  *
+ * What comes the other way is written to its output in the same form, after the line "listening".
+ *
  * A frame with a segment size goes as one, its TCP checksum that of the pseudo header; so does a whole one whose checksum nobody has
  * computed yet.  The port behind says of both that the text is good and its checksum is not there.
  */
 #include "tests/dpdk/require.h"
 
+#include <pthread.h>
 #include <rte_eal.h>
 #include <rte_ethdev.h>
 #include <unistd.h>
@@ -74,10 +77,33 @@ static void send_frame(const uint8_t *frame, uint32_t len, uint32_t segment)
         usleep(100);
 }
 
+/* What the port behind sends, as it is. */
+static void *receive(void *unused)
+{
+    static uint8_t frame[FRAME_MAX];
+    struct rte_mbuf *m;
+
+    (void)unused;
+    for (;;) {
+        if (rte_eth_rx_burst(0, 0, &m, 1) != 1) {
+            usleep(100);
+            continue;
+        }
+        uint32_t len = m->pkt_len;
+        bool cut = (m->ol_flags & RTE_MBUF_F_RX_LRO) != 0;
+        uint32_t head[2] = {cut ? m->tso_segsz : 0, len};
+        const void *whole = len <= sizeof frame ? rte_pktmbuf_read(m, 0, len, frame) : NULL;
+        REQUIRE(whole != NULL);
+        REQUIRE(fwrite(head, sizeof head, 1, stdout) == 1 && fwrite(whole, len, 1, stdout) == 1 && fflush(stdout) == 0);
+        rte_pktmbuf_free(m);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static uint8_t frame[FRAME_MAX];
     uint32_t head[2];
+    pthread_t receiver;
     char vdev[200];
     char *words[] = {argv[0],  "-l", "0",        "--no-huge",      "--no-shconf",
                      "-m",     "64", "--no-pci", "--no-telemetry", "--iova-mode=va",
@@ -89,6 +115,7 @@ int main(int argc, char **argv)
     start_port();
     puts("listening");
     fflush(stdout);
+    REQUIRE(pthread_create(&receiver, NULL, receive, NULL) == 0);
     while (fread(head, sizeof head, 1, stdin) == 1) {
         await_link();
         REQUIRE(head[1] <= sizeof frame && fread(frame, head[1], 1, stdin) == 1);

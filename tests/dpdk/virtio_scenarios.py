@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 
 from dpdk_glue.values import Offload
-from tests.dpdk.rig import Rig
-from tests.dpdk.wire_side import IP, TCP, IPv6, Packet, until
+from tests.dpdk.rig import OURS, OURS6, PEER, PEER6, Rig
+from tests.dpdk.wire_side import IP, TCP, Ether, IPv6, Packet, until
 
 PROGRAM, SOCKET = "JANUS_TEST_JOINED", "JANUS_TEST_SOCKET"
 MSS = 1400
+NEED_CHECKSUM = 4  # SHM_DESC_NEED_CHECKSUM
 TEXT = bytes(i * 7 % 251 for i in range(40 * MSS + 99))
 
 
@@ -96,3 +97,60 @@ def _whole(rig: Rig, peer: "subprocess.Popen[bytes]") -> None:
         packet = IPv6(one.packet) if six else IP(one.packet)
         assert bytes(packet[TCP].payload) == b"whole"
         rig.apps[0].give_back(one.slot, one.generation)
+
+
+def what_follows_each_other_goes_as_one() -> None:
+    with _rig(lro=False) as (rig, peer):
+        offloads = rig.plane.ports.info(rig.port).offloads
+        assert offloads & Offload.TX_TSO_IPV4
+        assert offloads & Offload.TX_TSO_IPV6
+        for six in (False, True):
+            text = TEXT[: 10 * MSS]
+            _push(rig, [text[at : at + MSS] for at in range(0, len(text), MSS)], six)
+            got, joined = b"", 0
+            while len(got) < len(text):
+                segment, frame = _take(peer)
+                packet = Ether(frame)[IPv6 if six else IP]
+                assert packet[TCP].seq == 5000 + len(got)
+                assert bytes(packet) == _summed(packet), (
+                    "the far end has completed TCP's sum from what it was given"
+                )
+                assert segment in (0, MSS)
+                joined += segment != 0
+                got += bytes(packet[TCP].payload)
+            assert got == text
+            assert joined >= 1
+            rig.completed(0, 10)
+
+
+def _summed(packet: Packet) -> bytes:
+    """The packet with the checksums that scapy computes."""
+    copy = packet.copy()
+    if IP in copy:
+        del copy.chksum
+    del copy[TCP].chksum
+    return bytes(copy)
+
+
+def _push(rig: Rig, texts: list[bytes], six: bool) -> None:
+    """Segments of one connection, which the I/O thread finds all at once."""
+    app = rig.apps[0]
+    for i, text in enumerate(texts):
+        ip = (
+            IPv6(src=str(OURS6), dst=str(PEER6))
+            if six
+            else IP(src=str(OURS), dst=str(PEER), id=0, flags="DF")
+        )
+        tcp = TCP(sport=80, dport=1234, flags="A", seq=5000 + i * MSS, ack=1001)
+        packet = _pseudo(Ether() / ip / tcp / text)[14:]
+        if i == len(texts) - 1:
+            app.send(packet, flags=NEED_CHECKSUM)
+        else:
+            app.place(packet, flags=NEED_CHECKSUM)
+
+
+def _take(peer: "subprocess.Popen[bytes]") -> tuple[int, bytes]:
+    """Segment size and frame of the next that the other process has received."""
+    assert peer.stdout is not None
+    segment, length = struct.unpack("=II", peer.stdout.read(8))
+    return segment, peer.stdout.read(length)
