@@ -3,6 +3,7 @@
  */
 #include "dpdk_glue/rows.h"
 
+#include "shm/attach.h"
 #include "shm/layout.h"
 
 #include <errno.h>
@@ -59,6 +60,7 @@ enum rows_verdict rows_read(const struct rows *r, struct rows_window *w, uint32_
     memcpy(&out->rport, row + l->rport, sizeof out->rport);
     memcpy(&out->lport, row + l->lport, sizeof out->lport);
     memcpy(&laddr_index, row + l->laddr_index, 2);
+    laddr_index &= ATTACH_ADDRESSES_MAX - 1; /* the rest is the app's own */
     memcpy(&out->snd_nxt, row + l->snd_nxt, sizeof out->snd_nxt);
     memcpy(&out->rcv_nxt, row + l->rcv_nxt, sizeof out->rcv_nxt);
 

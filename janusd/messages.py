@@ -16,7 +16,7 @@ from dpdk_glue.values import RowLayout
 from janusd.config import APP_NAME, IpAddress
 
 MAGIC = 0x4A414E55
-ABI_MAJOR, ABI_MINOR = 2, 1
+ABI_MAJOR, ABI_MINOR = 2, 2
 APP_NAME_BYTES = 32
 TEXT_BYTES = 224
 ADDRESSES_MAX = 16

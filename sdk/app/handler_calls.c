@@ -434,6 +434,7 @@ void janus_get_info(const struct janus_conn *c, struct janus_info *info)
         .stalled = i.stalled,
         .stalled_ms = i.stalled_ms,
         .urgent_bytes = i.urgent_bytes,
+        .retransmits = i.retransmits,
     };
 }
 

@@ -228,6 +228,7 @@ struct janus_info {
     uint32_t stalled_ms; /* for how long nothing has got through, 0 before the first timeout */
     uint32_t
         urgent_bytes; /* unread bytes up to the end of the peer's urgent data, which is received in line; 0: there is none */
+    uint32_t retransmits; /* segments sent again so far; who is idle remembers at most 4,095 of them */
 };
 /* What TCP knows of c and its path; any handler of the thread may ask, as one that watches others. */
 void janus_get_info(const struct janus_conn *c, struct janus_info *info);

@@ -9,8 +9,11 @@ python -m janus_tcp.asyncio aiohttp.web app:main                        whatever
 import argparse
 import asyncio
 import logging
+import os
 import runpy
+import socket
 import sys
+import time
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +21,8 @@ from typing import Any
 
 from janus_tcp.asyncio_loop import JanusEventLoop
 from janus_tcp.asyncio_workers import Membership
-from janus_tcp.run import DRAIN_S, RETIRE_S
+from janus_tcp.run import DRAIN_S, RETIRE_S, WAIT_STEP_S
+from janus_tcp.scheduler import DEFAULT_SOCKET
 from janus_tcp.workers import Report, supervise
 
 SHORTCUTS = (  # functions of aiofastnet that make transports beside the loop
@@ -118,9 +122,41 @@ def parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="that former workers have after SIGHUP to end with their last connection",
     )
+    made.add_argument(
+        "--wait",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="wait for janusd when it is not there; inf: as long as it takes",
+    )
     made.add_argument("program", help="a module, or a file that ends in .py")
     made.add_argument("arguments", nargs=argparse.REMAINDER)
     return made
+
+
+def await_janusd(wait_s: float) -> None:
+    """Wait until somebody answers at $JANUS_SOCKET, at most so many seconds: a program that then finds nobody says why.
+
+    Here and not where a loop attaches, so that a signal ends the process as long as its program has not begun.
+    """
+    path = os.environ.get("JANUS_SOCKET") or DEFAULT_SOCKET
+    end_s = time.monotonic() + wait_s
+    said = False
+    while time.monotonic() < end_s:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
+            try:
+                asking.connect(path)
+            except (FileNotFoundError, ConnectionRefusedError) as error:
+                if not said:
+                    print(
+                        f"janus: waiting for janusd at {path}: {error.strerror}", file=sys.stderr, flush=True
+                    )
+                said = True
+            except OSError:
+                return  # it is there, and whoever attaches is told what is wrong
+            else:
+                return
+        time.sleep(WAIT_STEP_S)
 
 
 def run_program(words: list[str]) -> None:
@@ -148,10 +184,12 @@ def main(words: list[str] | None = None) -> None:
     given = parser().parse_args(words)
     program = [given.program, *given.arguments]
     if not given.workers:
+        await_janusd(given.wait)
         run_program(program)
         return
 
     def worker(report: Report) -> None:
+        await_janusd(given.wait)
         JanusEventLoop._membership = Membership(report, given.retire)
         run_program(program)
 

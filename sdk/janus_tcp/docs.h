@@ -316,7 +316,8 @@
     "\n" \
     "What TCP knows of the path, a dict: srtt_us, rttvar_us, rto_us, cwnd_bytes, ssthresh_bytes, smss (bytes),\n" \
     "flight_bytes (sent and not acknowledged), unsent_bytes, unread_bytes, send_window_bytes, recv_window_bytes,\n" \
-    "timeouts (retransmission timeouts in a row), sack, timestamps, ecn, dscp, ttl, state; stalled: three transmissions in a row\n" \
+    "timeouts (retransmission timeouts in a row), retransmits (segments sent again so far, of which a connection that is\n" \
+    "idle remembers at most 4,095), sack, timestamps, ecn, dscp, ttl, state; stalled: three transmissions in a row\n" \
     "got no answer (R1 of RFC 9293 3.8.3; TimeoutError comes after ten more, see set_user_timeout()), stalled_ms: for how\n" \
     "long nothing has got through, 0 before the first timeout; urgent_bytes: unread bytes up to the end of the peer's\n" \
     "urgent data, some of which may not have come yet, 0: there is none.  Urgent data is received in line.\n" \

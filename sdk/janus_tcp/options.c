@@ -101,13 +101,13 @@ PyObject *options_info(PyObject *self, PyObject *unused)
         return NULL;
     thread_info(c->loop->thread, c->conn, &i);
     thread_get_settings(c->loop->thread, c->conn, &settings);
-    return Py_BuildValue("{sIsIsIsIsIsIsIsIsIsIsIsIsIsIsIsBsBsOsOsOsO}", "state", i.state, "srtt_us", i.srtt_us,
+    return Py_BuildValue("{sIsIsIsIsIsIsIsIsIsIsIsIsIsIsIsIsBsBsOsOsOsO}", "state", i.state, "srtt_us", i.srtt_us,
                          "rttvar_us", i.rttvar_us, "rto_us", i.rto_us, "cwnd_bytes", i.cwnd_bytes, "ssthresh_bytes",
                          i.ssthresh_bytes, "send_window_bytes", i.snd_wnd, "recv_window_bytes", i.rcv_wnd, "smss",
                          i.smss, "flight_bytes", i.flight_bytes, "unsent_bytes", i.unsent_bytes, "unread_bytes",
-                         i.unread_bytes, "timeouts", i.timeouts, "stalled_ms", i.stalled_ms, "urgent_bytes",
-                         i.urgent_bytes, "dscp", settings.dscp, "ttl", settings.ttl, "stalled",
-                         i.stalled ? Py_True : Py_False, "sack", i.sack ? Py_True : Py_False, "timestamps",
+                         i.unread_bytes, "timeouts", i.timeouts, "retransmits", i.retransmits, "stalled_ms",
+                         i.stalled_ms, "urgent_bytes", i.urgent_bytes, "dscp", settings.dscp, "ttl", settings.ttl,
+                         "stalled", i.stalled ? Py_True : Py_False, "sack", i.sack ? Py_True : Py_False, "timestamps",
                          i.timestamps ? Py_True : Py_False, "ecn", i.ecn ? Py_True : Py_False);
 }
 

@@ -28,7 +28,7 @@
 
 enum {
     SHM_ABI_MAJOR = 2,
-    SHM_ABI_MINOR = 1,
+    SHM_ABI_MINOR = 2,
     SHM_SLOT_BYTES = 2048,
     SHM_SLOT_HEADROOM = 128, /* free bytes in front of a received packet, and in front of a built one */
     SHM_IO_MAX = 8,          /* I/O threads */
@@ -127,7 +127,7 @@ struct shm_row_layout {
     uint16_t raddr;       /* 16 bytes, struct ip_addr */
     uint16_t rport;       /* uint16_t, host order */
     uint16_t lport;       /* uint16_t, host order */
-    uint16_t laddr_index; /* uint16_t, index into the lease's addresses */
+    uint16_t laddr_index; /* uint16_t, whose low four bits are the index into the lease's addresses */
     uint16_t snd_nxt;     /* uint32_t */
     uint16_t rcv_nxt;     /* uint32_t */
 };

@@ -348,6 +348,7 @@ void tcp_get_info(const struct tcp_stack *s, uint32_t conn, struct tcp_info *inf
         .flight_bytes = t->snd_nxt - t->snd_una,
         .unread_bytes = e != NULL ? e->rx_bytes : 0,
         .timeouts = t->backoff,
+        .retransmits = e != NULL ? e->retransmits : t->retransmits,
         .rcv_buf_bytes = window_buffer(s, t),
         .snd_buf_bytes = rtxq_buffer(s, t),
         .stalled = e != NULL && is_stalled(t, e),

@@ -105,7 +105,7 @@ static struct tcb *make(struct tcp_stack *s, const struct flow *flow, uint64_t h
     t->raddr = flow->raddr;
     t->rport = flow->rport;
     t->lport = flow->lport;
-    t->laddr_index = laddr_index;
+    t->laddr_index = laddr_index & 0xf;
     if (!flows_add(s, hash, handle_make(HANDLE_TCB, index))) {
         tcb_free(s, t);
         return NULL;

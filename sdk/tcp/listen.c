@@ -257,7 +257,7 @@ static enum tcp_drop establish(struct tcp_stack *s, struct input *in, const stru
     t->raddr = in->flow.raddr;
     t->rport = in->flow.rport;
     t->lport = in->flow.lport;
-    t->laddr_index = in->laddr_index;
+    t->laddr_index = in->laddr_index & 0xf;
     if (handle != TABLE_NONE) {
         flows_replace(s, handle, handle_make(HANDLE_TCB, index));
     } else if (!flows_add(s, hash, handle_make(HANDLE_TCB, index))) {

@@ -203,7 +203,7 @@ void tcp_row_layout(struct tcp_row_layout *out)
         .raddr = offsetof(struct tcb, raddr),
         .rport = offsetof(struct tcb, rport),
         .lport = offsetof(struct tcb, lport),
-        .laddr_index = offsetof(struct tcb, laddr_index),
+        .laddr_index = offsetof(struct tcb, laddr_word),
         .snd_nxt = offsetof(struct tcb, snd_nxt),
         .rcv_nxt = offsetof(struct tcb, rcv_nxt),
     };

@@ -146,6 +146,7 @@ struct tcb_ext *tcb_borrow_ext(struct tcp_stack *s, struct tcb *t)
     e->rack_min_rtt_us = UINT32_MAX;
     e->rack_fack = e->rack_fack_before = t->snd_una;
     e->max_snd_wnd = t->snd_wnd;
+    e->retransmits = t->retransmits;
     reasm_init(&e->reasm);
     e->ts_base = ts_base(s, t);
     settings_start_cc(s, t, e);
@@ -172,6 +173,7 @@ void tcb_return_ext(struct tcp_stack *s, struct tcb *t)
         rate_stop(t, e);
     if (e->pmtu_former != 0)
         pmtu_note(s, t, e);
+    t->retransmits = (e->retransmits < TCB_RETRANSMITS_MAX ? e->retransmits : TCB_RETRANSMITS_MAX) & 0xfff;
     slab_give(&s->ext, t->ext);
     t->ext = TCB_NO_EXT;
     if (paced) /* what waited to be sent has been acknowledged: nothing is to happen then */

@@ -73,7 +73,14 @@ struct tcb {
     struct ip_addr raddr;
     uint16_t rport, lport;
     uint32_t snd_nxt, rcv_nxt;
-    uint16_t laddr_index;
+    union {
+        uint16_t laddr_word;
+        struct {
+            uint16_t laddr_index : 4; /* the low bits, which others read */
+            uint16_t
+                retransmits : 12; /* segments sent again before this loan of the extension, at most TCB_RETRANSMITS_MAX */
+        };
+    };
     uint8_t state; /* enum tcp_state */
 
     uint8_t events;              /* enum tcp_event_kind, not yet taken */
@@ -104,6 +111,8 @@ struct tcb {
     uint8_t error;                             /* errno that ended the connection */
 };
 static_assert(sizeof(struct tcb) <= 128, "two cache lines per idle connection");
+static_assert(TCP_ADDRESSES_MAX <= 16, "laddr_index has four bits");
+enum { TCB_RETRANSMITS_MAX = 4095 };
 #define TCB_NO_EXT UINT32_MAX
 
 /* After a timeout, until it is known whether it was a spurious one (RFC 5682 2.1). */
@@ -157,6 +166,7 @@ struct tcb_ext {
     uint32_t prr_delivered, prr_out, recover_fs; /* RFC 6937 3 */
     uint32_t undo_begin;                         /* SND.UNA when cwnd was reduced */
     uint32_t undo_segments;                      /* sent again since then and not known to be needless */
+    uint32_t retransmits;                        /* segments sent again, those of earlier loans included */
     uint32_t recovery_point;
     uint32_t cwr_point; /* an ECE that acknowledges more than this asks for another reduction */
     uint32_t probe_end;

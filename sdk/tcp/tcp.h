@@ -283,6 +283,7 @@ struct tcp_info {
     uint32_t snd_una, snd_nxt, snd_wnd, rcv_nxt, rcv_wnd;
     uint32_t smss, flight_bytes, unsent_bytes, unread_bytes;
     uint8_t timeouts;                      /* retransmission timeouts in a row */
+    uint32_t retransmits;                  /* segments sent again so far; an idle connection remembers at most 4,095 */
     uint32_t rcv_buf_bytes, snd_buf_bytes; /* as they have grown */
     bool stalled;                          /* R1 (RFC 9293 3.8.3) was passed, and nothing has got through since */
     uint32_t stalled_ms; /* since something got through, once a timeout has shown that nothing does; 0: none has */

@@ -99,7 +99,7 @@ void time_wait_enter(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
         .rcv_nxt = t->rcv_nxt,
         .ts_recent = t->ts_recent,
         .wnd = (uint16_t)((t->rcv_adv - t->rcv_nxt) >> window_rcv_shift(s, t)),
-        .laddr_index = t->laddr_index & 0xf,
+        .laddr_index = t->laddr_index,
         .timestamps = (t->flags & TCB_TIMESTAMPS) != 0,
         .settings = t->settings,
     };

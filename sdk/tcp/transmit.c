@@ -42,6 +42,12 @@ static void start(const struct tcp_stack *s, struct tcb *t, const struct tcb_ext
     }
 }
 
+static void count_again(struct tcp_stack *s, struct tcb_ext *e)
+{
+    s->counters.retransmitted_segments++;
+    e->retransmits += e->retransmits != UINT32_MAX;
+}
+
 static bool is_urgent(const struct tcb *t, const struct tcb_ext *e)
 {
     return e->snd_urgent && seq_gt(e->snd_up, t->snd_una);
@@ -115,7 +121,8 @@ enum sent transmit_syn(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint
     t->owe &= (uint8_t) ~(OWE_SYN | OWE_ACK);
     if (e->rtx_deadline == 0)
         timers_start_rtx(t, e, now_us);
-    s->counters.retransmitted_segments += t->backoff != 0;
+    if (t->backoff != 0)
+        count_again(s, e);
     return SENT;
 }
 
@@ -162,7 +169,7 @@ static void mark_sent(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uin
     bool fresh = false;
 
     if (m->flags & TX_SENT) {
-        s->counters.retransmitted_segments++;
+        count_again(s, e);
         e->undo_segments++;
         if (m->flags & TX_LOST)
             e->lost_bytes -= m->len;
@@ -256,7 +263,7 @@ static enum sent send_fin(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e,
     if (result != SENT)
         return result;
     if (t->flags & TCB_FIN_SENT)
-        s->counters.retransmitted_segments++;
+        count_again(s, e);
     else
         t->snd_nxt++;
     t->flags = (t->flags | TCB_FIN_SENT) & ~(uint32_t)(TCB_FIN_LOST | TCB_FORCE_RTX);

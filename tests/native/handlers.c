@@ -288,8 +288,8 @@ static void say_info(const struct janus_conn *c)
     struct janus_info i;
 
     janus_get_info(c, &i);
-    say("smss %u flight %u unread %u timeouts %u stalled %u %s", i.smss_bytes, i.flight_bytes, i.unread_bytes,
-        i.timeouts, i.stalled,
+    say("smss %u flight %u unread %u timeouts %u again %u stalled %u %s", i.smss_bytes, i.flight_bytes, i.unread_bytes,
+        i.timeouts, i.retransmits, i.stalled,
         i.stalled_ms == 0      ? "never"
         : i.stalled_ms >= 1000 ? "for long"
                                : "too short");

@@ -1,5 +1,6 @@
 """janusd is killed and started again under the load of servers that know only asyncio: their connections go on."""
 
+import signal
 import socket
 import threading
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.rig import Janusd
+from bench.rig.processes import wait_until
 from tests.system.census import logs_are_clean
 from tests.system.test_asyncio_servers import PORT, PROGRAMS, started
 from tests.system.test_many import crowds, order
@@ -66,3 +68,30 @@ def test_what_uvicorn_is_asked_while_janusd_is_away_is_answered(rig: Janusd) -> 
         sock.close()
     assert app.alive()
     logs_are_clean(rig.process, app)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_launcher_that_comes_before_janusd_waits_for_it(rig: Janusd, workers: int) -> None:
+    rig.kill()
+    words = ["--workers", str(workers), "--wait", "60", "tests.system.apps.asyncio_servers", "websockets"]
+    app = rig.app("-m", "janus_tcp.asyncio", *words, str(PORT))
+    wait_until(lambda: app.text().count("waiting for janusd") == max(workers, 1), 20, "it says so once each")
+    assert app.alive()
+    rig.start()
+    wait_until(lambda: rig.network.answers(PORT), 30, f"it serves:\n{app.tail()}")
+    logs_are_clean(rig.process)
+    app.child.terminate()
+    assert app.wait(15) in (0, -signal.SIGTERM), app.tail()
+
+
+def test_a_launcher_that_waits_ends_by_a_signal_and_in_time(rig: Janusd) -> None:
+    rig.kill()
+    program = ["bench.servers", "echo", "protocol", "asyncio", str(PORT)]
+    app = rig.app("-m", "janus_tcp.asyncio", "--wait", "inf", *program, name="stopped")
+    wait_until(lambda: "waiting for janusd" in app.text(), 20, "it waits")
+    app.child.terminate()
+    assert app.wait(5) == -signal.SIGTERM
+    late = rig.app("-m", "janus_tcp.asyncio", "--wait", "0.5", *program, name="late")
+    assert late.wait(20) == 1
+    assert "no janusd" in late.text(), late.tail()

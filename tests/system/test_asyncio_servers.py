@@ -6,6 +6,8 @@ JANUS_WEBSOCKETS is how many WebSocket clients there are at a time; 10,000 is th
 import asyncio
 import hashlib
 import os
+import re
+import shlex
 import socket
 import ssl
 import struct
@@ -25,13 +27,40 @@ from tests.system.test_interop import client
 WEBSOCKETS = int(os.environ.get("JANUS_WEBSOCKETS", "300"))
 APP = "tests.system.apps.asgi:app"
 PORT = 8001
-LOOP = "janus_tcp.asyncio:new_event_loop"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "asyncio.md"
+
+
+def line(service: str, **instead: str) -> list[str]:
+    """The page's line for a service as this rig starts it: other files, ports and numbers in its words' places."""
+    (text,) = re.findall(rf"^\| {service}[^|]*\| `([^`]*)`", PAGE.read_text(), re.M)
+    words = shlex.split(text)
+    here = {
+        "0.0.0.0:80": f"0.0.0.0:{PORT}",
+        "0.0.0.0:443": f"0.0.0.0:{PORT}",
+        "80": str(PORT),
+        "app:app": APP,
+    }
+    missing = [word for word in instead if word not in words]
+    assert not missing, f"{text!r} has no {missing}"
+    words = [{**here, **instead}.get(word, word) for word in words]
+    return words[1:] if words[0] == "python" else ["-m", *words]
+
+
+def without_tls(words: list[str]) -> list[str]:
+    """The line in the clear."""
+    at = words.index("--certfile")
+    return words[:at] + words[at + 4 :]
+
+
 PROGRAMS: dict[str, list[str]] = {
-    "uvicorn": ["-m", "uvicorn", "--loop", LOOP, "--host", "0.0.0.0", "--port", str(PORT), APP],
-    "hypercorn": ["-m", "janus_tcp.asyncio", "hypercorn", "--workers", "0", "-b", f"0.0.0.0:{PORT}", APP],
+    "uvicorn": line("uvicorn"),
+    "hypercorn": without_tls(line("hypercorn")),
     "gunicorn": [
-        *("-m", "gunicorn", "-k", "janus_tcp.asyncio_gunicorn.UvicornWorker", "-w", "2"),
-        *("-b", f"0.0.0.0:{PORT}", "--worker-tmp-dir", "/dev/shm", "--no-control-socket", APP),
+        *line("gunicorn", **{"4": "2"})[:-1],
+        "--worker-tmp-dir",
+        "/dev/shm",
+        "--no-control-socket",
+        APP,
     ],
 }
 
@@ -44,10 +73,17 @@ def started(rig: Janusd, *words: str, port: int = PORT, env: dict[str, str] | No
     return process
 
 
+def launched(*arguments: str) -> list[str]:
+    """The page's line for any program, with a module of the tests and these arguments."""
+    (text,) = re.findall(
+        r"`python (-m [^`]*) program.py ARGUMENTS` or `... package.module ARGUMENTS`", PAGE.read_text()
+    )
+    return [*shlex.split(text), "tests.system.apps.asyncio_servers", *arguments]
+
+
 def plain(rig: Janusd, kind: str, *rest: str, port: int = PORT, env: dict[str, str] | None = None) -> Process:
     """One of the programs of asyncio_servers, by the launcher."""
-    module = "tests.system.apps.asyncio_servers"
-    return started(rig, "-m", "janus_tcp.asyncio", module, kind, str(port), *rest, port=port, env=env)
+    return started(rig, *launched(kind, str(port), *rest), port=port, env=env)
 
 
 @pytest.fixture
@@ -96,7 +132,7 @@ def test_http_of_asgi_servers(rig: Janusd, workdir: Path, server: str) -> None:
 
 
 def test_http2_of_hypercorn_over_tls(rig: Janusd, certificate: str) -> None:
-    started(rig, *PROGRAMS["hypercorn"], "--certfile", certificate, "--keyfile", certificate)
+    started(rig, *line("hypercorn", C=certificate, K=certificate))
     url = f"https://{SERVER_ADDRESS}:{PORT}"
     curl = ["curl", "-ksS", "--http2", "--max-time", "20"]
     assert client(rig, *curl, f"{url}/") == f"hello {CLIENT_ADDRESS} HTTP/2"
@@ -115,7 +151,9 @@ def test_many_websockets_at_a_time(rig: Janusd, workdir: Path, server: str) -> N
 
 
 def test_aiohttp_serves_pages_and_files(rig: Janusd) -> None:
-    process = plain(rig, "aiohttp")
+    process = started(
+        rig, *line("aiohttp", **{"module:make_app": "tests.system.apps.asyncio_servers:make_app"})
+    )
     url = f"http://{SERVER_ADDRESS}:{PORT}"
     assert client(rig, "curl", "-sS", "--max-time", "10", f"{url}/") == f"hello {CLIENT_ADDRESS}"
     source = client(rig, "curl", "-sS", "--max-time", "10", f"{url}/source")
@@ -201,9 +239,7 @@ def test_slow_readers_and_aborted_clients_bother_nobody(rig: Janusd) -> None:
 
 def test_connections_outlive_janusd_and_a_port_outside_the_policy_is_refused(rig: Janusd) -> None:
     process = plain(rig, "websockets")
-    refused = rig.app(
-        "-m", "janus_tcp.asyncio", "tests.system.apps.asyncio_servers", "websockets", "9999", name="refused"
-    )
+    refused = rig.app(*launched("websockets", "9999"), name="refused")
     assert refused.wait(15) == 1
     assert "PermissionError" in refused.text(), refused.tail()
     script = (

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import janus_tcp.asyncio
 import pytest
 from janus_tcp.addresses import pack
 from janus_tcp.asyncio import JanusEventLoop, main, new_event_loop, steer_back
@@ -352,6 +353,17 @@ def test_workers_that_cannot_attach_end_the_parent_with_the_reason(tmp_path: Pat
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S))
 def test_the_pages_python_runs(block: str) -> None:
     exec(compile(ast.parse(block), str(PAGE), "exec"), {"__name__": "docs"})
+
+
+def test_the_pages_line_for_own_code_runs() -> None:
+    (line,) = re.findall(r"^\| own code \| `([^`]*)` \|$", PAGE.read_text(), re.M)
+    kinds = []
+
+    async def main() -> None:
+        kinds.append(type(asyncio.get_running_loop()))
+
+    exec(line, {"asyncio": asyncio, "janus_tcp": janus_tcp, "main": main})
+    assert kinds == [JanusEventLoop]
 
 
 def test_two_loops_in_two_threads() -> None:

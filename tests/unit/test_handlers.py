@@ -136,10 +136,10 @@ def test_a_handler_can_ask_whether_anything_gets_through(world: World) -> None:
     world.run(20)
     lib.world_run_deaf(world.w, 4100)
     assert world.log() == [
-        "smss 1448 flight 0 unread 0 timeouts 0 stalled 0 never",
-        "smss 1448 flight 1 unread 0 timeouts 4 stalled 1 for long",
+        "smss 1448 flight 0 unread 0 timeouts 0 again 0 stalled 0 never",
+        "smss 1448 flight 1 unread 0 timeouts 4 again 5 stalled 1 for long",
     ]
-    assert world.run(4000)[2] == "smss 1448 flight 0 unread 0 timeouts 4 stalled 0 never"
+    assert world.run(4000)[2] == "smss 1448 flight 0 unread 0 timeouts 4 again 5 stalled 0 never"
 
 
 def test_urgent_data_is_sent_and_told_of(world: World) -> None:

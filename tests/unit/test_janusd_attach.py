@@ -315,7 +315,7 @@ def test_resume_gives_the_same_tid_fresh_regions_and_a_new_generation(tmp_path: 
 REFUSED = [
     pytest.param({"app": "nope"}, 3, 'no app "nope" is configured', id="no such app"),
     pytest.param({"app": "other"}, 3, f'uid {os.getuid()} may not run app "other"', id="app of another user"),
-    pytest.param({"major": 1, "minor": 3}, 2, "the app speaks ABI 1.3, janusd 2.1", id="ABI major"),
+    pytest.param({"major": 1, "minor": 3}, 2, "the app speaks ABI 1.3, janusd 2.2", id="ABI major"),
     pytest.param({"rows": 1001}, 4, '1001 connections wanted, app "web" may have 1000', id="rows"),
     pytest.param({"rx": 257}, 4, '512 RX slots per I/O thread wanted, app "web" may have 256', id="RX slots"),
     pytest.param({"tx": 2**32 - 1}, 4, "TX slots wanted", id="TX slots"),

@@ -116,6 +116,8 @@ def test_who_asks_is_told_that_nothing_gets_through(pair: Pair) -> None:
     assert [info["stalled"] for info in asked] == [False, True, False]
     assert [info["stalled_ms"] > 2000 for info in asked] == [False, True, False]
     assert asked[0]["stalled_ms"] == 0
+    assert asked[1]["timeouts"] == 4
+    assert [info["retransmits"] for info in asked] == [0, 5, 5], "a tail loss probe came first"
 
 
 @pytest.mark.parametrize(

@@ -297,6 +297,7 @@ def test_a_row_is_read_as_it_is() -> None:
         ({"state": 0}, 0),
         ({"laddr_index": 2}, OUTSIDE),
         ({"laddr_index": 65535}, OUTSIDE),
+        ({"laddr_index": 65520}, GOOD),  # four bits are the index
         ({"lport": 81}, OUTSIDE),
         ({"rport": 0}, OUTSIDE),
         ({"raddr": mapped("255.255.255.255")}, OUTSIDE),

@@ -60,6 +60,57 @@ def test_timeout_backs_off_and_resumes() -> None:
     assert stack.info(peer.conn).srtt_us == 50 * MS  # Karn: no sample of what was sent twice
 
 
+def test_a_connection_counts_what_it_sends_again_and_remembers_it_when_idle() -> None:
+    stack, peer = flight(1)
+    start = stack.info(peer.conn).snd_una
+    assert (seqs(peer), stack.info(peer.conn).retransmits) == ([0], 0)
+    for times in range(1, 4):
+        while not seqs(peer):
+            stack.advance(1 * MS)
+        assert stack.info(peer.conn).retransmits == times == stack.counters.retransmitted_segments
+    peer.send("A", ack=1 + SMSS)
+    stack.advance(100_000 * MS)
+    assert stack.usage["extensions"] == 0, "it is idle"
+    assert stack.info(peer.conn).retransmits == 3
+    assert stack.info(peer.conn).snd_una != start
+    stack.send(peer.conn, b"y")
+    assert stack.info(peer.conn).retransmits == 3
+    peer.collect()
+    while stack.info(peer.conn).retransmits == 3:
+        stack.advance(1 * MS)
+        peer.collect()
+    assert stack.info(peer.conn).retransmits == 4
+
+
+def test_an_idle_connection_remembers_no_more_than_4095() -> None:
+    """Beyond, what is counted since data was in flight is exact, and the row's address is untouched."""
+    stack, peer = flight(1)
+    seqs(peer)
+    acked = 1 + SMSS
+    peer.send("A", ack=acked)
+    for _ in range(4200):
+        stack.send(peer.conn, b"z")
+        peer.collect()
+        stack.advance(stack.info(peer.conn).rto_us + 10 * MS)
+        peer.collect()
+        acked += 1
+        peer.send("A", ack=acked)
+    assert stack.counters.retransmitted_segments == 4200
+    assert stack.info(peer.conn).retransmits == 4095
+    stack.send(peer.conn, b"z")
+    for _ in range(3):
+        peer.collect()
+        stack.advance(stack.info(peer.conn).rto_us + 10 * MS)
+    peer.collect()
+    assert stack.info(peer.conn).retransmits == 4098
+    peer.send("A", ack=acked + 1)
+    stack.advance(100_000 * MS)
+    assert stack.info(peer.conn).retransmits == 4095
+    peer.queue.clear()
+    stack.send(peer.conn, b"w")
+    peer.expect("A", b"w")
+
+
 @pytest.mark.parametrize(
     ("late_ms", "echo_first", "sampled"),
     [

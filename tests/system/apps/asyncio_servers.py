@@ -9,8 +9,8 @@ import sys
 from typing import Any
 
 
-async def serve_aiohttp(port: int, certificate: str) -> None:
-    """aiohttp's web server: a page, and this file by sendfile."""
+def make_app(_arguments: list[str]) -> Any:
+    """For aiohttp.web's command line: a page, and this file by sendfile."""
     from aiohttp import web
 
     async def page(request: web.Request) -> web.StreamResponse:
@@ -21,10 +21,7 @@ async def serve_aiohttp(port: int, certificate: str) -> None:
 
     app = web.Application()
     app.add_routes([web.get("/", page), web.get("/source", source)])
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "0.0.0.0", port).start()
-    await asyncio.Event().wait()
+    return app
 
 
 async def serve_websockets(port: int, certificate: str) -> None:
@@ -98,7 +95,6 @@ async def serve_database(port: int, certificate: str) -> None:
 
 
 KINDS = {
-    "aiohttp": serve_aiohttp,
     "websockets": serve_websockets,
     "tls": serve_tls,
     "database": serve_database,
