@@ -7,6 +7,7 @@ clockwork; the metrics have a thread of their own; the I/O threads are C. Decisi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import ipaddress
@@ -104,6 +105,7 @@ class Daemon:
             Step("state", self._load_state, _nothing),
             Step("sessions", self._start_sessions, self._stop_sessions),
             Step("I/O threads", self._start_io, _nothing),
+            Step("processors", self._leave_io_cpus, self._return_to_io_cpus),
             Step("slow path", self._start_slow_path, self._stop_slow_path),
             Step("metrics", self._start_metrics, self._stop_metrics),
             Step("control API", self._start_api, self._stop_api),
@@ -276,6 +278,17 @@ class Daemon:
     def _stop_sessions(self) -> None:
         self._save()
         self.sessions.stop()
+
+    def _leave_io_cpus(self) -> None:
+        """A turn of this loop takes milliseconds: packets shall not wait for it where another processor is allowed."""
+        self._cpus = os.sched_getaffinity(0)
+        rest = self._cpus - set(self.config.io.cpus)
+        if rest:
+            os.sched_setaffinity(0, rest)
+
+    def _return_to_io_cpus(self) -> None:
+        with contextlib.suppress(OSError):  # they may have gone since
+            os.sched_setaffinity(0, self._cpus)
 
     def _start_io(self) -> None:
         try:

@@ -1,6 +1,6 @@
 """Servers that know only asyncio, on Janus, against real clients of the kernel's side.
 
-JANUS_WEBSOCKETS is how many WebSocket clients there are at a time; 10,000 is the full size.
+JANUS_WEBSOCKETS is how many WebSocket clients there are at a time, for who wants fewer.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from tests.system.apps import asgi, asyncio_servers
 from tests.system.census import at_rest, await_level
 from tests.system.test_interop import client
 
-WEBSOCKETS = int(os.environ.get("JANUS_WEBSOCKETS", "300"))
+WEBSOCKETS = int(os.environ.get("JANUS_WEBSOCKETS", "10000"))
 APP = "tests.system.apps.asgi:app"
 PORT = 8001
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "asyncio.md"

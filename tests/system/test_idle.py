@@ -1,14 +1,17 @@
 """An idle janusd and an idle app use under 2 % of a core each (adaptive mode), also an app whose janusd is
 gone: processor time from /proc over some seconds of silence."""
 
+import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench.rig import Janusd
 from bench.rig.processes import descendants
+from tests.system.conftest import SERVED, StartRig
 
 SECONDS = 4.0
 SETTLE_SECONDS = 1.0
@@ -57,3 +60,17 @@ def test_an_app_without_janusd_sleeps(rig: Janusd) -> None:
     rig.kill()
     assert_idle({"app": descendants(app.pid)})
     assert app.alive()
+
+
+def test_the_control_plane_leaves_the_processor_of_an_io_thread(start_rig: StartRig) -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two processors")
+    cpu = min(os.sched_getaffinity(0))
+    rig = start_rig(replace(SERVED, cpus=(cpu,)))
+    tasks = {
+        int(path.name): (path / "comm").read_text().strip()
+        for path in Path(f"/proc/{rig.process.pid}/task").iterdir()
+    }
+    io = [task for task, name in tasks.items() if name == "janus-io0"]
+    assert [os.sched_getaffinity(task) for task in io] == [{cpu}]
+    assert os.sched_getaffinity(rig.process.pid) == os.sched_getaffinity(0) - {cpu}

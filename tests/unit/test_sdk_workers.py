@@ -11,6 +11,7 @@ import janus_tcp
 import pytest
 from janus_tcp import workers
 from janus_tcp.board import Board, Seen, describe
+from janus_tcp.scheduler import stats
 from janus_tcp.testing import Pair
 from janus_tcp.workers import RETIRE, Report, Supervisor, supervise
 
@@ -129,6 +130,19 @@ def test_a_handler_that_never_comes_back_is_noticed_from_outside(
     assert "in endless" in capfd.readouterr().err
 
 
+async def hold(conn: janus_tcp.Connection) -> None:
+    await conn.recv()
+    await conn.send(b"abc")
+    await conn.recv()
+
+
+async def ask(host: str) -> None:
+    conn = await janus_tcp.connect(host, 7)
+    await conn.send(b"ab")
+    assert await conn.recv_exactly(3) == b"abc"
+    await janus_tcp.sleep(0.1)
+
+
 def test_the_board_adds_up_what_workers_write() -> None:
     board = Board()
     rows = [board.take(), board.take()]
@@ -137,9 +151,16 @@ def test_the_board_adds_up_what_workers_write() -> None:
         pair.settle()
         pair.step()
         board.write(rows[0], pair.server)
-    seen = board.read(rows[0])
+        pair.serve(hold, 7)
+        task = pair.client.spawn(ask(pair.host))
+        pair.run_until(task.done)
+        board.write(rows[0], pair.server)
+        seen, told = board.read(rows[0]), stats(pair.server)
     assert seen.turns > 0
-    assert seen.connections == 0
+    assert (seen.connections, seen.accepted, seen.failed) == (1, 1, 0)
+    assert (seen.bytes_in, seen.bytes_out) == (2, 3)
+    assert seen.segments_in == told["tcp"]["segments_received"] > 0
+    assert seen.segments_out == told["tcp"]["segments_sent"] > 0
     assert board.read(rows[1]) == Seen()
     board.give(rows[0])
     assert board.take() == rows[0]
