@@ -65,8 +65,7 @@ static void choose_tso(struct port *p, const struct rte_eth_dev_info *info, stru
         return;
     conf->txmode.offloads |= needed;
     p->offloads |= GLUE_OFFLOAD_TX_TSO_IPV4;
-    if ((info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM) !=
-        0) { /* virtio has none: its host does it with what it cuts */
+    if ((info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM) != 0) { /* of virtio its host does it, as it cuts */
         conf->txmode.offloads |= RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
         p->offloads |= GLUE_OFFLOAD_TX_IPV4;
     }
