@@ -25,9 +25,10 @@ METRICS = (
 )
 NOTES = (
     "'ring': janusd's port is two rings, fed by the load generator without a kernel; uvloop and asyncio are on a",
-    "veth, as Linux has no such wire: the wires differ.  The whole server has one CPU and is counted whole:",
-    "I/O thread and worker, or user, system and softirq.  64 B; connect: handshake, echo, FIN both ways; half",
-    "load: half of the first baseline's requests/s, for all.  On a machine with other work: chrt -r 10.",
+    "veth, as Linux has no such wire: the wires differ.  'veth' is that very veth, each end's kernel on its own CPU.",
+    "The whole server has one CPU and is counted whole: I/O thread and worker, user, system and softirq.  64 B;",
+    "connect: handshake, echo, FIN both ways; half load: half of the first baseline's requests/s, for all.",
+    "On a machine with other work: chrt -r 10.",
 )
 
 

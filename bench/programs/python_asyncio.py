@@ -141,7 +141,8 @@ def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
 
             rows += rows_of_mode(mode, dict(alternate(contenders, runs, report)))
     rows += half_load("protocol", PROTOCOL_VETH, options, progress)
-    rows += compare({"protocol ring": PROTOCOL}, {"uvloop protocol": UVLOOP_PROTOCOL}, options, progress)
+    ours = {"protocol ring": PROTOCOL, "protocol veth": PROTOCOL_VETH}
+    rows += compare(ours, {"uvloop protocol": UVLOOP_PROTOCOL}, options, progress)
     for language, (full, quick) in IDLE.items():
         count = quick if options.quick else full
         measured = [idle_bytes(language, count, progress)]

@@ -221,7 +221,7 @@ def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
             rows.extend(rows_of_mode(mode, samples))
     rows += half_load("native", NATIVE_VETH, options, progress)
     return rows + compare(
-        {"native ring": NATIVE},
+        {"native ring": NATIVE, "native veth": NATIVE_VETH},
         {"uvloop protocol": UVLOOP_PROTOCOL, "uvloop streams": UVLOOP_STREAMS},
         options,
         progress,
