@@ -62,9 +62,8 @@ class Board:
 
     def write(self, row: int, loop: Loop) -> None:
         """The worker's business, now and then: all but the turns."""
-        lib.thread_get_stats(
-            ffi.cast("struct janus_thread *", loop.thread), self._stats
-        )  # all of stats() takes 1 ms
+        # stats() would make a dict of all of them, which takes 1 ms.
+        lib.thread_get_stats(ffi.cast("struct janus_thread *", loop.thread), self._stats)
         tcp = self._stats.tcp
         numbers = (
             self._stats.usage.conns,

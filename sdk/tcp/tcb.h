@@ -76,9 +76,8 @@ struct tcb {
     union {
         uint16_t laddr_word;
         struct {
-            uint16_t laddr_index : 4; /* the low bits, which others read */
-            uint16_t
-                retransmits : 12; /* segments sent again before this loan of the extension, at most TCB_RETRANSMITS_MAX */
+            uint16_t laddr_index : 4;  /* the low bits, which others read */
+            uint16_t retransmits : 12; /* segments sent again before the extension was lent; TCB_RETRANSMITS_MAX */
         };
     };
     uint8_t state; /* enum tcp_state */
