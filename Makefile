@@ -37,7 +37,7 @@ ifneq ($(JANUS_WITHOUT_DPDK),1)
 LIBS       += $(BUILD)/libjanus_glue.a
 endif
 
-.PHONY: all libs build native packetdrill check test asan sim soak fuzz bench bench-csb paper demo format clean deps install-sdk
+.PHONY: all libs build native headers packetdrill check test asan sim soak fuzz bench bench-csb paper demo format clean deps install-sdk
 
 all: build
 
@@ -114,6 +114,20 @@ $(BUILD_CHECK)/native/%.stamp: tests/native/%.cdef tests/native/%.c $(wildcard t
 $(BUILD_CHECK)/sdk.stamp: $(wildcard sdk/janus_tcp/*) $(BUILD_CHECK)/libjanus.a tests/native/build_sdk.py
 	@echo "  cffi sdk/janus_tcp (check)" && $(PY) tests/native/build_sdk.py $(BUILD_CHECK) "$(CFLAGS_CHECK) $(SMALL)" && touch $@
 
+# --- each header compiles alone, once until it or what it includes changes ---
+HEADERS    := $(wildcard sdk/*/*.h dpdk_glue/*.h)
+ALONE      = $(CC) -std=c11 -D_GNU_SOURCE -fsyntax-only -Wall -Wextra -Werror -Wno-unused-function -Isdk -I. -MD -MP
+
+headers: $(HEADERS:%=$(BUILD_CHECK)/alone/%.stamp)
+
+$(BUILD_CHECK)/alone/dpdk_glue/%.stamp: ALONE += $(DPDK_CFLAGS)
+$(BUILD_CHECK)/alone/sdk/janus_tcp/%.stamp: ALONE += -I$(shell $(PYTHON) -c "print(__import__('sysconfig').get_path('include'))")
+
+$(BUILD_CHECK)/alone/%.stamp: %
+	@mkdir -p $(@D) && echo '#include "$<"' | $(ALONE) -MT $@ -MF $(@:.stamp=.d) -x c - && touch $@
+
+-include $(HEADERS:%=$(BUILD_CHECK)/alone/%.d)
+
 # --- the stack as packetdrill loads it ---
 PACKETDRILL_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/packetdrill/*.c))
 
@@ -127,7 +141,7 @@ $(BUILD)/libjanus_packetdrill.so: $(PACKETDRILL_OBJ) $(BUILD)/libjanus.a tests/p
 
 # --- tests ---
 check: build native packetdrill
-	@tools/check $(SEEDS)
+	@tools/check $(SEEDS) brief
 
 test: build native packetdrill
 	@tools/run-tests

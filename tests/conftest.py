@@ -17,4 +17,5 @@ settings.register_profile(
     derandomize=os.environ.get("CI") == "true",
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.load_profile("default")
+settings.register_profile("brief", settings.get_profile("default"), max_examples=25)
+settings.load_profile("brief" if os.environ.get("JANUS_BRIEF") else "default")

@@ -2,6 +2,7 @@
 
 import ipaddress
 import struct
+from functools import cache
 
 PROTOCOL_TCP = 6
 
@@ -14,11 +15,17 @@ def address(text: str) -> bytes:
 
 def checksum(data: bytes) -> int:
     """The Internet checksum of data (RFC 1071)."""
-    data += b"\0" * (len(data) % 2)
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
+    number = int.from_bytes(data + b"\0" * (len(data) % 2), "big")
+    total = number % 0xFFFF  # as 2**16 is 1 modulo 0xffff, that of the number is that of the sum of its words
+    if number and not total:
+        total = 0xFFFF  # a sum with end-around carry is 0 only if all words are
     return 0xFFFF - total
+
+
+@cache
+def packed(text: str) -> bytes:
+    """4 or 16 bytes."""
+    return ipaddress.ip_address(text).packed
 
 
 def tcp_packet(
@@ -40,7 +47,7 @@ def tcp_packet(
     offset = (20 + len(options)) // 4 << 4
     head = struct.pack("!HHIIBBHHH", sport, dport, seq % 2**32, ack % 2**32, offset, flags, wnd, 0, up)
     tcp = bytearray(head + options + data)
-    ends = ipaddress.ip_address(src).packed + ipaddress.ip_address(dst).packed
+    ends = packed(src) + packed(dst)
     total = checksum(ends + struct.pack("!II", len(tcp), PROTOCOL_TCP) + tcp)
     tcp[16:18] = struct.pack("!H", total ^ (not good))
     if len(ends) == 32:

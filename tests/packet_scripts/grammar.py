@@ -2,6 +2,7 @@
 
 import re
 from decimal import Decimal
+from functools import cache
 from textwrap import dedent
 
 from tests.packet_scripts.script import (
@@ -32,6 +33,11 @@ ECN = {"noecn", "ect0", "ect1", "ect01", "ce", "nce"}
 NO_COUNTERPART_OPTIONS = ("FO", "ECN", "FOEXP", "md5", "exp", "acc", "ace", "mp_", "MP_", "gre", "tfo")
 
 
+@cache
+def compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.DOTALL)
+
+
 class Scanner:
     """A place in the text."""
 
@@ -57,7 +63,7 @@ class Scanner:
     def take(self, pattern: str) -> re.Match[str] | None:
         """What stands here, if it is that."""
         self.skip()
-        m = re.compile(pattern, re.DOTALL).match(self.text, self.pos)
+        m = compiled(pattern).match(self.text, self.pos)
         if m is not None:
             self.pos = m.end()
         return m
@@ -71,7 +77,7 @@ class Scanner:
 
     def peek(self, pattern: str) -> bool:
         self.skip()
-        return re.compile(pattern).match(self.text, self.pos) is not None
+        return compiled(pattern).match(self.text, self.pos) is not None
 
 
 def microseconds(text: str) -> int:

@@ -135,8 +135,8 @@ class Segment:
 def icmp_error(quoted: Segment, kind: int, code: int, mtu: int, router: bytes | None = None) -> bytes:
     """An error about a segment that the stack is said to have sent."""
     v6 = ":" in quoted.src
-    body = struct.pack("!I", mtu) + quoted.build()[: 1000 if v6 else 28]
     built = quoted.build()
+    body = struct.pack("!I", mtu) + built[: 1000 if v6 else 28]
     addresses = built[8:40] if v6 else built[12:20]
     half = len(addresses) // 2
     src, dst = router or addresses[half:], addresses[:half]
@@ -288,8 +288,12 @@ class Stack:
             not any(self.usage.values())
             and self.native.tx_used == 0
             and self.native.rx_used == 0
-            and lib.tcp_next_deadline(self.tcp) == 2**64 - 1
+            and self.is_idle()
         )
+
+    def is_idle(self) -> bool:
+        """No timer waits."""
+        return bool(lib.tcp_next_deadline(self.tcp) == 2**64 - 1)
 
 
 class Peer:

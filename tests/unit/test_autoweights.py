@@ -109,6 +109,7 @@ def test_without_the_automatic_mode_the_skew_stays() -> None:
     assert max(loads) * 4 / sum(loads) > 1.9
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("churn", CHURN)
 def test_long_connections_take_their_time_and_nothing_swings(churn: str) -> None:
     """Of 5 s: ten times longer than above, flat after ten times as long."""

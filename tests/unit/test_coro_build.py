@@ -88,6 +88,7 @@ def test_usual_handlers_keep_and_store_few_bytes(tmp_path: Path, compiler: str) 
         assert found[name][1:] == (stored, templated), name
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "flags",
     [
@@ -106,6 +107,7 @@ def test_storm_with_other_flags(tmp_path: Path, flags: list[str]) -> None:
     assert len(set(re.findall(r"checksum (\w+)", text))) == 1, text
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "flags",
     [
@@ -127,6 +129,7 @@ def test_storm_and_sizes_on_aarch64(tmp_path: Path, flags: list[str]) -> None:
     assert sizes(output(QEMU, "-cpu", "max,pauth-impdef=on", built("coro_sizes.c"))) == SIZES["aarch64"]
 
 
+@pytest.mark.thorough
 def test_memcheck_finds_nothing_on_separate_stacks(tmp_path: Path) -> None:
     need("valgrind")
     program = compile_program("coro_main.c", tmp_path, flags=["-O1"])
@@ -142,6 +145,7 @@ def test_the_stack_is_not_executable(tmp_path: Path) -> None:
     assert "RW " in stack
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("break_at", ["reply", "read_request"])
 def test_gdb_sees_the_running_coroutine_to_its_end(tmp_path: Path, break_at: str) -> None:
     need("gdb")
@@ -157,6 +161,7 @@ def test_gdb_sees_the_running_coroutine_to_its_end(tmp_path: Path, break_at: str
     assert "corrupt" not in done.stdout
 
 
+@pytest.mark.thorough
 def test_gdb_shows_waiting_coroutines_and_the_program_goes_on(tmp_path: Path) -> None:
     """By image and by template; afterwards the program ends as if nobody had looked."""
     need("gdb")
@@ -184,6 +189,7 @@ def test_gdb_shows_waiting_coroutines_and_the_program_goes_on(tmp_path: Path) ->
     assert sizes("\n".join(re.findall(r"^\w+ \d+ \d+ \d+$", done.stdout, re.MULTILINE))) == SIZES[HERE]
 
 
+@pytest.mark.thorough
 def test_gdb_unwinds_from_within_the_wait(tmp_path: Path) -> None:
     need("gdb")
     program = compile_program("coro_sizes.c", tmp_path)

@@ -42,6 +42,7 @@ class Flows:
                 there[self.owners[slot]] += gone
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(2))
 def test_there_are_fewer_exceptions_than_by_homes_alone_and_shares_are_exact(seed: int) -> None:
     draw, homes = random.Random(seed), even()

@@ -93,6 +93,7 @@ async def cancelled(conn: janus_tcp.Connection) -> None:
         await task
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("use", [talk, misuse, limits, groups, cancelled])
 def test_native_connections(use: Callable[[janus_tcp.Connection], Any]) -> None:
     async def client(host: str) -> None:
@@ -164,6 +165,7 @@ async def abort_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     writer.transport.abort()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("use", [talk_stream, misuse_stream, abort_stream])
 def test_asyncio_connections(use: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]) -> None:
     async def client(loop: PairEventLoop) -> None:

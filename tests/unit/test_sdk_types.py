@@ -14,9 +14,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PYRIGHT = Path(sys.executable).parent / "pyright"
 UNTYPED = {"janus_tcp.asyncio_gunicorn.UvicornWorker"}  # of a class that has no types itself
 
-pytestmark = pytest.mark.skipif(
-    not PYRIGHT.exists() or shutil.which("node") is None, reason="pyright or node is not installed"
-)
+pytestmark = [
+    pytest.mark.thorough,  # mypy has judged it
+    pytest.mark.skipif(
+        not PYRIGHT.exists() or shutil.which("node") is None, reason="pyright or node is not installed"
+    ),
+]
 
 
 def pyright(*words: str, path: Path = ROOT) -> dict[str, Any]:

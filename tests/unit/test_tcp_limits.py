@@ -219,6 +219,7 @@ def test_a_closed_window_is_no_stall() -> None:
 # --- the path MTU, ten minutes later ---
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("fits", [True, False])
 def test_the_former_size_is_tried_again_ten_minutes_after_a_routers_word(fits: bool) -> None:
     stack, peer = established(tx_slots=256, snd_buf_bytes=65536)

@@ -163,6 +163,7 @@ def test_a_lost_probe_is_no_congestion() -> None:
     assert path.stack.info(path.peer.conn).cwnd_bytes >= before
 
 
+@pytest.mark.thorough
 @BOTH
 def test_forged_claims_change_nothing(v6: bool) -> None:
     """49,000 each on a connection that makes progress, at any number and by a liar who knows them (RFC 5927 7.2)."""
