@@ -36,6 +36,8 @@ BACKOFF_LAST_S = 10.0
 STEADY_S = 10.0  # a worker that lived so long starts again at once
 STOP_MARGIN_S = 3.0  # beyond the drain, before SIGKILL
 STUCK_S = 2.0  # without a turn of the loop
+LOOK_S = 1.0  # between looks at the board, when nothing happens
+AGAIN_S = 0.02  # what was due has been done, and is not yet seen to have happened
 RETIRE = signal.SIGUSR1  # to a worker: its successors serve
 TRACEBACK = signal.SIGUSR2  # to a worker: say on stderr where you are
 SCALE = {signal.SIGTTIN: 1, signal.SIGTTOU: -1}  # to the parent
@@ -309,10 +311,25 @@ class Supervisor:
             if worker.pid:
                 os.kill(worker.pid, number)
 
+    def _wait_s(self) -> float:
+        """How long nothing is due: signals, ends of workers and their messages wake select()."""
+        now_s = time.monotonic()
+        due = [now_s + LOOK_S]
+        if self.stopping_s is not None:
+            due.append(self.stopping_s + self.drain_s + STOP_MARGIN_S)
+        else:
+            if self.opened and not self.successors and (self.reload_asked or self.more_asked):
+                return 0.0  # put off while a reload was under way, or one of many
+            due += [worker.retry_s for worker in self.workers if not worker.pid]
+            due += [w.retire_by_s for w in self.retired if w.retire_by_s is not None]
+            if self.stats_s:
+                due.append(self.said_s + self.stats_s)
+        return max(AGAIN_S, min(due) - now_s)
+
     def step(self) -> None:
         """Wait for something to happen, and act on it."""
         channels = {w.channel: w for w in self.all() if w.channel is not None}
-        readable, _, _ = select.select([*channels, *self.wake], [], [], 0.25)
+        readable, _, _ = select.select([*channels, *self.wake], [], [], self._wait_s())
         for source in readable:
             if source in channels:
                 self.hear(channels[source])

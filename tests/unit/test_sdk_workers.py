@@ -86,6 +86,33 @@ def test_a_worker_that_does_not_retire_in_time_is_killed(
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.timeout(30)
+def test_what_happens_wakes_the_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signals, the end of a worker and its restart: none waits for the next look."""
+    monkeypatch.setattr(workers, "LOOK_S", 60.0)
+
+    def started() -> int:
+        return len(list(tmp_path.iterdir()))
+
+    def target(report: Report) -> None:
+        (tmp_path / str(os.getpid())).touch()
+        if started() == 1:
+            report.online()
+            for count in (2, 3):
+                os.kill(os.getppid(), signal.SIGTTIN)
+                while started() < count:
+                    time.sleep(0.01)
+            raise SystemExit(1)
+        if started() == 4:
+            os.kill(os.getppid(), signal.SIGTERM)
+        stand_by(report)
+
+    began = time.monotonic()
+    supervise(1, target, drain_s=5)
+    assert started() == 4
+    assert time.monotonic() - began < 5
+
+
 def test_a_worker_that_fails_before_it_serves_ends_the_first_start() -> None:
     def target(report: Report) -> None:
         raise RuntimeError("a module that cannot be imported")
@@ -98,6 +125,7 @@ def test_a_handler_that_never_comes_back_is_noticed_from_outside(
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "STUCK_S", 0.3)
+    monkeypatch.setattr(workers, "LOOK_S", 0.25)
 
     def endless() -> None:
         end = time.monotonic() + 1.2
@@ -118,7 +146,7 @@ def test_a_handler_that_never_comes_back_is_noticed_from_outside(
             report.board.watch(report.row, pair.server)
             pair.serve(stuck, 7)
             pair.run(client(pair.host))
-            for _ in range(30):  # the parent looks four times a second
+            for _ in range(30):  # the parent looks four times a second here
                 pair.step()
                 time.sleep(0.02)
         os.kill(os.getppid(), signal.SIGTERM)
