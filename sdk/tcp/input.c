@@ -187,6 +187,28 @@ static enum tcp_drop process_text(struct tcp_stack *s, struct tcb *t, struct inp
     return drop;
 }
 
+void input_take_fin(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
+{
+    t->flags = (t->flags & ~(uint32_t)TCB_FIN_AHEAD) | TCB_FIN_RECEIVED;
+    t->rcv_nxt++;
+    t->rcv_adv = seq_max(t->rcv_adv, t->rcv_nxt);
+    tcb_owe(s, t, OWE_ACK);
+    tcb_event(s, t, TCP_EVENT_READABLE);
+    switch (t->state) {
+    case TCP_STATE_ESTABLISHED:
+        tcb_set_state(s, t, TCP_STATE_CLOSE_WAIT);
+        break;
+    case TCP_STATE_FIN_WAIT_1:
+        tcb_set_state(s, t, TCP_STATE_CLOSING);
+        break;
+    case TCP_STATE_FIN_WAIT_2:
+        time_wait_enter(s, t, now_us);
+        break;
+    default:
+        break;
+    }
+}
+
 /* Eighth: FIN. */
 static enum tcp_drop process_fin(struct tcp_stack *s, struct tcb *t, const struct input *in)
 {
@@ -205,25 +227,7 @@ static enum tcp_drop process_fin(struct tcp_stack *s, struct tcb *t, const struc
         return TCP_DROP_NONE;
     if (ahead && (t->flags & TCB_TIMESTAMPS))
         t->ts_recent = seq_max(t->ts_recent, e->fin_tsval); /* TIME-WAIT asks for the last one seen (RFC 6191 2) */
-    t->flags &= ~(uint32_t)TCB_FIN_AHEAD;
-    t->rcv_nxt++;
-    t->rcv_adv = seq_max(t->rcv_adv, t->rcv_nxt);
-    t->flags |= TCB_FIN_RECEIVED;
-    tcb_owe(s, t, OWE_ACK);
-    tcb_event(s, t, TCP_EVENT_READABLE);
-    switch (t->state) {
-    case TCP_STATE_ESTABLISHED:
-        tcb_set_state(s, t, TCP_STATE_CLOSE_WAIT);
-        break;
-    case TCP_STATE_FIN_WAIT_1:
-        tcb_set_state(s, t, TCP_STATE_CLOSING);
-        break;
-    case TCP_STATE_FIN_WAIT_2:
-        time_wait_enter(s, t, in->now_us);
-        break;
-    default:
-        break;
-    }
+    input_take_fin(s, t, in->now_us);
     return TCP_DROP_NONE;
 }
 

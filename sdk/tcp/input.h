@@ -11,6 +11,9 @@ enum tcp_drop input_synchronized(struct tcp_stack *s, struct tcb *t, struct inpu
 /* The ACK that a received text deserves: now, or delayed.  in_order: it came at RCV.NXT and there was no hole. */
 void input_owe_ack(struct tcp_stack *s, struct tcb *t, const struct input *in, bool in_order);
 
+/* The peer's FIN, whose turn it is. */
+void input_take_fin(struct tcp_stack *s, struct tcb *t, uint64_t now_us);
+
 /* The steps after the ACK field: text and FIN. */
 enum tcp_drop input_text_and_fin(struct tcp_stack *s, struct tcb *t, struct input *in);
 

@@ -9,6 +9,7 @@
 #include "tcp/flows.h"
 #include "tcp/handshake.h"
 #include "tcp/input.h"
+#include "tcp/predict.h"
 #include "tcp/reply.h"
 #include "tcp/seq.h"
 #include "tcp/settings.h"
@@ -277,7 +278,7 @@ static enum tcp_drop establish(struct tcp_stack *s, struct input *in, const stru
     tcb_set_state(s, t, TCP_STATE_ESTABLISHED);
     s->counters.connections_accepted++;
     tcb_event(s, t, TCP_EVENT_ACCEPTED);
-    drop = input_synchronized(s, t, in);
+    drop = predict_first(t, in) ? TCP_DROP_NONE : input_synchronized(s, t, in);
     tcb_return_ext(s, t);
     timers_update(s, t);
     return drop;

@@ -1,8 +1,9 @@
 /*
- * predict.h: header prediction: the segment that nearly always comes, handled in one piece.
+ * predict.h: header prediction: the segments that nearly always come, handled in one piece.
  *
- * ESTABLISHED, nothing lost or out of order on either side, and the segment continues the stream, or acknowledges more, or both.  What
- * it does is what the steps of input.c would do; with -DJANUS_NO_PREDICTION those do it all.
+ * ESTABLISHED, nothing lost or out of order on either side, and the segment continues the stream, or ends it, or acknowledges more, or
+ * several of these; LAST-ACK, and it acknowledges our FIN; or it acknowledged our SYN, and says no more.  What is done is what the
+ * steps of input.c would do; with -DJANUS_NO_PREDICTION those do it all.
  */
 #ifndef TCP_PREDICT_H
 #define TCP_PREDICT_H
@@ -14,5 +15,8 @@ enum { PREDICT_UNUSUAL = TCB_RECOVERY | TCB_LOSS | TCB_ORPHAN | TCB_FIN_AHEAD | 
 
 /* True: the segment was as predicted, and *drop says what became of it. */
 bool predict_input(struct tcp_stack *s, struct tcb *t, struct input *in, enum tcp_drop *drop);
+
+/* The ACK that has just made t of a half-open block, which has found it acceptable.  True: it was that and nothing else. */
+bool predict_first(struct tcb *t, const struct input *in);
 
 #endif
