@@ -44,19 +44,29 @@ size_t table_memory_bytes(uint32_t capacity)
     return (((size_t)base_count << level_max) + TABLE_PROBES_MAX) * sizeof(struct table_bucket);
 }
 
+static void set_split(struct table *t, uint32_t level, uint32_t split)
+{
+    t->level = level;
+    t->split = split;
+    t->whole = t->base_count << level;
+    t->homes = t->whole + split;
+    t->mask = (2u << level) - 1;
+}
+
 void table_init(struct table *t, void *memory, uint32_t capacity)
 {
     memset(t, 0, sizeof *t);
     t->buckets = memory;
     t->capacity = capacity;
     dimensions(capacity, &t->base_count, &t->level_max);
+    set_split(t, 0, 0);
     t->touched = t->end_max = t->base_count + TABLE_PROBES_MAX;
 }
 
 /* Buckets where an entry may be. */
 static uint32_t end_of(const struct table *t)
 {
-    return (t->base_count << t->level) + t->split + TABLE_PROBES_MAX;
+    return t->homes + TABLE_PROBES_MAX;
 }
 
 static bool is_full(const struct table_bucket *b)
@@ -237,10 +247,10 @@ static void after_split(struct table *t)
 {
     uint32_t end;
 
-    if (++t->split == t->base_count << t->level) {
-        t->level++;
-        t->split = 0;
-    }
+    if (t->split + 1 == t->whole)
+        set_split(t, t->level + 1, 0);
+    else
+        set_split(t, t->level, t->split + 1);
     end = end_of(t);
     t->touched = end > t->touched ? end : t->touched;
     t->end_max = end > t->end_max ? end : t->end_max;
@@ -248,11 +258,10 @@ static void after_split(struct table *t)
 
 static void before_split(struct table *t)
 {
-    if (t->split == 0) {
-        t->level--;
-        t->split = t->base_count << t->level;
-    }
-    t->split--;
+    if (t->split == 0)
+        set_split(t, t->level - 1, t->whole / 2 - 1);
+    else
+        set_split(t, t->level, t->split - 1);
 }
 
 /* Splits the next bucket.  When the new home has no place for an entry, the split is undone. */
@@ -283,8 +292,7 @@ static void merge_one(struct table *t)
 
 static void grow(struct table *t)
 {
-    uint32_t whole = t->base_count << t->level;
-    uint64_t start = (uint64_t)whole * START_HALVES / 2;
+    uint64_t start = (uint64_t)t->whole * START_HALVES / 2;
 
     if (t->level < t->level_max && t->count >= start && t->split <= t->count - start)
         split_one(t);
@@ -292,9 +300,7 @@ static void grow(struct table *t)
 
 static void shrink(struct table *t)
 {
-    uint32_t homes = end_of(t) - TABLE_PROBES_MAX;
-
-    if (homes > t->base_count && t->count / SPARSE < homes - 1)
+    if (t->homes > t->base_count && t->count / SPARSE < t->homes - 1)
         merge_one(t);
 }
 
@@ -344,10 +350,10 @@ bool table_has_spare(const struct table *t)
 
 void table_check(const struct table *t)
 {
-    uint32_t homes = (t->base_count << t->level) + t->split;
-    uint32_t count = 0;
+    uint32_t homes = t->homes, count = 0;
 
-    assert(t->level <= t->level_max && t->split < t->base_count << t->level);
+    assert(t->whole == t->base_count << t->level && t->homes == t->whole + t->split && t->mask == (2u << t->level) - 1);
+    assert(t->level <= t->level_max && t->split < t->whole);
     assert(t->level < t->level_max || t->split == 0);
     assert(end_of(t) <= t->end_max && t->end_max <= t->touched);
     for (uint32_t p = 0; p < homes + TABLE_PROBES_MAX - 1; p++) {

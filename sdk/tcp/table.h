@@ -38,6 +38,9 @@ struct table {
     uint32_t level;      /* base_count << level buckets have their homes in full */
     uint32_t level_max;
     uint32_t split; /* buckets of this level that are split already */
+    uint32_t whole; /* base_count << level */
+    uint32_t homes; /* whole + split */
+    uint32_t mask;  /* of the low bits of a hash that the next level takes */
     uint32_t count; /* entries */
     uint32_t capacity;
     uint32_t touched; /* buckets from here on are as they were at first */
@@ -69,16 +72,14 @@ bool table_replace(struct table *t, uint32_t hash, uint32_t handle, uint32_t new
 uint32_t table_first(const struct table *t, uint32_t hash, struct table_cursor *cursor);
 uint32_t table_next(const struct table *t, struct table_cursor *cursor);
 
-/* The bucket where hash is at home. */
+/* The bucket where hash is at home: its low bits say which part of base_count buckets, all of it where in the part.  A part that is not
+ * yet there is still in the one that it will be split from. */
 static inline uint32_t table_home(const struct table *t, uint32_t hash)
 {
-    uint32_t first = (uint32_t)((uint64_t)hash * t->base_count >> 32);
-    uint32_t low = hash & ((1u << t->level) - 1);
-    uint32_t home = first + t->base_count * low;
+    uint64_t low = hash & t->mask;
+    uint32_t home = (uint32_t)((low << 32 | hash) * t->base_count >> 32);
 
-    if (home < t->split) /* split already: one bit more decides */
-        home += t->base_count * (hash & 1u << t->level);
-    return home;
+    return home < t->homes ? home : home - t->whole;
 }
 
 /* Entries of b with this hash, one bit each. */
@@ -108,12 +109,23 @@ static inline bool table_overflows(const struct table *t, uint32_t hash)
     return t->buckets[table_home(t, hash)].taken[TABLE_BUCKET_ENTRIES - 1] != 0;
 }
 
-/* The first handle under hash in bucket b. */
+/* The first handle under hash in bucket b.  The taken ones come first, so a free one is found only when none of them has this hash; and
+ * ~0 is TABLE_NONE. */
 static inline uint32_t table_first_in(const struct table_bucket *b, uint32_t hash)
 {
+#ifdef __SSE2__
+    const __m128i *hashes = (const __m128i *)(const void *)b->hash;
+    __m128i wanted = _mm_set1_epi32((int)hash);
+    __m128i low = _mm_cmpeq_epi32(_mm_load_si128(hashes), wanted);
+    __m128i high = _mm_cmpeq_epi32(_mm_load_si128(hashes + 1), wanted);
+    uint32_t matches = (uint32_t)_mm_movemask_epi8(_mm_packs_epi32(low, high)); /* two bits each */
+
+    return matches != 0 ? ~b->taken[(uint32_t)__builtin_ctz(matches) / 2] : TABLE_NONE;
+#else
     uint32_t matches = table_matches(b, hash);
 
     return matches != 0 ? ~b->taken[__builtin_ctz(matches)] : TABLE_NONE;
+#endif
 }
 
 /* The same of its home bucket, where nearly all are; TABLE_NONE: look on by table_first(). */
