@@ -16,14 +16,15 @@ static inline uint64_t flows_hash(const struct tcp_stack *s, const struct flow *
     return csb_hash(&s->config.flow_secret, flow);
 }
 
-/* Of a segment's flow. */
+/* Of a segment's flow: the low half may lie behind its packet. */
 static inline uint64_t flows_hash_of(const struct tcp_stack *s, const struct input *in)
 {
-    uint32_t low;
+    const struct tcp_packet *packet = in->packet;
+    uint32_t end = packet->offset + (uint32_t)packet->len, low;
 
-    if (in->low == NULL)
+    if (!packet->has_low || !packet->has_hash || end + sizeof low > TCP_SLOT_BYTES)
         return flows_hash(s, &in->flow);
-    memcpy(&low, in->low, sizeof low);
+    memcpy(&low, s->env.rx_data(s->env.context, packet->slot) + end, sizeof low);
     return (uint64_t)in->hash << 32 | low;
 }
 

@@ -8,6 +8,7 @@
 #include "tcp/ack.h"
 #include "tcp/connect.h"
 #include "tcp/ecn.h"
+#include "tcp/flows.h"
 #include "tcp/icmp.h"
 #include "tcp/listen.h"
 #include "tcp/parse.h"
@@ -189,7 +190,8 @@ static enum tcp_drop process_text(struct tcp_stack *s, struct tcb *t, struct inp
 
 void input_take_fin(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
 {
-    t->flags = (t->flags & ~(uint32_t)TCB_FIN_AHEAD) | TCB_FIN_RECEIVED;
+    t->flags &= ~(uint32_t)TCB_FIN_AHEAD;
+    t->flags |= TCB_FIN_RECEIVED;
     t->rcv_nxt++;
     t->rcv_adv = seq_max(t->rcv_adv, t->rcv_nxt);
     tcb_owe(s, t, OWE_ACK);
@@ -323,40 +325,36 @@ static enum tcp_drop input_tcb(struct tcp_stack *s, struct tcb *t, struct input 
 static inline bool is_tcb_of(const struct tcp_stack *s, uint32_t handle, const struct input *in)
 {
     const struct tcb *t = stack_tcb(s, handle_index(handle));
+    uint32_t ports, wanted;
 
-    return handle_kind(handle) == HANDLE_TCB && t->rport == in->flow.rport && t->lport == in->flow.lport &&
-           t->laddr_index == in->laddr_index && ip_addr_equal(&t->raddr, &in->flow.raddr);
+    memcpy(&ports, &t->lport, sizeof ports); /* and rport */
+    memcpy(&wanted, &in->flow.lport, sizeof wanted);
+    return handle_kind(handle) == HANDLE_TCB && ports == wanted && t->laddr_index == in->laddr_index &&
+           ip_addr_equal(&t->raddr, &in->flow.raddr);
 }
 
 uint32_t input_find(const struct tcp_stack *s, const struct input *in)
 {
     struct table_cursor cursor;
-    uint32_t handle = table_peek(&s->table, in->hash);
+    uint32_t handle = table_first(&s->table, in->hash, &cursor);
 
-    if (handle != TABLE_NONE &&
-        (handle_kind(handle) == HANDLE_TCB ? is_tcb_of(s, handle, in) : stack_handle_is_flow(s, handle, &in->flow)))
-        return handle;
-    if (handle == TABLE_NONE && !table_overflows(&s->table, in->hash))
-        return TABLE_NONE; /* as for a SYN */
-    for (handle = table_first(&s->table, in->hash, &cursor); handle != TABLE_NONE;
-         handle = table_next(&s->table, &cursor))
-        if (is_tcb_of(s, handle, in) ||
-            (handle_kind(handle) != HANDLE_TCB && stack_handle_is_flow(s, handle, &in->flow)))
-            return handle;
-    return TABLE_NONE;
+    while (handle != TABLE_NONE && !is_tcb_of(s, handle, in) &&
+           (handle_kind(handle) == HANDLE_TCB || !stack_handle_is_flow(s, handle, &in->flow)))
+        handle = table_next(&s->table, &cursor);
+    return handle;
 }
 
-/* handle was found a moment ago; packets have come since, which may have ended the flow or moved it on. */
-static inline bool is_still(const struct tcp_stack *s, uint32_t handle, const struct input *in)
+/* The connection that handle stands for is in's: it was found a moment ago, and packets that have come since may have ended it. */
+static inline bool is_still_tcb(const struct tcp_stack *s, uint32_t handle, const struct input *in)
 {
-    return handle != TABLE_NONE && is_tcb_of(s, handle, in) &&
-           (stack_tcb(s, handle_index(handle))->flags & TCB_IN_TABLE) != 0;
+    return is_tcb_of(s, handle, in) && (stack_tcb(s, handle_index(handle))->flags & TCB_IN_TABLE) != 0;
 }
 
-/* ahead: what was found under the packet's hash before, or TABLE_NONE. */
-static enum tcp_drop dispatch(struct tcp_stack *s, struct input *in, uint32_t ahead)
+/* What is not found at once, or has no TCB.  found: as in dispatch(). */
+static enum tcp_drop dispatch_rest(struct tcp_stack *s, struct input *in, uint32_t found)
 {
-    uint32_t handle = is_still(s, ahead, in) ? ahead : input_find(s, in);
+    bool still = found != TABLE_NONE && flows_of(s, found) != 0 && stack_handle_is_flow(s, found, &in->flow);
+    uint32_t handle = still ? found : input_find(s, in);
 
     if (handle == TABLE_NONE)
         return listen_input(s, in);
@@ -370,8 +368,22 @@ static enum tcp_drop dispatch(struct tcp_stack *s, struct input *in, uint32_t ah
     }
 }
 
+/* found: what was the first under the packet's hash a moment ago, or TABLE_NONE. */
+static inline enum tcp_drop dispatch(struct tcp_stack *s, struct input *in, uint32_t found)
+{
+    if (found == TABLE_NONE) {
+        const struct table_bucket *home = &s->table.buckets[table_home(&s->table, in->hash)];
+
+        found = table_first_in(home, in->hash);
+        if (found == TABLE_NONE && !table_overflows(home)) /* as for a SYN */
+            return listen_input(s, in);
+    }
+    return is_still_tcb(s, found, in) ? input_tcb(s, stack_tcb(s, handle_index(found)), in)
+                                      : dispatch_rest(s, in, found);
+}
+
 static inline enum tcp_drop input_one(struct tcp_stack *s, const struct tcp_packet *packet, uint64_t now_us,
-                                      uint32_t ahead)
+                                      uint32_t found)
 {
     struct input in; /* parse_packet() fills the rest */
     enum tcp_drop drop = TCP_DROP_MALFORMED;
@@ -387,12 +399,13 @@ static inline enum tcp_drop input_one(struct tcp_stack *s, const struct tcp_pack
     if (packet->offset + packet->len <= TCP_SLOT_BYTES)
         drop = parse_packet(s, packet, &in);
     if (drop == TCP_DROP_NONE)
-        drop = dispatch(s, &in, ahead);
+        drop = dispatch(s, &in, found);
     else if (drop == PARSE_NOT_TCP)
         drop = icmp_input(s, packet, now_us);
     if (!in.taken)
         s->env.rx_release(s->env.context, packet->slot);
-    s->counters.dropped[drop] += drop != TCP_DROP_NONE;
+    if (drop != TCP_DROP_NONE)
+        s->counters.dropped[drop]++;
     return drop;
 }
 
@@ -459,6 +472,10 @@ void tcp_input_batch(struct tcp_stack *s, const struct tcp_packet *packets, uint
 {
     uint32_t handles[BATCH];
 
+    if (count == 1) { /* nothing is ahead */
+        tcp_input(s, packets, now_us);
+        return;
+    }
     s->now_us = now_us;
     for (uint32_t done = 0, n; done < count; done += n) {
         n = count - done < BATCH ? count - done : BATCH;

@@ -77,7 +77,7 @@ struct settings {
 /* A packet without payload that belongs to no TCB. */
 struct reply {
     struct ip_addr raddr;
-    uint16_t rport, lport;
+    uint16_t lport, rport;
     uint32_t seq, ack;
     uint16_t wnd;
     uint8_t laddr_index;
@@ -105,7 +105,7 @@ struct rcv_size {
 /* What an idle connection has given back with its extension (pmtu.h). */
 struct pmtu_note {
     struct ip_addr raddr;
-    uint16_t rport, lport;
+    uint16_t lport, rport;
     uint16_t former; /* 0: nothing is noted here */
     uint16_t high;   /* as far as the search has come */
     uint32_t wait_ms;
@@ -166,10 +166,10 @@ struct tcp_stack {
 
 /* A segment on its way through the input functions. */
 struct input {
-    struct tcp_segment seg; /* trimmed as it goes */
+    struct tcp_segment seg; /* trimmed as it goes; its ports are in flow */
     struct flow flow;
     uint32_t hash;
-    const uint8_t *low; /* where the other half of csb_hash() lies; null: it is to be computed */
+    const struct tcp_packet *packet;
     uint32_t slot;
     uint32_t data; /* offset of the payload in the slot */
     uint64_t now_us;

@@ -103,13 +103,13 @@ static inline uint32_t table_matches(const struct table_bucket *b, uint32_t hash
 #endif
 }
 
-/* Whether entries under hash may lie behind its home bucket: it is full.  The taken ones come first. */
-static inline bool table_overflows(const struct table *t, uint32_t hash)
+/* Whether entries that are at home in b may lie behind it: it is full. */
+static inline bool table_overflows(const struct table_bucket *b)
 {
-    return t->buckets[table_home(t, hash)].taken[TABLE_BUCKET_ENTRIES - 1] != 0;
+    return b->taken[TABLE_BUCKET_ENTRIES - 1] != 0;
 }
 
-/* The first handle under hash in bucket b.  The taken ones come first, so a free one is found only when none of them has this hash; and
+/* The first handle under hash in bucket b; TABLE_NONE: look on by table_first(), if b overflows.  The taken ones come first, so a free one is found only when none of them has this hash; and
  * ~0 is TABLE_NONE. */
 static inline uint32_t table_first_in(const struct table_bucket *b, uint32_t hash)
 {
@@ -126,12 +126,6 @@ static inline uint32_t table_first_in(const struct table_bucket *b, uint32_t has
 
     return matches != 0 ? ~b->taken[__builtin_ctz(matches)] : TABLE_NONE;
 #endif
-}
-
-/* The same of its home bucket, where nearly all are; TABLE_NONE: look on by table_first(). */
-static inline uint32_t table_peek(const struct table *t, uint32_t hash)
-{
-    return table_first_in(&t->buckets[table_home(t, hash)], hash);
 }
 
 /* Buckets [*first, *first + *count) that were out of reach at the look before, and since: their memory is zero, or may become so.  Each call

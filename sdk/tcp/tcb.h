@@ -71,7 +71,7 @@ enum tcb_owe {
 struct tcb {
     /* What others may read, struct tcp_row_layout. */
     struct ip_addr raddr;
-    uint16_t rport, lport;
+    uint16_t lport, rport; /* as in struct flow */
     uint32_t snd_nxt, rcv_nxt;
     union {
         uint16_t laddr_word;
@@ -214,7 +214,7 @@ struct tx_slot {
 
 struct half_open {
     struct ip_addr raddr;
-    uint16_t rport, lport;
+    uint16_t lport, rport;
     uint32_t iss, irs, ts_recent;
     uint32_t prev, next; /* in its queue, HALF_OPEN_NONE: none */
     uint32_t deadline;
@@ -226,7 +226,7 @@ static_assert(sizeof(struct half_open) <= 48, "SYN-RECEIVED is compact");
 
 struct time_wait {
     struct ip_addr raddr;
-    uint16_t rport, lport;
+    uint16_t lport, rport;
     uint32_t snd_nxt, rcv_nxt, ts_recent;
     uint32_t prev, next;
     uint32_t deadline;

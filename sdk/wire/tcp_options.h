@@ -33,8 +33,8 @@ struct tcp_sack_block {
 
 struct tcp_options {
     uint8_t present;      /* enum tcp_option_present */
-    uint8_t window_scale; /* as received: the user bounds it to 14 (RFC 7323 2.3) */
     uint8_t sack_count;   /* 0 to 4 */
+    uint8_t window_scale; /* as received: the user bounds it to 14 (RFC 7323 2.3) */
     uint16_t mss;
     uint16_t user_timeout; /* granularity bit and 15 bits, as on the wire */
     uint32_t tsval, tsecr;
@@ -48,18 +48,21 @@ bool tcp_options_parse(const uint8_t *data, size_t len, struct tcp_options *out)
 /* NOP, NOP, Timestamps: how nearly every segment begins its options (RFC 7323 appendix A). */
 #define TCP_ALIGNED_TIMESTAMPS UINT32_C(0x0101080a)
 
-/* The same, and at once for the usual ones: none, or timestamps alone. */
+/* The same for any len, and at once for the usual ones: none, or timestamps alone.  Of these present, sack_count, tsval and tsecr are
+ * filled. */
 static inline bool tcp_options_parse_usual(const uint8_t *data, size_t len, struct tcp_options *out)
 {
-    if (len != 0 && (len != TCP_TIMESTAMPS_LEN || get_be32(data) != TCP_ALIGNED_TIMESTAMPS))
-        return tcp_options_parse(data, len, out);
-    out->present = len != 0 ? TCP_OPTION_TIMESTAMPS : 0;
-    out->window_scale = 0;
-    out->sack_count = 0;
-    out->mss = 0;
-    out->user_timeout = 0;
-    out->tsval = len != 0 ? get_be32(data + 4) : 0;
-    out->tsecr = len != 0 ? get_be32(data + 8) : 0;
+    if (len == TCP_TIMESTAMPS_LEN && get_be32(data) == TCP_ALIGNED_TIMESTAMPS) {
+        out->present = TCP_OPTION_TIMESTAMPS;
+        out->sack_count = 0;
+        out->tsval = get_be32(data + 4);
+        out->tsecr = get_be32(data + 8);
+        return true;
+    }
+    if (len != 0)
+        return len <= TCP_OPTIONS_MAX && tcp_options_parse(data, len, out);
+    out->present = out->sack_count = 0;
+    out->tsval = out->tsecr = 0;
     return true;
 }
 
