@@ -382,7 +382,7 @@ static inline enum tcp_drop dispatch(struct tcp_stack *s, struct input *in, uint
                                       : dispatch_rest(s, in, found);
 }
 
-static inline enum tcp_drop input_one(struct tcp_stack *s, const struct tcp_packet *packet, uint64_t now_us,
+__attribute__((noinline)) static enum tcp_drop input_one(struct tcp_stack *s, const struct tcp_packet *packet, uint64_t now_us,
                                       uint32_t found)
 {
     struct input in; /* parse_packet() fills the rest */

@@ -109,8 +109,8 @@ static inline bool table_overflows(const struct table_bucket *b)
     return b->taken[TABLE_BUCKET_ENTRIES - 1] != 0;
 }
 
-/* The first handle under hash in bucket b; TABLE_NONE: look on by table_first(), if b overflows.  The taken ones come first, so a free one is found only when none of them has this hash; and
- * ~0 is TABLE_NONE. */
+/* The first handle under hash in bucket b; TABLE_NONE: look on by table_first(), if b overflows.  The taken ones come first, so a free one
+ * is found only when none of them has this hash, and its handle is TABLE_NONE. */
 static inline uint32_t table_first_in(const struct table_bucket *b, uint32_t hash)
 {
 #ifdef __SSE2__
