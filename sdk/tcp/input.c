@@ -382,8 +382,8 @@ static inline enum tcp_drop dispatch(struct tcp_stack *s, struct input *in, uint
                                       : dispatch_rest(s, in, found);
 }
 
-__attribute__((noinline)) static enum tcp_drop input_one(struct tcp_stack *s, const struct tcp_packet *packet, uint64_t now_us,
-                                      uint32_t found)
+__attribute__((noinline)) static enum tcp_drop input_one(struct tcp_stack *s, const struct tcp_packet *packet,
+                                                         uint64_t now_us, uint32_t found)
 {
     struct input in; /* parse_packet() fills the rest */
     enum tcp_drop drop = TCP_DROP_MALFORMED;

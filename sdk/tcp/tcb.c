@@ -155,16 +155,23 @@ struct tcb_ext *tcb_borrow_ext(struct tcp_stack *s, struct tcb *t)
     return e;
 }
 
-void tcb_return_ext(struct tcp_stack *s, struct tcb *t)
+/* Data or FIN to be sent or acknowledged, text to be read or out of order, a timer that runs, or something to be told. */
+static bool needs_ext(const struct tcb *t, const struct tcb_ext *e)
+{
+    bool idle =
+        ((t->snd_una ^ t->snd_nxt) | ~(e->tx_first & e->rx_first & e->reasm.first) | e->rtx_deadline | e->ack_deadline |
+         e->rack_deadline | (e->dsack_begin ^ e->dsack_end) | (t->flags & TCB_FIN_AHEAD)) == 0;
+
+    return !idle || (t->flags & (TCB_FIN_QUEUED | TCB_FIN_SENT)) == TCB_FIN_QUEUED || t->state == TCP_STATE_SYN_SENT ||
+           t->state == TCP_STATE_SYN_RECEIVED;
+}
+
+void tcb_try_return_ext(struct tcp_stack *s, struct tcb *t)
 {
     struct tcb_ext *e = stack_ext(s, t);
     bool paced = (t->flags & TCB_PACED) != 0;
 
-    if (e == NULL || (t->flags & TCB_IN_OUTPUT) || t->state == TCP_STATE_SYN_SENT ||
-        t->state == TCP_STATE_SYN_RECEIVED || t->snd_una != t->snd_nxt || e->tx_first != TCP_NO_SLOT ||
-        e->rx_first != TCP_NO_SLOT || !reasm_is_empty(&e->reasm) || e->ack_deadline != 0 || e->rtx_deadline != 0 ||
-        e->rack_deadline != 0 || e->dsack_begin != e->dsack_end || (t->flags & TCB_FIN_AHEAD) ||
-        (t->flags & (TCB_FIN_QUEUED | TCB_FIN_SENT)) == TCB_FIN_QUEUED)
+    if (needs_ext(t, e))
         return;
     t->flags &= ~(uint32_t)(TCB_RECOVERY | TCB_LOSS | TCB_FORCE_RTX | TCB_PACED);
     if (settings_cc(s, t)->memorize != NULL)

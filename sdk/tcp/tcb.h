@@ -261,7 +261,12 @@ void tcb_set_state(struct tcp_stack *s, struct tcb *t, enum tcp_state state);
 struct tcb_ext *tcb_borrow_ext(struct tcp_stack *s, struct tcb *t);
 
 /* Gives the extension back if nothing needs it.  Who waits for tcp_output() has it done there: he may need it again by then. */
-void tcb_return_ext(struct tcp_stack *s, struct tcb *t);
+void tcb_try_return_ext(struct tcp_stack *s, struct tcb *t);
+static inline void tcb_return_ext(struct tcp_stack *s, struct tcb *t)
+{
+    if (t->ext != TCB_NO_EXT && !(t->flags & TCB_IN_OUTPUT))
+        tcb_try_return_ext(s, t);
+}
 
 /* Marks what is owed and puts t on the output list. */
 void tcb_owe(struct tcp_stack *s, struct tcb *t, uint8_t owe);

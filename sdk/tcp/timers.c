@@ -27,28 +27,20 @@ uint32_t timers_earliest(const struct tcp_stack *s, const struct tcb *t)
     const struct tcb_ext *e = stack_ext(s, t);
     uint32_t deadline = t->idle_deadline;
 
-    if (e != NULL)
-        deadline = earlier(earlier(deadline, e->rack_deadline), earlier(e->rtx_deadline, e->ack_deadline));
-    if ((t->flags & TCB_PACED) && e != NULL)
-        deadline = earlier(deadline, e->pace_deadline);
-    return deadline;
+    if (e == NULL)
+        return deadline;
+    deadline = earlier(earlier(deadline, e->rack_deadline), earlier(e->rtx_deadline, e->ack_deadline));
+    return t->flags & TCB_PACED ? earlier(deadline, e->pace_deadline) : deadline;
 }
 
-static void set_node(struct tcp_stack *s, struct tcb *t)
+void timers_set_node(struct tcp_stack *s, struct tcb *t)
 {
-    uint32_t index = stack_index(s, t);
     uint32_t deadline = timers_earliest(s, t);
 
     if (deadline == 0)
-        wheel_cancel(&s->wheel, index);
-    else if (!wheel_is_scheduled(&s->wheel, index) || seq_lt(deadline, t->timer.deadline_tick))
-        wheel_schedule(&s->wheel, index, deadline);
-}
-
-void timers_update(struct tcp_stack *s, struct tcb *t)
-{
-    if (!(t->flags & TCB_IN_OUTPUT))
-        set_node(s, t);
+        wheel_cancel(&s->wheel, stack_index(s, t));
+    else if (t->timer.prev == 0 || seq_lt(deadline, t->timer.deadline_tick))
+        wheel_schedule(&s->wheel, stack_index(s, t), deadline);
 }
 
 void timers_start_rtx(const struct tcb *t, struct tcb_ext *e, uint64_t now_us)
@@ -228,7 +220,7 @@ static void fire(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
         fire_idle(s, t, now_us);
     if (state_is_open(t->state)) {
         tcb_return_ext(s, t);
-        set_node(s, t);
+        timers_set_node(s, t);
     }
 }
 

@@ -13,7 +13,14 @@
 
 /* Puts t's wheel node where its deadlines say; after anything that may have changed them.  Of who waits for tcp_output() it is done
  * there, so that a timer that is stopped and started between an input and its answer does not touch the wheel. */
-void timers_update(struct tcp_stack *s, struct tcb *t);
+void timers_set_node(struct tcp_stack *s, struct tcb *t);
+static inline void timers_update(struct tcp_stack *s, struct tcb *t)
+{
+    bool idle = t->ext == TCB_NO_EXT && (t->idle_deadline | t->timer.prev) == 0;
+
+    if (!(t->flags & TCB_IN_OUTPUT) && !idle)
+        timers_set_node(s, t);
+}
 
 /* (Re)starts the retransmission timer with the current RTO and backoff (RFC 6298 5). */
 void timers_start_rtx(const struct tcb *t, struct tcb_ext *e, uint64_t now_us);
