@@ -59,18 +59,22 @@ static enum sent output_writable(struct tcp_stack *s, struct tcb *t)
     return SENT;
 }
 
-/* What a connection in this state may owe; other marks are from before it came here. */
-static uint8_t owe_possible(uint8_t state)
-{
-    if (state == TCP_STATE_SYN_SENT)
-        return OWE_SYN;
-    if (state == TCP_STATE_SYN_RECEIVED)
-        return OWE_SYN | OWE_ACK;
-    if (!state_is_open(state))
-        return 0;
-    return OWE_ACK | OWE_PROBE | OWE_KEEPALIVE | (state_can_transmit(state) ? OWE_DATA | OWE_TAIL_PROBE : 0) |
-           (state_can_send(state) ? OWE_WRITABLE : 0);
-}
+enum {
+    OWE_SYNCHRONIZED = OWE_ACK | OWE_PROBE | OWE_KEEPALIVE,
+    OWE_UNSENT = OWE_SYNCHRONIZED | OWE_DATA | OWE_TAIL_PROBE, /* data or FIN may have to be sent */
+};
+
+/* What a connection in a state may owe; other marks are from before it came there. */
+static const uint8_t owe_possible[TCP_STATE_TIME_WAIT + 1] = {
+    [TCP_STATE_SYN_SENT] = OWE_SYN,
+    [TCP_STATE_SYN_RECEIVED] = OWE_SYN | OWE_ACK,
+    [TCP_STATE_ESTABLISHED] = OWE_UNSENT | OWE_WRITABLE,
+    [TCP_STATE_FIN_WAIT_1] = OWE_UNSENT,
+    [TCP_STATE_FIN_WAIT_2] = OWE_SYNCHRONIZED,
+    [TCP_STATE_CLOSE_WAIT] = OWE_UNSENT | OWE_WRITABLE,
+    [TCP_STATE_CLOSING] = OWE_UNSENT,
+    [TCP_STATE_LAST_ACK] = OWE_UNSENT,
+};
 
 /* All that t owes, as far as it goes; *sent is counted up, to *limit at most. */
 static enum sent output_tcb(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint32_t *sent, uint32_t limit)
@@ -79,7 +83,7 @@ static enum sent output_tcb(struct tcp_stack *s, struct tcb *t, uint64_t now_us,
 
     if (t->owe & OWE_RST)
         return transmit_reset(s, t, sent);
-    t->owe &= owe_possible(t->state);
+    t->owe &= owe_possible[t->state];
     if (t->owe & OWE_SYN)
         result = transmit_syn(s, t, now_us, sent);
     if (result == SENT && (t->owe & OWE_TAIL_PROBE))
