@@ -64,7 +64,7 @@ void tcp_recv_consume(struct tcp_stack *s, uint32_t conn, uint32_t len)
     if (e == NULL)
         return;
     rxq_consume(s, e, len < e->rx_bytes ? len : e->rx_bytes);
-    if (state_can_receive(t->state) && window_is_worth_telling(s, t))
+    if (state_can_receive(t->state) && window_is_worth_telling(s, t, e))
         tcb_owe(s, t, OWE_ACK);
     tcb_return_ext(s, t);
 }
@@ -99,7 +99,7 @@ uint32_t tcp_recv_lend(struct tcp_stack *s, uint32_t conn, struct tcp_view *view
     rxq_unlink_first(s, e);
     e->rx_bytes -= view->len;
     s->rx_lent++;
-    if (state_can_receive(t->state) && window_is_worth_telling(s, t))
+    if (state_can_receive(t->state) && window_is_worth_telling(s, t, e))
         tcb_owe(s, t, OWE_ACK);
     tcb_return_ext(s, t);
     return slot;

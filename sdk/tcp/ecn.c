@@ -21,7 +21,7 @@ static void echo_each_mark(struct tcp_stack *s, struct tcb *t, const struct inpu
         r = reply_add(s, &in->flow, in->laddr_index, t->settings, TCP_ACK | (t->flags & TCB_ECN_ECHO ? TCP_ECE : 0),
                       window_acceptable_seq(t), t->rcv_nxt);
         if (r != NULL) {
-            r->wnd = window_advertise(s, t);
+            r->wnd = window_advertise(s, t, stack_ext(s, t));
             if (t->flags & TCB_TIMESTAMPS) {
                 r->options.present = TCP_OPTION_TIMESTAMPS;
                 r->options.tsval = tcb_tsval(s, t, in->now_us);

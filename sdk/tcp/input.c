@@ -321,16 +321,18 @@ static enum tcp_drop input_tcb(struct tcp_stack *s, struct tcb *t, struct input 
     return drop;
 }
 
-/* stack_handle_is_flow(), for the kind that nearly all are of. */
+/* stack_handle_is_flow(), of a TCB. */
 static inline bool is_tcb_of(const struct tcp_stack *s, uint32_t handle, const struct input *in)
 {
-    const struct tcb *t = stack_tcb(s, handle_index(handle));
+    const struct tcb *t;
     uint32_t ports, wanted;
 
+    if (handle_kind(handle) != HANDLE_TCB) /* TABLE_NONE is of no kind */
+        return false;
+    t = stack_tcb(s, handle_index(handle));
     memcpy(&ports, &t->lport, sizeof ports); /* and rport */
     memcpy(&wanted, &in->flow.lport, sizeof wanted);
-    return handle_kind(handle) == HANDLE_TCB && ports == wanted && t->laddr_index == in->laddr_index &&
-           ip_addr_equal(&t->raddr, &in->flow.raddr);
+    return ports == wanted && t->laddr_index == in->laddr_index && ip_addr_equal(&t->raddr, &in->flow.raddr);
 }
 
 uint32_t input_find(const struct tcp_stack *s, const struct input *in)

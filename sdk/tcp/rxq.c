@@ -18,24 +18,6 @@ uint32_t rxq_conn_max(uint32_t rcv_buf_bytes)
     return max < SLOTS_MAX ? max : SLOTS_MAX;
 }
 
-/* RX slots that the connection may still take, when the pool grants one of each share. */
-static uint32_t slots_left(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e, uint32_t share)
-{
-    uint32_t held = e != NULL ? (uint32_t)e->rx_slots + e->reasm.segments : 0;
-    uint32_t pool = s->rx_budget > s->rx_held + held ? (s->rx_budget - s->rx_held - held + share - 1) / share : 0;
-    uint32_t own = s->rcv_sizes[t->rcv_level].slots;
-
-    if (pool != 0 && own > held)
-        return pool < own - held ? pool : own - held;
-    return held == 0;
-}
-
-/* Each slot that is taken leaves one less to all, and is one more that is held. */
-uint32_t rxq_slots_to_offer(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e)
-{
-    return slots_left(s, t, e, 2);
-}
-
 uint32_t rxq_urgent_bytes(const struct tcb *t, const struct tcb_ext *e)
 {
     uint32_t unread = t->rcv_nxt - e->rx_bytes - ((t->flags & TCB_FIN_RECEIVED) != 0);
@@ -97,8 +79,8 @@ static bool has_room(struct tcp_stack *s, const struct tcb *t, struct tcb_ext *e
     if (held < s->rcv_sizes[t->rcv_level].slots && s->rx_held + held < s->rx_budget)
         return true;
     if (offset != 0)
-        return slots_left(s, t, e, 1) != 0 && s->rx_held < s->rx_budget;
-    if (slots_left(s, t, e, 1) != 0)
+        return rxq_slots_left(s, t, e, 1) != 0 && s->rx_held < s->rx_budget;
+    if (rxq_slots_left(s, t, e, 1) != 0)
         return s->rx_held < s->rx_most;
     if (reasm_is_empty(&e->reasm))
         return false;

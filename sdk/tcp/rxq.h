@@ -16,8 +16,25 @@ enum tcp_drop rxq_add(struct tcp_stack *s, struct tcb *t, struct input *in);
 /* RX slots that one connection may hold at most, for a receive buffer of this size. */
 uint32_t rxq_conn_max(uint32_t rcv_buf_bytes);
 
-/* RX slots that the connection could still take if no other took any. */
-uint32_t rxq_slots_to_offer(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e);
+/* RX slots that the connection may still take, when the pool grants one of each share. */
+static inline uint32_t rxq_slots_left(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e,
+                                      uint32_t share)
+{
+    uint32_t held = e != NULL ? (uint32_t)e->rx_slots + e->reasm.segments : 0;
+    uint32_t pool = s->rx_budget > s->rx_held + held ? (s->rx_budget - s->rx_held - held + share - 1) / share : 0;
+    uint32_t own = s->rcv_sizes[t->rcv_level].slots;
+
+    if (pool != 0 && own > held)
+        return pool < own - held ? pool : own - held;
+    return held == 0;
+}
+
+/* RX slots that the connection could still take if no other took any.  Each that is taken leaves one less to all, and is one more that
+ * is held. */
+static inline uint32_t rxq_slots_to_offer(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e)
+{
+    return rxq_slots_left(s, t, e, 2);
+}
 
 /* Text from the first unread byte to the end of urgent data, of which some may not have come yet; 0: none is pending. */
 uint32_t rxq_urgent_bytes(const struct tcb *t, const struct tcb_ext *e);

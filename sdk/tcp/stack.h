@@ -97,9 +97,9 @@ struct tcb_list {
     uint32_t first, last; /* TCP_NO_CONN: empty */
 };
 
-/* A connection's receive buffer, and the RX slots that it may hold. */
+/* A connection's receive buffer, the RX slots that it may hold, and its largest window without scale and with it. */
 struct rcv_size {
-    uint32_t bytes, slots;
+    uint32_t bytes, slots, largest[TCB_WINDOW_SCALE + 1];
 };
 
 /* What an idle connection has given back with its extension (pmtu.h). */
@@ -140,6 +140,7 @@ struct tcp_stack {
     uint32_t rx_budget; /* RX slots that the core may hold, beyond that one for a connection */
     uint32_t rx_most;   /* and of all of them these */
     struct rcv_size rcv_sizes[RCV_LEVELS_MAX];
+    uint32_t rcv_step; /* a window moves by this or by a segment, whichever is less */
     uint8_t rcv_level_max;
     uint8_t rcv_shifts[TCB_WINDOW_SCALE + 1]; /* 0, and the one that is offered (RFC 7323 2.3) */
     uint32_t tx_reserve;                      /* TX slots that data leaves to control packets */

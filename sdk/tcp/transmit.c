@@ -134,7 +134,7 @@ enum sent transmit_ack(struct tcp_stack *s, struct tcb *t, uint64_t now_us, uint
     enum sent result;
 
     start(s, t, e, now_us, &b, &options);
-    b.wnd = window_advertise(s, t);
+    b.wnd = window_advertise(s, t, e);
     sack_report(s, t, e, &options, (t->flags & TCB_TIMESTAMPS) ? 3 : 4);
     if (t->flags & TCB_TELL_USER_TIMEOUT)
         settings_advertise(settings_of(s, t), &options);
@@ -221,7 +221,7 @@ static enum sent send_slot(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e
     start(s, t, e, now_us, &b, &options);
     b.seq = m->seq;
     b.flags |= (slot == e->tx_last ? TCP_PSH : 0) | (with_fin ? TCP_FIN : 0);
-    b.wnd = window_advertise(s, t);
+    b.wnd = window_advertise(s, t, e);
     b.payload_offset = m->offset;
     b.payload_len = m->len;
     if (t->flags & TCB_ECN)
@@ -258,7 +258,7 @@ static enum sent send_fin(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e,
     start(s, t, e, now_us, &b, &options);
     b.seq = e->tx_end;
     b.flags |= TCP_FIN;
-    b.wnd = window_advertise(s, t);
+    b.wnd = window_advertise(s, t, e);
     result = output_control(s, &b);
     if (result != SENT)
         return result;
@@ -443,7 +443,7 @@ enum sent transmit_probe(struct tcp_stack *s, struct tcb *t, uint64_t now_us, ui
         t->backoff = backoff;
     } else {
         start(s, t, e, now_us, &b, &options);
-        b.wnd = window_advertise(s, t);
+        b.wnd = window_advertise(s, t, e);
         b.seq = t->snd_una - 1;
         result = output_control(s, &b);
         if (result == SENT && e != NULL && is_urgent(t, e))

@@ -18,10 +18,10 @@
 #include "tcp/stack.h"
 
 /* The window field of a segment that is now sent, and moves rcv_adv to it. */
-uint16_t window_advertise(const struct tcp_stack *s, struct tcb *t);
+uint16_t window_advertise(const struct tcp_stack *s, struct tcb *t, const struct tcb_ext *e);
 
 /* The user has read: true when the peer should hear of the new window without waiting for something else to say. */
-bool window_is_worth_telling(const struct tcp_stack *s, const struct tcb *t);
+bool window_is_worth_telling(const struct tcp_stack *s, const struct tcb *t, const struct tcb_ext *e);
 
 /* The sizes of buffers, and the shift that lets the window field cover the largest, or more when the configuration asks for it. */
 void window_init(struct tcp_stack *s);
@@ -35,6 +35,12 @@ static inline uint8_t window_rcv_shift(const struct tcp_stack *s, const struct t
 static inline uint32_t window_buffer(const struct tcp_stack *s, const struct tcb *t)
 {
     return s->rcv_sizes[t->rcv_level].bytes;
+}
+
+/* The largest window: of the buffer, and of what the field can say. */
+static inline uint32_t window_largest(const struct tcp_stack *s, const struct tcb *t)
+{
+    return s->rcv_sizes[t->rcv_level].largest[t->flags & TCB_WINDOW_SCALE];
 }
 
 /* SEG.SEQ of a segment without payload: SND.NXT, or the edge of a window that the peer has taken back from under what was sent.  Beyond
