@@ -254,7 +254,7 @@ enum tcp_drop input_text_and_fin(struct tcp_stack *s, struct tcb *t, struct inpu
 }
 
 /* What the acknowledgment of our FIN ends. */
-static bool finish(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
+static bool end_by_ack(struct tcp_stack *s, struct tcb *t, uint64_t now_us)
 {
     if (!(t->flags & TCB_FIN_SENT) || t->snd_una != t->snd_nxt)
         return false;
@@ -294,7 +294,7 @@ enum tcp_drop input_synchronized(struct tcp_stack *s, struct tcb *t, struct inpu
             settings_heed(s, t, &in->seg.options);
         drop = ack_process(s, t, in);
     }
-    if (drop != TCP_DROP_NONE || finish(s, t, in->now_us))
+    if (drop != TCP_DROP_NONE || end_by_ack(s, t, in->now_us))
         return drop;
     if ((in->seg.flags & TCP_URG) && state_can_receive(t->state))
         rxq_urgent(s, t, &in->seg);

@@ -3,6 +3,7 @@
  * packets.
  */
 #define JANUS_NO_PREDICTION
+#include "tcp/input.c"
 #include "tcp/parse.c"
 #include "tcp/predict.c"
 #include "tcp/run.c"
