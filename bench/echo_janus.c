@@ -7,6 +7,7 @@
  * A line on the standard input is answered by a JSON object: turns that had something to do, their cycles, connections accepted.
  */
 #include "app/thread_api.h"
+#include "bench/stamp.h"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -16,9 +17,20 @@
 #include <unistd.h>
 #include <x86intrin.h>
 
-enum { ASK_EVERY = 1024, VIEWS = 8, YIELD_TURNS = 4, IDLE_TURNS = 8 };
+enum { ASK_EVERY = 1024, VIEWS = 8, YIELD_TURNS = 4, IDLE_TURNS = 8, STAMPED_MAX = 64 };
 
 static uint64_t busy_cycles, busy_turns, long_cycles, packets;
+
+static int64_t echo(struct janus_thread *t, uint32_t conn, const struct tcp_view *view)
+{
+    uint8_t copy[STAMPED_MAX];
+
+    if (!stamp_is_wanted(view->data, view->len) || view->len > sizeof copy)
+        return thread_send(t, conn, view->data, view->len);
+    memcpy(copy, view->data, view->len);
+    stamp(copy);
+    return thread_send(t, conn, copy, view->len);
+}
 
 static void serve(struct janus_thread *t, const struct tcp_event *event)
 {
@@ -31,7 +43,7 @@ static void serve(struct janus_thread *t, const struct tcp_event *event)
         uint32_t taken = 0;
 
         for (uint32_t i = 0; i < n; i++) {
-            int64_t sent = thread_send(t, event->conn, views[i].data, views[i].len);
+            int64_t sent = echo(t, event->conn, &views[i]);
             taken += sent > 0 ? (uint32_t)sent : 0;
             if (sent < (int64_t)views[i].len)
                 break;

@@ -6,6 +6,8 @@
  * SO_REUSEPORT, pinned.  A new connection is read at once, because its request is often there already, and goes into epoll only if
  * it is not through.
  */
+#include "bench/stamp.h"
+
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -30,6 +32,8 @@ static bool serve(int fd)
 
     if (n < 0 && errno == EAGAIN)
         return true;
+    if (n > 0 && stamp_is_wanted(bytes, (size_t)n))
+        stamp(bytes);
     if (n > 0 && send(fd, bytes, (size_t)n, MSG_NOSIGNAL) == n)
         return true;
     close(fd);

@@ -4,6 +4,7 @@ answered."""
 import contextlib
 import socket
 import statistics
+import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from bench.framework import Options, Program, Row, alternate, make_row
 from bench.rig import Janusd, JanusdConfig, Network, Process, Workdir, build_tool
 from bench.rig.processes import wait_until
 
-MESSAGE = b"x" * 64
+MESSAGE = b"stamp me" + b"x" * 56  # bench/stamp.h
+CLOCK_AT = 8
 SILENCE_SECONDS = 0.25  # longer than any thread's longest sleep
 WARM = 200
 
@@ -52,34 +54,49 @@ def linux() -> Iterator[Server]:
         yield Server(lambda: network.connect(PORT), {"app": server.pid})
 
 
-def round_trip_us(conn: socket.socket) -> float:
-    """From the send to the whole echo."""
-    begin = time.perf_counter_ns()
+@dataclass(frozen=True)
+class Trip:
+    """One message: microseconds from before its send until the server's program had it, and until the whole echo."""
+
+    there: float
+    back: float
+
+
+def trip(conn: socket.socket) -> Trip:
+    """Sends a message and takes its echo."""
+    begin = time.monotonic_ns()
     conn.sendall(MESSAGE)
-    left = len(MESSAGE)
-    while left:
-        got = len(conn.recv(left))
-        if got == 0:
+    echo = b""
+    while len(echo) < len(MESSAGE):
+        got = conn.recv(len(MESSAGE) - len(echo))
+        if not got:
             raise RuntimeError("the echo server has closed the connection")
-        left -= got
-    return (time.perf_counter_ns() - begin) / 1000
+        echo += got
+    end = time.monotonic_ns()
+    (there,) = struct.unpack_from("=Q", echo, CLOCK_AT)
+    return Trip((there - begin) / 1000, (end - begin) / 1000)
 
 
 def measure(server: Server, trips: int, seconds: float) -> dict[str, float]:
     """Round trips in a row and after silence, in microseconds; processor time of silence, in % of a core."""
     with server.connect() as conn:
         conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        in_a_row = [round_trip_us(conn) for _ in range(2 * WARM)][WARM:]
+        in_a_row = [trip(conn) for _ in range(2 * WARM)][WARM:]
         after = []
         for _ in range(trips):
             time.sleep(SILENCE_SECONDS)
-            after.append(round_trip_us(conn))
+            after.append(trip(conn))
         time.sleep(SILENCE_SECONDS)
         before, begin = {name: thread_seconds([pid]) for name, pid in server.pids.items()}, time.monotonic()
         time.sleep(seconds)
         elapsed = time.monotonic() - begin
-    found = {"in a row": statistics.median(in_a_row), "after silence": statistics.median(after)}
-    found["after silence, worst"] = max(after)
+    found = {
+        "there in a row": statistics.median(one.there for one in in_a_row),
+        "there": statistics.median(one.there for one in after),
+        "in a row": statistics.median(one.back for one in in_a_row),
+        "after silence": statistics.median(one.back for one in after),
+        "after silence, worst": max(one.back for one in after),
+    }
     found["woken"] = found["after silence"] - found["in a row"]
     for name, pid in server.pids.items():
         now = thread_seconds([pid])
@@ -103,6 +120,8 @@ def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
         for name in ("janusd", "app")
     ]
     for case, key in (
+        ("64 B until the server has it, one after the other: p50", "there in a row"),
+        ("64 B until the server has it, after silence: p50", "there"),
         ("64 B and echo, one after the other: p50", "in a row"),
         ("64 B and echo after silence: p50", "after silence"),
         ("64 B and echo after silence: worst", "after silence, worst"),

@@ -56,7 +56,7 @@ def build_janus_tool(source: Path, *more: Path) -> Path:
 
 def build_tool(source: Path) -> Path:
     """The program compiled from one C file, in build/tools."""
-    return _compiled(source, [], [], 0.0)
+    return _compiled(source, ["-I."], [], 0.0)
 
 
 def _compiled(source: Path, flags: Sequence[str], libraries: Sequence[str], newest: float) -> Path:
