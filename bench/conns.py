@@ -185,16 +185,26 @@ def measured(server: Server, command: str, **arguments: float) -> tuple[Result, 
     return result, {**spent, "cpu": share * float(result["seconds"])}
 
 
-def line_trip() -> float:
-    """Cycles of a cache line from the load's processor to the server's and back: with the host's placement of
-    the two it changes fivefold, and what a server on rings spends for packets with it."""
-    words = [str(build_tool(BENCH / "line_trip.c")), str(LOAD_CPU), str(SERVER_CPU)]
-    return float(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+def conditions() -> dict[str, float]:
+    """What the host grants at the moment.  trip: cycles of a cache line from the load's processor to the server's and
+    back: with the host's placement of the two it changes fivefold, and what a server on rings spends for packets with
+    it.  clock: cycles of the counter in one of the server's processor's own."""
+    commands = {
+        "trip": ("line_trip.c", str(LOAD_CPU), str(SERVER_CPU)),
+        "clock": ("own_cycles.c", str(SERVER_CPU)),
+    }
+    return {
+        key: float(subprocess.check_output([str(build_tool(BENCH / source)), *words], text=True))
+        for key, (source, *words) in commands.items()
+    }
 
 
-def line_trip_row(samples: Sequence[float]) -> Row:
-    """What it was beside the runs."""
-    return make_row("a line to the load's CPU and back", "cycles", samples, higher_is_better=False)
+def condition_rows(samples: Mapping[str, Sequence[float]]) -> list[Row]:
+    """What they were beside the runs."""
+    return [
+        make_row("a line to the load's CPU and back", "cycles", samples["trip"], higher_is_better=False),
+        make_row("a cycle of the server's CPU", "cycles", samples["clock"], higher_is_better=False),
+    ]
 
 
 def check_privileges() -> None:

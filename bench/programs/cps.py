@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 
-from bench.conns import Server, check_privileges, janus, line_trip, line_trip_row, linux, measured
+from bench.conns import Server, check_privileges, condition_rows, conditions, janus, linux, measured
 from bench.framework import Options, Program, Row, alternate, make_row
 
 WINDOW = 512
@@ -25,10 +25,10 @@ def measure(
         result, spent = measured(server, "run", seconds=seconds, window=WINDOW, bytes=size)
         rate = result["completed"] / result["seconds"]
         flood = server.load.measure("run", seconds=seconds, window=0, rate=2 * rate, bytes=size)
-        trip = line_trip()
+        granted = conditions()
     return {
         "rate": rate,
-        "trip": trip,
+        **granted,
         "per_cpu": rate * result["seconds"] / max(spent["cpu"], 0.01),
         "lost": 100.0 * result["lost"] / max(result["opened"], 1),
         "goodput": 100.0 * flood["completed"] / flood["seconds"] / rate,
@@ -57,7 +57,7 @@ def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
                 f"{case}, twice the load", "% of the rate", samples[name]["goodput"], higher_is_better=True
             )
         )
-    return [*rows, line_trip_row(samples["ring"]["trip"])]
+    return [*rows, *condition_rows(samples["ring"])]
 
 
 PROGRAM = Program(

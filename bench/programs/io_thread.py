@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from bench.conns import check_privileges, janus, line_trip, line_trip_row, measured
+from bench.conns import check_privileges, condition_rows, conditions, janus, measured
 from bench.framework import Options, Program, Row, alternate, make_row
 from bench.machine import cycles_per_second
 
@@ -11,14 +11,14 @@ def measure(seconds: float) -> dict[str, float]:
     """By the cycles of its busy turns, which receive and do nothing else: nobody answers these segments."""
     with janus("ring") as server:
         result, spent = measured(server, "blast", seconds=seconds)
-        trip = line_trip()
+        granted = conditions()
     cycles = spent["io_busy_cycles"] / max(spent["rx_packets"], 1)
     return {
         "rate": cycles_per_second() / cycles / 1e6,
         "cycles": cycles,
         "offered": result["tx_packets"] / result["seconds"] / 1e6,
         "feeder": result["busy_cycles"] / max(result["tx_packets"], 1),
-        "trip": trip,
+        **granted,
     }
 
 
@@ -34,7 +34,7 @@ def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
         make_row("the same", "cycles/packet", samples["cycles"], higher_is_better=False),
         make_row("offered by the feeder", "Mpackets/s", samples["offered"], higher_is_better=True),
         make_row("the feeder's own", "cycles/packet", samples["feeder"], higher_is_better=False),
-        line_trip_row(samples["trip"]),
+        *condition_rows(samples),
     ]
 
 

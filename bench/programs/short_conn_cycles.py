@@ -4,7 +4,7 @@ import json
 import subprocess
 from collections.abc import Callable
 
-from bench.conns import BENCH, check_privileges, janus, line_trip, line_trip_row, linux, measured
+from bench.conns import BENCH, check_privileges, condition_rows, conditions, janus, linux, measured
 from bench.framework import Options, Program, Row, alternate, make_row
 from bench.machine import cycles_per_second
 from bench.rig import REPO
@@ -17,9 +17,9 @@ def on_rings(seconds: float) -> dict[str, float]:
     """Busy cycles of the TCP thread and of the I/O thread, by the connections that the first has accepted."""
     with janus("ring") as server:
         _, spent = measured(server, "run", seconds=seconds, window=WINDOW)
-        trip = line_trip()
+        granted = conditions()
     count = max(spent["tcp_accepted"], 1)
-    return {"tcp": spent["tcp_busy_cycles"] / count, "io": spent["io_busy_cycles"] / count, "trip": trip}
+    return {"tcp": spent["tcp_busy_cycles"] / count, "io": spent["io_busy_cycles"] / count, **granted}
 
 
 def in_one_process(seconds: float) -> dict[str, float]:
@@ -76,7 +76,7 @@ def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
             one,
             higher_is_better=False,
         ),
-        line_trip_row(rings["trip"]),
+        *condition_rows(rings),
     ]
 
 
