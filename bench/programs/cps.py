@@ -25,7 +25,7 @@ def measure(
         result, spent = measured(server, "run", seconds=seconds, window=WINDOW, bytes=size)
         rate = result["completed"] / result["seconds"]
         flood = server.load.measure("run", seconds=seconds, window=0, rate=2 * rate, bytes=size)
-        granted = conditions()
+    granted = conditions()
     return {
         "rate": rate,
         **granted,

@@ -11,7 +11,7 @@ def measure(seconds: float) -> dict[str, float]:
     """By the cycles of its busy turns, which receive and do nothing else: nobody answers these segments."""
     with janus("ring") as server:
         result, spent = measured(server, "blast", seconds=seconds)
-        granted = conditions()
+    granted = conditions()
     cycles = spent["io_busy_cycles"] / max(spent["rx_packets"], 1)
     return {
         "rate": cycles_per_second() / cycles / 1e6,

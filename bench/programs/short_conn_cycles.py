@@ -17,7 +17,7 @@ def on_rings(seconds: float) -> dict[str, float]:
     """Busy cycles of the TCP thread and of the I/O thread, by the connections that the first has accepted."""
     with janus("ring") as server:
         _, spent = measured(server, "run", seconds=seconds, window=WINDOW)
-        granted = conditions()
+    granted = conditions()
     count = max(spent["tcp_accepted"], 1)
     return {"tcp": spent["tcp_busy_cycles"] / count, "io": spent["io_busy_cycles"] / count, **granted}
 

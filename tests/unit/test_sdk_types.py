@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _coro import lib
 
 ROOT = Path(__file__).resolve().parents[2]
 PYRIGHT = Path(sys.executable).parent / "pyright"
@@ -16,6 +17,9 @@ UNTYPED = {"janus_tcp.asyncio_gunicorn.UvicornWorker"}  # of a class that has no
 
 pytestmark = [
     pytest.mark.thorough,  # mypy has judged it
+    pytest.mark.skipif(
+        lib.built_with_asan(), reason="a judge of types, not under AddressSanitizer's preload"
+    ),
     pytest.mark.skipif(
         not PYRIGHT.exists() or shutil.which("node") is None, reason="pyright or node is not installed"
     ),
