@@ -188,10 +188,11 @@ def measured(server: Server, command: str, **arguments: float) -> tuple[Result, 
 def conditions() -> dict[str, float]:
     """What the host grants at the moment.  trip: cycles of a cache line from the load's processor to the server's and
     back: with the host's placement of the two it changes fivefold, and what a server on rings spends for packets with
-    it.  clock: cycles of the counter in one of the server's processor's own."""
+    it.  share: of the core that the server's processor is a thread of, as cycles of what takes more beside a busy
+    neighbour."""
     commands = {
         "trip": ("line_trip.c", str(LOAD_CPU), str(SERVER_CPU)),
-        "clock": ("own_cycles.c", str(SERVER_CPU)),
+        "share": ("core_share.c", str(SERVER_CPU)),
     }
     return {
         key: float(subprocess.check_output([str(build_tool(BENCH / source)), *words], text=True))
@@ -203,7 +204,7 @@ def condition_rows(samples: Mapping[str, Sequence[float]]) -> list[Row]:
     """What they were beside the runs."""
     return [
         make_row("a line to the load's CPU and back", "cycles", samples["trip"], higher_is_better=False),
-        make_row("a cycle of the server's CPU", "cycles", samples["clock"], higher_is_better=False),
+        make_row("four additions on the server's CPU", "cycles", samples["share"], higher_is_better=False),
     ]
 
 
