@@ -5,7 +5,7 @@
  *                       x86-64
  *
  * A core does four in one of its cycles.  A virtual machine's processor may be one of two threads of a core: while the host has somebody
- * busy on the other they take up to 1.6 times as long, and code that branches much twice as long.  The clock does not show it.
+ * busy on the other they take up to 1.8 times as long, and code that branches much twice as long.  The clock does not show it.
  */
 #include <sched.h>
 #include <stdint.h>

@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -37,7 +36,7 @@ static void back(int pair)
 
         poll(&p, 1, -1);
         n = recv(pair, &m, sizeof m, MSG_DONTWAIT);
-        if (n == 0)
+        if (n == 0) /* the front has ended */
             exit(0);
         if (n < (ssize_t)sizeof m.conn)
             continue;
@@ -106,7 +105,6 @@ int main(int argc, char **argv)
         return 2;
     }
     if (fork() == 0) {
-        prctl(PR_SET_PDEATHSIG, 9);
         close(pair[0]);
         back(pair[1]);
     }
