@@ -7,6 +7,8 @@
  * A core does four in one of its cycles.  A virtual machine's processor may be one of two threads of a core: while the host has somebody
  * busy on the other they take up to 1.8 times as long, and code that branches much twice as long.  The clock does not show it.
  */
+#include "bench/sorted.h"
+
 #include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -26,13 +28,6 @@ static double sample(void)
     return (double)(__rdtsc() - begin) / (ROUNDS * FOURS);
 }
 
-static int compare(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-
-    return x < y ? -1 : x > y;
-}
-
 int main(int argc, char **argv)
 {
     static double samples[SAMPLES];
@@ -43,6 +38,6 @@ int main(int argc, char **argv)
     (void)sched_setaffinity(0, sizeof cpus, &cpus);
     for (int i = 0; i < SAMPLES; i++)
         samples[i] = sample();
-    qsort(samples, SAMPLES, sizeof samples[0], compare);
+    sort_values(samples, SAMPLES);
     printf("%.3f\n", samples[SAMPLES / 2]);
 }

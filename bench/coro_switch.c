@@ -10,6 +10,7 @@
  * of stack); memcpy (the two copies of LIVE bytes alone).
  */
 #include "bench/coro_switch.h"
+#include "bench/sorted.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -216,11 +217,6 @@ static double now_ns(void)
     return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
-static int by_value(const void *a, const void *b)
-{
-    return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
-}
-
 static double measure(void (*pass)(uint32_t events), uint32_t events, int passes)
 {
     double ns[PASSES_MAX];
@@ -232,7 +228,7 @@ static double measure(void (*pass)(uint32_t events), uint32_t events, int passes
         pass(events);
         ns[i] = (now_ns() - begin) / events;
     }
-    qsort(ns, (size_t)passes, sizeof ns[0], by_value);
+    sort_values(ns, (size_t)passes);
     return ns[passes / 2];
 }
 

@@ -23,6 +23,7 @@ uint64_t clock_now_us(void);
 #include "app/mapper.c"
 #include "bench/csb_tools.h"
 #include "bench/interruptions.h"
+#include "bench/sorted.h"
 
 #include <pthread.h>
 #include <sys/socket.h>
@@ -102,20 +103,13 @@ static void note(struct samples *s, double us)
     s->us[s->count++] = us;
 }
 
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
 static void print(const char *name, struct samples *s)
 {
     uint32_t at;
 
     if (s->count == 0)
         return;
-    qsort(s->us, s->count, sizeof s->us[0], by_size);
+    sort_values(s->us, s->count);
     printf("%s turns %u\n", name, s->count);
     printf("%s p50 %.3f\n", name, s->us[s->count / 2]);
     printf("%s p99 %.3f\n", name, s->us[(uint64_t)s->count * 99 / 100]);

@@ -8,9 +8,9 @@
  *
  * As janusd wakes an application, and with as little done in between as can be.
  */
+#include "bench/listen.h"
 #include "bench/stamp.h"
 
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
@@ -44,19 +44,6 @@ static void back(int pair)
             stamp(m.bytes);
         (void)!send(pair, &m, (size_t)n, 0);
     }
-}
-
-static int listen_on(uint16_t port)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
-    int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 16) < 0) {
-        perror("echo_handed");
-        exit(1);
-    }
-    return fd;
 }
 
 static void watch(int epoll, int fd)

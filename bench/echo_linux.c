@@ -6,10 +6,10 @@
  * SO_REUSEPORT, pinned.  A new connection is read at once, because its request is often there already, and goes into epoll only if
  * it is not through.
  */
+#include "bench/listen.h"
 #include "bench/stamp.h"
 
 #include <errno.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -22,7 +22,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { EVENTS = 512, BUFFER = 65536, BACKLOG = 65535 };
+enum { EVENTS = 512, BUFFER = 65536 };
 
 /* Echoes what is there.  False: the connection has ended and is closed. */
 static bool serve(int fd)
@@ -51,20 +51,6 @@ static void accept_all(int listener, int epoll)
         if (serve(fd))
             epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
     }
-}
-
-static int listen_on(uint16_t port)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
-    int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
-    if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, BACKLOG) < 0) {
-        perror("echo_linux");
-        exit(1);
-    }
-    return fd;
 }
 
 int main(int argc, char **argv)

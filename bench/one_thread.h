@@ -6,6 +6,7 @@
 #define BENCH_ONE_THREAD_H
 
 #include "bench/load/load.h"
+#include "bench/sorted.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,13 +23,6 @@ static void one_thread_load(struct load *load, const struct load_wire *wire)
     load_init(load, &ends, wire);
     load_time(load, 1);
     load_begin(load, &job);
-}
-
-static int one_thread_compare(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-
-    return x < y ? -1 : x > y;
 }
 
 /* For so many seconds of a 2.5 GHz counter.  turn: everything of one turn; returns the stack's cycles.  Returns what main() does. */
@@ -48,7 +42,7 @@ static int one_thread_run(double seconds, struct load *load, uint64_t (*turn)(ui
         done = load->counts.completed;
         cycles = 0;
     }
-    qsort(samples, n, sizeof samples[0], one_thread_compare);
+    sort_values(samples, n);
     printf("{\"connections\": %llu, \"bad\": %llu, \"lost\": %llu, \"cycles\": %.1f}\n",
            (unsigned long long)load->counts.completed, (unsigned long long)load->counts.bad,
            (unsigned long long)load->counts.lost, n != 0 ? samples[n / 2] : 0.0);

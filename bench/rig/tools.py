@@ -55,7 +55,7 @@ def build_janus_tool(source: Path, *more: Path) -> Path:
 
 
 def build_tool(source: Path) -> Path:
-    """The program compiled from one C file, in build/tools."""
+    """The program compiled from one C file and headers beside it, in build/tools."""
     return _compiled(source, ["-I."], [], 0.0)
 
 
@@ -63,7 +63,8 @@ def _compiled(source: Path, flags: Sequence[str], libraries: Sequence[str], newe
     directory = REPO / "build" / "tools"
     directory.mkdir(parents=True, exist_ok=True)
     program = directory / source.stem
-    if not program.exists() or program.stat().st_mtime < max(newest, source.stat().st_mtime):
+    newest = max(newest, *(path.stat().st_mtime for path in (source, *source.parent.glob("*.h"))))
+    if not program.exists() or program.stat().st_mtime < newest:
         fresh = program.with_suffix(f".{os.getpid()}")
         words = ["gcc", *FLAGS, *flags, str(source), *libraries, "-o", str(fresh)]
         done = subprocess.run(words, cwd=REPO, capture_output=True, text=True, check=False)
