@@ -53,7 +53,7 @@ static void connect_rings(struct env_rings *e, struct region *r)
     e->io_shift = (uint32_t)__builtin_ctz(sizes->rx_slots_per_io); /* a power of two */
     e->tx = producer(r->a2j + r->offsets.tx[e->io_tx], &a2j->io[e->io_tx].tx_head, &j2a->io[e->io_tx].tx_tail,
                      sizes->tx_slots);
-    e->tx_pushed = false;
+    e->tx_published = 0;
     e->region = r;
     e->up = true;
     e->trust_hash = true;
@@ -82,6 +82,7 @@ int env_rings_init(struct env_rings *e, struct region *region, bool checksum_off
 {
     memset(e, 0, sizeof *e);
     e->checksum_offload = checksum_offload;
+    e->tx_flags = checksum_offload ? SHM_DESC_NEED_CHECKSUM : 0;
     e->rx_total = region->sizes.io_count * region->sizes.rx_slots_per_io;
     e->tx_total = region->sizes.tx_slots;
     e->refs = calloc(e->rx_total, sizeof *e->refs);
@@ -95,6 +96,7 @@ int env_rings_init(struct env_rings *e, struct region *region, bool checksum_off
     }
     for (uint32_t i = e->rx_total; i-- > 0;)
         e->rx_free[e->rx_free_count++] = i;
+    e->rx_given = e->rx_free_count;
     fill_tx_free(e);
     connect_rings(e, region);
     return 0;
@@ -140,20 +142,26 @@ static void tx_free(void *context, uint32_t slot)
         e->tx_free[e->tx_free_count++] = slot;
 }
 
+/* There is no janusd to send it. */
+static bool lose(struct env_rings *e, uint32_t slot, bool last)
+{
+    e->sent_detached++;
+    if (last)
+        tx_free(e, slot);
+    return true;
+}
+
 static bool tx_send(void *context, uint32_t slot, uint32_t offset, uint32_t len, bool last)
 {
     struct env_rings *e = context;
     struct tx_meta *meta = &e->tx_meta[slot];
 
-    if (!e->up) {
-        e->sent_detached++;
-        if (last)
-            tx_free(e, slot);
-        return true;
-    }
     if (ring_producer_room(&e->tx) == 0) {
-        int32_t room = ring_producer_refresh(&e->tx);
+        int32_t room;
 
+        if (!e->up)
+            return lose(e, slot, last);
+        room = ring_producer_refresh(&e->tx);
         e->violations += room < 0;
         if (room <= 0)
             return false;
@@ -163,8 +171,7 @@ static bool tx_send(void *context, uint32_t slot, uint32_t offset, uint32_t len,
                                         .len = (uint16_t)len,
                                         .generation = meta->generation,
                                         .kind = SHM_DESC_PACKET,
-                                        .flags = e->checksum_offload ? SHM_DESC_NEED_CHECKSUM : 0});
-    e->tx_pushed = true;
+                                        .flags = e->tx_flags});
     meta->busy = true;
     if (last)
         meta->held = false;
@@ -183,28 +190,19 @@ static uint32_t tx_available(void *context)
 
 static const uint8_t *rx_data(void *context, uint32_t slot)
 {
-    return ((const struct env_rings *)context)->refs[slot].data;
+    const struct env_rings *e = context;
+    uint32_t there = e->refs[slot].slot;
+
+    return there != SHM_NO_SLOT ? e->rx_slots + (size_t)there * SHM_SLOT_BYTES
+                                : e->rx_private + (size_t)slot * SHM_SLOT_BYTES;
 }
 
-static void give_back(struct env_rings *e, uint32_t slot, uint16_t generation)
-{
-    struct ring_producer *ring = &e->rx_return[slot >> e->io_shift];
-
-    if (ring_producer_room(ring) == 0 && ring_producer_refresh(ring) <= 0) {
-        e->violations++; /* more returns than slots: janusd's count is wrong, the slot is lost to this session */
-        return;
-    }
-    ring_push(ring, (struct shm_desc){.slot = slot, .generation = generation, .kind = SHM_DESC_RETURN});
-}
-
+/* The slot goes back with the others of the turn. */
 static void rx_release(void *context, uint32_t slot)
 {
     struct env_rings *e = context;
-    const struct rx_ref *ref = &e->refs[slot];
 
     e->rx_free[e->rx_free_count++] = slot;
-    if (ref->slot != SHM_NO_SLOT && e->up)
-        give_back(e, ref->slot, ref->generation);
 }
 
 /* Random bytes are drawn ahead: one system call serves many connections. */
@@ -281,55 +279,94 @@ static uint64_t now_us(void *context)
     return clock_now_us();
 }
 
-/* What no packet is.  True: an update's marker, which is its turn's first. */
-static void take_other(struct env_rings *e, uint32_t io, const struct shm_desc *d)
+/* Slots that were released since the last call. */
+static void give_back(struct env_rings *e)
 {
-    if (d->kind == SHM_DESC_MARKER)
-        balance_marker(e->balance, d->slot, d->hash, io, clock_now_us());
+    const uint32_t *released = e->rx_free + e->rx_given, *end = e->rx_free + e->rx_free_count;
+    const struct rx_ref *refs = e->refs;
+    uint32_t io_shift = e->io_shift;
+
+    e->rx_given = e->rx_free_count;
+    for (; released < end; released++) {
+        struct rx_ref ref = refs[*released];
+        struct ring_producer *ring;
+
+        if (ref.slot == SHM_NO_SLOT)
+            continue;
+        ring = &e->rx_return[ref.slot >> io_shift];
+        if (ring_producer_room(ring) == 0 && ring_producer_refresh(ring) <= 0)
+            e->violations++; /* more returns than slots: janusd's count is wrong, the slot is lost to this session */
+        else
+            ring_push(ring, (struct shm_desc){.slot = ref.slot, .generation = ref.generation, .kind = SHM_DESC_RETURN});
+    }
+}
+
+/* What no packet is.  True: an update's marker, which is its turn's first. */
+static void take_other(struct env_rings *e, uint32_t io)
+{
+    struct shm_desc d = ring_pop(&e->rx[io]);
+
+    if (d.kind == SHM_DESC_MARKER)
+        balance_marker(e->balance, d.slot, d.hash, io, clock_now_us());
     else
         e->violations++;
 }
 
-static bool is_good_packet(const struct env_rings *e, uint32_t io, const struct shm_desc *d)
+/* Takes the packets of I/O thread io that count descriptors name, up to the first of something else; how many it took.  In a
+ * frame of its own, for its registers. */
+static __attribute__((noinline)) uint32_t take_run(struct env_rings *e, uint32_t io, const struct shm_desc *descs,
+                                                   uint32_t count, struct tcp_packet *packets)
 {
-    return d->kind == SHM_DESC_PACKET && d->slot >> e->io_shift == io && d->offset + (uint32_t)d->len <= SHM_SLOT_BYTES;
+    const uint32_t *number = e->rx_free + e->rx_free_count;
+    const uint8_t *slots = e->rx_slots;
+    struct rx_ref *refs = e->refs;
+    uint32_t first = io << e->io_shift, slot_count = 1U << e->io_shift, n;
+    bool trust_hash = e->trust_hash;
+
+    for (n = 0; n < count; n++) {
+        struct shm_desc d = ring_copy(&descs[n]);
+        uint32_t slot;
+
+        if (d.kind != SHM_DESC_PACKET || d.slot - first >= slot_count || d.offset + (uint32_t)d.len > SHM_SLOT_BYTES)
+            break;
+        slot = *--number;
+        refs[slot] = (struct rx_ref){d.slot, d.generation};
+        __builtin_prefetch(slots + (size_t)d.slot * SHM_SLOT_BYTES + d.offset);
+        packets[n] = (struct tcp_packet){.slot = slot,
+                                         .offset = d.offset,
+                                         .len = d.len,
+                                         .hash = d.hash,
+                                         .has_hash = trust_hash,
+                                         .has_low = d.flags & SHM_DESC_HASHED,
+                                         .verified = d.flags & SHM_DESC_VERIFIED};
+    }
+    e->rx[io].tail_shadow += n;
+    e->rx_free_count -= n;
+    e->rx_given = e->rx_free_count;
+    return n;
 }
 
-/* Adds packets of I/O thread io, whose ring has so many waiting, to the n of max that there are; how many there are then. */
-static __attribute__((noinline)) uint32_t take_packets(struct env_rings *e, uint32_t io, uint32_t waiting,
-                                                       struct tcp_packet *packets, uint32_t n, uint32_t max)
+/* Adds packets of I/O thread io, whose ring has so many descriptors waiting, to the n of max that there are; how many there are
+ * then.  They go on waiting when numbers run out, which the core never keeps all of. */
+static uint32_t take_packets(struct env_rings *e, uint32_t io, uint32_t waiting, struct tcp_packet *packets, uint32_t n,
+                             uint32_t max)
 {
-    struct ring_consumer ring = e->rx[io]; /* a copy, which no store to a packet can change */
-    const uint8_t *slots = e->rx_slots;
-    uint32_t slot;
+    if (max - n > e->rx_free_count)
+        max = n + e->rx_free_count;
+    while (waiting > 0 && n < max) {
+        const struct shm_desc *descs;
+        uint32_t count = ring_straight(&e->rx[io], waiting < max - n ? waiting : max - n, &descs);
+        uint32_t taken = take_run(e, io, descs, count, packets + n);
 
-    while (waiting-- > 0 && n < max) {
-        struct shm_desc d = ring_pop(&ring);
-
-        if (!is_good_packet(e, io, &d)) {
-            if (d.kind == SHM_DESC_MARKER && n > 0) { /* what came before it is done first */
-                ring.tail_shadow--;
-                break;
-            }
-            take_other(e, io, &d);
+        n += taken;
+        waiting -= taken;
+        if (taken == count)
             continue;
-        }
-        if (e->rx_free_count == 0) { /* after a re-attach, while private copies still hold numbers */
-            give_back(e, d.slot, d.generation);
-            continue;
-        }
-        slot = e->rx_free[--e->rx_free_count];
-        e->refs[slot] = (struct rx_ref){slots + (size_t)d.slot * SHM_SLOT_BYTES, d.slot, d.generation};
-        __builtin_prefetch(slots + (size_t)d.slot * SHM_SLOT_BYTES + d.offset);
-        packets[n++] = (struct tcp_packet){.slot = slot,
-                                           .offset = d.offset,
-                                           .len = d.len,
-                                           .hash = d.hash,
-                                           .has_hash = e->trust_hash,
-                                           .has_low = d.flags & SHM_DESC_HASHED,
-                                           .verified = d.flags & SHM_DESC_VERIFIED};
+        if (n > 0 && ring_next_kind(&e->rx[io]) == SHM_DESC_MARKER)
+            break; /* what came before it is done first */
+        take_other(e, io);
+        waiting--;
     }
-    e->rx[io] = ring;
     return n;
 }
 
@@ -341,6 +378,7 @@ static uint32_t receive(void *context, struct tcp_packet *packets, uint32_t max)
 
     if (!e->up)
         return 0;
+    give_back(e); /* what was released after the last turn */
     for (uint32_t k = 0; k < io_count && n < max; k++) {
         uint32_t io = (e->io_next + k) % io_count;
         int32_t waiting = ring_consumer_refresh(&e->rx[io]);
@@ -355,28 +393,45 @@ static uint32_t receive(void *context, struct tcp_packet *packets, uint32_t max)
     return n;
 }
 
+/* Takes so many completions; how many of them were good. */
+static uint32_t take_completions(struct env_rings *e, struct ring_consumer *shared, uint32_t waiting)
+{
+    struct ring_consumer ring = *shared; /* a copy, which no store can change */
+    struct tx_meta *all = e->tx_meta;
+    uint32_t *free = e->tx_free + e->tx_free_count;
+    uint32_t total = e->tx_total, good = 0, refused = 0;
+
+    for (uint32_t i = 0; i < waiting; i++) {
+        struct shm_desc d = ring_pop(&ring);
+        struct tx_meta *meta;
+
+        if (d.kind != SHM_DESC_RETURN || d.slot >= total)
+            continue;
+        meta = &all[d.slot];
+        if (!meta->busy || d.generation != meta->generation)
+            continue;
+        refused += (d.flags & SHM_DESC_DROPPED) != 0;
+        meta->busy = false;
+        if (!meta->held)
+            *free++ = d.slot;
+        good++;
+    }
+    *shared = ring;
+    e->tx_free_count = (uint32_t)(free - e->tx_free);
+    e->sent_refused += refused;
+    e->violations += waiting - good;
+    return good;
+}
+
 static uint32_t collect_ring(struct env_rings *e, struct ring_consumer *ring)
 {
     int32_t waiting = ring_consumer_refresh(ring);
-    uint32_t n = 0;
+    uint32_t n;
 
     e->violations += waiting < 0;
     if (waiting <= 0)
         return 0;
-    while (waiting-- > 0) {
-        struct shm_desc d = ring_pop(ring);
-
-        if (d.kind != SHM_DESC_RETURN || d.slot >= e->tx_total || !e->tx_meta[d.slot].busy ||
-            d.generation != e->tx_meta[d.slot].generation) {
-            e->violations++;
-            continue;
-        }
-        e->sent_refused += (d.flags & SHM_DESC_DROPPED) != 0;
-        e->tx_meta[d.slot].busy = false;
-        if (!e->tx_meta[d.slot].held)
-            e->tx_free[e->tx_free_count++] = d.slot;
-        n++;
-    }
+    n = take_completions(e, ring, (uint32_t)waiting);
     ring_release(ring);
     return n;
 }
@@ -399,14 +454,15 @@ static void publish(void *context)
         return;
     atomic_store_explicit((_Atomic uint32_t *)&region_a2j(e->region)->heartbeat.value, (uint32_t)++e->heartbeat,
                           memory_order_relaxed);
+    give_back(e);
     for (uint32_t i = 0; i < e->region->sizes.io_count; i++) {
         if (e->rx_return_published[i] != e->rx_return[i].head_shadow)
             ring_publish(&e->rx_return[i]);
         e->rx_return_published[i] = e->rx_return[i].head_shadow;
     }
-    if (!e->tx_pushed)
+    if (e->tx_published == e->tx.head_shadow)
         return;
-    e->tx_pushed = false;
+    e->tx_published = e->tx.head_shadow;
     ring_publish(&e->tx);
     if (doorbell_wanted(&region_j2a(e->region)->io[e->io_tx].io_sleeping))
         doorbell_ring_io(e->region->io_doorbells[e->io_tx]);
@@ -453,6 +509,7 @@ void env_rings_driver(struct env_rings *e, struct driver *driver)
 void env_rings_down(struct env_rings *e)
 {
     e->up = false;
+    e->tx.end = e->tx.head_shadow; /* tx_send() asks whether janusd is there when it finds no room */
     for (uint32_t slot = 0; slot < e->tx_total; slot++)
         e->tx_meta[slot].busy = false;
     fill_tx_free(e);
@@ -467,6 +524,7 @@ bool env_rings_fits(const struct env_rings *e, const struct region *region)
 void env_rings_rebase_begin(struct env_rings *e, struct region *old, struct region *region)
 {
     e->old_tx = old->a2j + old->offsets.tx_slots;
+    e->old_rx = old->j2a + old->offsets.rx_slots;
     connect_rings(e, region);
     for (uint32_t slot = 0; slot < e->tx_total; slot++)
         e->tx_meta[slot].held = false;
@@ -488,15 +546,16 @@ uint32_t env_rings_move_rx(void *context, uint32_t slot)
 
     if (ref->slot == SHM_NO_SLOT)
         return slot; /* private since an earlier re-attach */
-    memcpy(e->rx_private + (size_t)slot * SHM_SLOT_BYTES, ref->data, SHM_SLOT_BYTES);
-    ref->data = e->rx_private + (size_t)slot * SHM_SLOT_BYTES;
+    memcpy(e->rx_private + (size_t)slot * SHM_SLOT_BYTES, e->old_rx + (size_t)ref->slot * SHM_SLOT_BYTES,
+           SHM_SLOT_BYTES);
     ref->slot = SHM_NO_SLOT;
     return slot;
 }
 
 void env_rings_rebase_end(struct env_rings *e)
 {
-    e->old_tx = NULL;
+    e->old_tx = e->old_rx = NULL;
+    e->rx_given = e->rx_free_count; /* what was released meanwhile was the old session's */
     for (uint32_t slot = 0; slot < e->rx_total; slot++)
         e->refs[slot].slot = SHM_NO_SLOT; /* what is lent was not moved, and is the old session's */
     fill_tx_free(e);

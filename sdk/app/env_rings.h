@@ -16,8 +16,7 @@
 #include "shm/ring.h"
 
 struct rx_ref {
-    const uint8_t *data;
-    uint32_t slot;       /* in J2A, or SHM_NO_SLOT: data is private */
+    uint32_t slot;       /* in J2A, or SHM_NO_SLOT: the data is private, or lent since an earlier session */
     uint16_t generation; /* to be given back with the slot */
 };
 
@@ -36,21 +35,22 @@ struct env_rings {
     uint32_t io_tx; /* the I/O thread that sends for this tid */
     uint32_t io_next;
     uint32_t io_shift;           /* RX slot >> io_shift: its I/O thread */
+    uint8_t tx_flags;            /* of every packet's descriptor */
     uint32_t rx_total, tx_total; /* numbers the core knows; fixed for life */
     struct ring_consumer rx[SHM_IO_MAX], tx_done[SHM_IO_MAX];
     struct ring_producer tx, rx_return[SHM_IO_MAX];
-    bool tx_pushed;
-    uint32_t rx_return_published[SHM_IO_MAX];
+    uint32_t tx_published, rx_return_published[SHM_IO_MAX];
     const uint8_t *rx_slots; /* of region */
     uint8_t *tx_slots;
     struct rx_ref *refs;
     uint32_t *rx_free;
     uint32_t rx_free_count;
+    uint32_t rx_given; /* of the free ones: the slots of those above are still to be given back */
     struct tx_meta *tx_meta;
     uint32_t *tx_free;
     uint32_t tx_free_count;
-    uint8_t *rx_private;   /* rx_total slots, touched as needed */
-    const uint8_t *old_tx; /* during a rebase: the old session's TX slots */
+    uint8_t *rx_private;            /* rx_total slots, touched as needed */
+    const uint8_t *old_tx, *old_rx; /* during a rebase: the old session's slots */
     uint8_t random[256];
     uint32_t random_left;
     uint64_t sent_detached, violations, sent_refused;

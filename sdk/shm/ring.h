@@ -13,7 +13,6 @@
 #include "shm/layout.h"
 
 #include <stdatomic.h>
-#include <string.h>
 
 struct ring_producer {
     struct shm_desc *descs; /* own region */
@@ -21,7 +20,7 @@ struct ring_producer {
     const uint32_t *tail;   /* peer's region */
     uint32_t mask;          /* size - 1 */
     uint32_t head_shadow;   /* pushed, perhaps not yet published */
-    uint32_t tail_shadow;   /* last good value of the peer's index */
+    uint32_t end;           /* last good value of the peer's index, and size: what it may go up to */
 };
 
 struct ring_consumer {
@@ -33,22 +32,22 @@ struct ring_consumer {
     uint32_t tail_shadow;
 };
 
-/* Loads the peer's tail once.  Returns free entries, or -1 when the peer's index is impossible (a violation; the shadow keeps
- * its last good value). */
+/* Loads the peer's tail once.  Returns free entries, or -1 when the peer's index is impossible (a violation; the last good
+ * value stays). */
 static inline int32_t ring_producer_refresh(struct ring_producer *r)
 {
     uint32_t tail = atomic_load_explicit((const _Atomic uint32_t *)r->tail, memory_order_acquire);
 
     if (r->head_shadow - tail > r->mask + 1)
         return -1;
-    r->tail_shadow = tail;
-    return (int32_t)(r->mask + 1 - (r->head_shadow - tail));
+    r->end = tail + r->mask + 1;
+    return (int32_t)(r->end - r->head_shadow);
 }
 
-/* Free entries as far as the shadow knows. */
+/* Free entries as far as is known; none before the first refresh. */
 static inline uint32_t ring_producer_room(const struct ring_producer *r)
 {
-    return r->mask + 1 - (r->head_shadow - r->tail_shadow);
+    return r->end - r->head_shadow;
 }
 
 /* Writes one descriptor; the caller has made sure of room.  Not seen by the peer before ring_publish(). */
@@ -73,18 +72,25 @@ static inline int32_t ring_consumer_refresh(struct ring_consumer *r)
     return (int32_t)(head - r->tail_shadow);
 }
 
-/* A descriptor is two of these. */
-typedef uint64_t __attribute__((may_alias)) ring_word;
+/* A copy of a descriptor in the peer's region, each field read once. */
+static inline struct shm_desc ring_copy(const volatile struct shm_desc *d)
+{
+    return (struct shm_desc){d->slot, d->offset, d->len, d->hash, d->generation, d->kind, d->flags};
+}
 
-/* Copies the next descriptor, once; the caller has made sure that there is one. */
+/* Copies the next descriptor; the caller has made sure that there is one. */
 static inline struct shm_desc ring_pop(struct ring_consumer *r)
 {
-    const volatile ring_word *d = (const volatile ring_word *)&r->descs[r->tail_shadow++ & r->mask];
-    uint64_t words[2] = {d[0], d[1]};
-    struct shm_desc copy;
+    return ring_copy(&r->descs[r->tail_shadow++ & r->mask]);
+}
 
-    memcpy(&copy, words, sizeof copy);
-    return copy;
+/* The next descriptors, which lie one after the other, but no more than n of them.  How many they are. */
+static inline uint32_t ring_straight(const struct ring_consumer *r, uint32_t n, const struct shm_desc **descs)
+{
+    uint32_t index = r->tail_shadow & r->mask, rest = r->mask + 1 - index;
+
+    *descs = &r->descs[index];
+    return n < rest ? n : rest;
 }
 
 /* The kind of the descriptor that ring_pop() would give. */

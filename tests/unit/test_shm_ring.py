@@ -18,13 +18,10 @@ class Pair:
         self.descs = ffi.new("struct shm_desc[]", SIZE)
         self.head = ffi.new("uint32_t *", start)
         self.tail = ffi.new("uint32_t *", start)
-        shadows = {"mask": SIZE - 1, "head_shadow": start, "tail_shadow": start}
-        self.producer = ffi.new(
-            "struct ring_producer *", {"descs": self.descs, "head": self.head, "tail": self.tail, **shadows}
-        )
-        self.consumer = ffi.new(
-            "struct ring_consumer *", {"descs": self.descs, "head": self.head, "tail": self.tail, **shadows}
-        )
+        shared = {"descs": self.descs, "head": self.head, "tail": self.tail}
+        own = {"mask": SIZE - 1, "head_shadow": start}
+        self.producer = ffi.new("struct ring_producer *", {**shared, **own, "end": (start + SIZE) % U32})
+        self.consumer = ffi.new("struct ring_consumer *", {**shared, **own, "tail_shadow": start})
 
 
 STEPS = st.lists(
