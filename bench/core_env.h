@@ -56,21 +56,15 @@ static void *core_memory(size_t bytes)
     return p;
 }
 
-/* A stack of up to conns connections at address that listens on port; own: alloc, free, send and busy of the environment. */
-static struct tcp_stack *core_start(const struct tcp_env *own, uint32_t conns, const struct csb_secret *secret,
-                                    const struct ip_addr *address, uint16_t port, uint64_t now_us)
+/* A stack at address that listens on port.  config: all but slots and MTU; own: alloc, free, send and busy of the environment. */
+static struct tcp_stack *core_start(const struct tcp_env *own, struct tcp_config config, const struct ip_addr *address,
+                                    uint16_t port, uint64_t now_us)
 {
-    const struct tcp_config config = {.conn_max = conns,
-                                      .half_open_max = conns / 4,
-                                      .time_wait_max = conns / 4,
-                                      .extension_max = conns,
-                                      .rx_slots = CORE_SLOTS,
-                                      .tx_slots = CORE_SLOTS,
-                                      .mtu = 1500,
-                                      .flow_secret = *secret};
     struct tcp_env env = *own;
     struct tcp_stack *stack;
 
+    config.rx_slots = config.tx_slots = CORE_SLOTS;
+    config.mtu = 1500;
     env.tx_data = core_data;
     env.tx_available = core_available;
     env.rx_data = core_rx_data;

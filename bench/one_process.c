@@ -4,9 +4,10 @@
  *
  *   one_process SECONDS
  *
- * Packets come with hash and verified, as from janusd, 64 at a time; the user echoes and closes as bench/echo_janus.c does.  Prints a
- * JSON object: connections, and the median over batches of the cycles that the stack and its user take for one, the load's excluded.
+ * Packets come with hash and verified, as from janusd, 64 at a time; the stack is configured as a thread of an app is, and the user echoes
+ * and closes as bench/echo_janus.c does.  Prints a JSON object: connections, and the median over batches of the cycles that the stack and its user take for one, the load's excluded.
  */
+#include "app/thread.h"
 #include "bench/core_env.h"
 #include "bench/one_thread.h"
 
@@ -173,9 +174,12 @@ static void start(void)
     const struct tcp_env env = {.tx_alloc = env_alloc, .tx_free = env_free, .tx_send = env_send, .tx_busy = env_busy};
     const struct load_wire wire = {NULL, room, send_frame};
     static const uint8_t here[4] = {10, 77, 0, 1};
+    const struct janus_options options = {0};
     struct ip_addr address = ip_addr_from_ipv4(here);
+    struct tcp_config config = {.flow_secret = secret};
 
-    stack = core_start(&env, ROWS, &secret, &address, PORT, 1);
+    thread_configure(&config, &options, ROWS);
+    stack = core_start(&env, config, &address, PORT, 1);
     one_thread_load(&load, &wire);
 }
 

@@ -272,10 +272,12 @@ static void start(void)
 {
     static const uint8_t addresses[2][4] = {{10, 0, 0, 1}, {10, 0, 0, 2}};
     const struct tcp_env env = {.tx_alloc = env_alloc, .tx_free = env_free, .tx_send = env_send, .tx_busy = env_busy};
+    const struct tcp_config config = {
+        .conn_max = 4096, .half_open_max = 1024, .time_wait_max = 1024, .extension_max = 4096, .flow_secret = secret};
 
     here = ip_addr_from_ipv4(addresses[0]);
     there = ip_addr_from_ipv4(addresses[1]);
-    stack = core_start(&env, 4096, &secret, &here, SERVER_PORT, now_us);
+    stack = core_start(&env, config, &here, SERVER_PORT, now_us);
 }
 
 int main(int argc, char **argv)

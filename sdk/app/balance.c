@@ -467,5 +467,6 @@ void balance_ended(struct balance *b, uint64_t hash)
 {
     const struct csb_view *view = b->member.view;
 
-    b->closed += view && csb_lookup(&view->map, csb_key(hash)) != b->member.tid;
+    /* Where no slot is flagged all keys are the circle's, and its slots need not come into the cache. */
+    b->closed += view && view->flagged_count != 0 && csb_lookup(&view->map, csb_key(hash)) != b->member.tid;
 }
