@@ -20,7 +20,7 @@ from pathlib import Path
 from bench.framework import Row, make_row
 from bench.rig import REPO, AppPolicy, Janusd, JanusdConfig, Network, Process, Workdir, missing_privileges
 from bench.rig.load import GATEWAY, Load, Result, RingJanusd, load_process
-from bench.rig.network import run, set_in
+from bench.rig.network import deafen, run, set_in
 from bench.rig.processes import wait_until
 from bench.rig.tools import build_janus_tool, build_tool
 from janusd.stats_page import StatsPage, open_page
@@ -104,6 +104,7 @@ def janus(
             )
             if wire == "veth":
                 quiet_client(network)
+                deafen(network.srv, "v0")
             settings = JanusdConfig(
                 apps=config.apps, mode=mode, cpus=config.cpus, device=device, gateway=GATEWAY
             )
@@ -130,8 +131,8 @@ def one_scheduling_group() -> Iterator[None]:
 
 
 def quiet_client(network: Network) -> None:
-    """Take the address from the load's end, so that the kernel there drops what the load receives at once."""
-    run("ip", "-n", network.cli, "addr", "flush", "dev", "v1")
+    """Have the kernel at the load's end drop at once what the load receives, and say nothing itself."""
+    deafen(network.cli, "v1")
     set_in(network.cli, "net.ipv6.conf.v1.disable_ipv6", "1")
     steer(network)
 

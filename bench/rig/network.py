@@ -223,6 +223,13 @@ def plain_frames(namespace: str, link: str) -> None:
     run("ip", "netns", "exec", namespace, "ethtool", "-K", link, *off)
 
 
+def deafen(namespace: str, link: str) -> None:
+    """Have the kernel drop what comes on a link, behind packet sockets, as docs/operating.md has it."""
+    hook = f'type filter hook ingress device "{link}" priority 0; policy drop;'
+    rules = f"table netdev janus {{ chain ingress {{ {hook} }}; }}"
+    run("ip", "netns", "exec", namespace, "nft", rules)
+
+
 def run(*words: str) -> str:
     """Run a command that must succeed; its output, or an error with its complaint."""
     done = subprocess.run(words, capture_output=True, text=True, check=False)

@@ -7,11 +7,12 @@ import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from bench.rig import Janusd
-from bench.rig.network import CLIENT_ADDRESS, SERVER_ADDRESS, SERVER_ADDRESS_6
+from bench.rig.network import CLIENT_ADDRESS, SERVER_ADDRESS, SERVER_ADDRESS_6, deafen, run
 from bench.rig.processes import wait_until
 from examples.http_server import PAGE
 from tests.system.census import at_rest, await_level, logs_are_clean
@@ -204,6 +205,29 @@ def test_polling_mode(start_rig: StartRig) -> None:
     with rig.network.connect(8000) as sock:
         assert echo_both_ways(sock, 1_000_000) == digest(1_000_000)
     assert rig.ctl("status")["io_threads"][0]["sleeps"] == 0
+
+
+def test_the_kernel_drops_what_the_port_has_had_and_answers_nothing(rig: Janusd) -> None:
+    network, other = rig.network, "10.77.0.9"
+    run("ip", "-n", network.srv, "addr", "add", f"{other}/32", "dev", "lo")
+
+    def answers_arp() -> bool:
+        run("ip", "-n", network.cli, "neigh", "flush", "dev", "v1")
+        with network.inside(network.cli, lambda: socket.socket(type=socket.SOCK_DGRAM)) as asking:
+            asking.sendto(b"", (other, 9))
+        said = partial(run, "ip", "-n", network.cli, "neigh", "show", "to", other)
+        wait_until(
+            lambda: "lladdr" in said() or "FAILED" in said(), 10, "the client has asked for the address"
+        )
+        return "lladdr" in said()
+
+    assert answers_arp(), "as kernels do, for an address of another interface"
+    deafen(network.srv, "v0")
+    assert not answers_arp()
+    rig.serve(ECHO, port=8000)
+    for address in (SERVER_ADDRESS, SERVER_ADDRESS_6):
+        with network.connect(8000, address=address) as sock:
+            assert echo_both_ways(sock, 100_000) == digest(100_000)
 
 
 def test_metrics_say_what_janusctl_says(rig: Janusd) -> None:
