@@ -151,7 +151,8 @@ static uint64_t turn(uint64_t now_us)
     for (; n < BATCH && to_stack_first != to_stack_end; n++) {
         struct frame f = to_stack[to_stack_first++ % SLOTS];
 
-        packets[n] = (struct tcp_packet){.slot = f.slot,
+        packets[n] = (struct tcp_packet){.ip = rx[f.slot] + rx_offset(f.slot),
+                                         .slot = f.slot,
                                          .offset = (uint16_t)rx_offset(f.slot),
                                          .len = (uint16_t)f.len,
                                          .hash = hash_of(rx[f.slot] + rx_offset(f.slot), f.len),

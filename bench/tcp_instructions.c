@@ -121,6 +121,7 @@ static void queue(struct client *c, uint8_t flags, uint32_t payload)
         checksum_add(checksum_pseudo(&there, &here, IP_PROTOCOL_TCP, header_len + payload), tcp, header_len + payload));
     memcpy(tcp + 16, &checksum, sizeof checksum);
     ip_build(tcp - IPV4_HEADER_LEN, &there, &here, IP_PROTOCOL_TCP, header_len + payload, 0, IP_TTL);
+    packet.ip = tcp - IPV4_HEADER_LEN;
     packet.offset = TCP_SLOT_HEADROOM - IPV4_HEADER_LEN;
     packet.len = (uint16_t)(IPV4_HEADER_LEN + header_len + payload);
     if (flags & TCP_SYN) {

@@ -164,7 +164,8 @@ static uint32_t receive(void *context, struct tcp_packet *packets, uint32_t max)
     for (; n < max && arrived(end); n++) {
         const struct flying *f = &end->queue[end->head++ % end->rx.total];
 
-        packets[n] = (struct tcp_packet){.slot = f->slot, .offset = f->offset, .len = f->len};
+        packets[n] = (struct tcp_packet){
+            .ip = pool_slot(&end->rx, f->slot) + f->offset, .slot = f->slot, .offset = f->offset, .len = f->len};
     }
     return n;
 }

@@ -325,14 +325,17 @@ static __attribute__((noinline)) uint32_t take_run(struct env_rings *e, uint32_t
 
     for (n = 0; n < count; n++) {
         struct shm_desc d = ring_copy(&descs[n]);
+        const uint8_t *ip;
         uint32_t slot;
 
         if (d.kind != SHM_DESC_PACKET || d.slot - first >= slot_count || d.offset + (uint32_t)d.len > SHM_SLOT_BYTES)
             break;
         slot = *--number;
         refs[slot] = (struct rx_ref){d.slot, d.generation};
-        __builtin_prefetch(slots + (size_t)d.slot * SHM_SLOT_BYTES + d.offset);
-        packets[n] = (struct tcp_packet){.slot = slot,
+        ip = slots + (size_t)d.slot * SHM_SLOT_BYTES + d.offset;
+        __builtin_prefetch(ip);
+        packets[n] = (struct tcp_packet){.ip = ip,
+                                         .slot = slot,
                                          .offset = d.offset,
                                          .len = d.len,
                                          .hash = d.hash,

@@ -24,7 +24,7 @@ static inline uint64_t flows_hash_of(const struct tcp_stack *s, const struct inp
 
     if (!packet->has_low || !packet->has_hash || end + sizeof low > TCP_SLOT_BYTES)
         return flows_hash(s, &in->flow);
-    memcpy(&low, s->env.rx_data(s->env.context, packet->slot) + end, sizeof low);
+    memcpy(&low, packet->ip + packet->len, sizeof low);
     return (uint64_t)in->hash << 32 | low;
 }
 

@@ -57,7 +57,7 @@ static enum tcp_drop apply(struct tcp_stack *s, struct tcb *t, uint8_t version, 
 
 enum tcp_drop icmp_input(struct tcp_stack *s, const struct tcp_packet *packet, uint64_t now_us)
 {
-    const uint8_t *data = s->env.rx_data(s->env.context, packet->slot) + packet->offset;
+    const uint8_t *data = packet->ip;
     struct input in = {.now_us = now_us};
     struct icmp_message message;
     struct icmp_quote quote;

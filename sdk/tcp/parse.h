@@ -87,7 +87,7 @@ static inline bool parse_plain(const struct tcp_stack *s, const struct tcp_packe
 /* Fills what in has of the packet, whose offset and length lie within its slot.  TCP_DROP_NONE, PARSE_NOT_TCP, or why it is dropped. */
 static inline enum tcp_drop parse_packet(const struct tcp_stack *s, const struct tcp_packet *packet, struct input *in)
 {
-    const uint8_t *data = s->env.rx_data(s->env.context, packet->slot) + packet->offset;
+    const uint8_t *data = packet->ip;
 
     in->packet = packet;
     if (!packet->verified || !parse_plain(s, packet, data, in)) {

@@ -67,7 +67,7 @@ static inline bool begin(const struct tcp_stack *s, const struct tcb *t, const s
     if (e->rx_last != packet->slot || (t->flags & (PREDICT_UNUSUAL | TCB_QUICK_ACK)) || !reasm_is_empty(&e->reasm) ||
         seq_gt(t->snd_wl1, t->rcv_nxt))
         return false;
-    run->ip = s->env.rx_data(s->env.context, packet->slot) + packet->offset;
+    run->ip = packet->ip;
     if (run->ip[0] >> 4 == 6)
         run->ip_len = run->ip[6] == IP_PROTOCOL_TCP ? IPV6_HEADER_LEN : 0;
     else
@@ -109,13 +109,12 @@ static inline bool is_alike_ipv6(const uint8_t *a, const uint8_t *b, uint32_t *l
 static inline uint32_t text_of(const struct tcp_stack *s, const struct tcb *t, const struct run *run,
                                const struct tcp_packet *packet)
 {
-    const uint8_t *ip, *tcp;
+    const uint8_t *ip = packet->ip, *tcp;
     uint32_t len, text;
 
     if (!packet->verified || packet->slot >= s->config.rx_slots || packet->len <= run->header_len ||
         packet->offset + packet->len > TCP_SLOT_BYTES)
         return 0;
-    ip = s->env.rx_data(s->env.context, packet->slot) + packet->offset;
     tcp = ip + run->ip_len;
     if (!(run->ip_len == IPV4_HEADER_LEN ? is_alike_ipv4(run->ip, ip, &len) : is_alike_ipv6(run->ip, ip, &len)))
         return 0;

@@ -52,8 +52,8 @@ struct tcp_env {
     bool (*tx_send)(void *context, uint32_t slot, uint32_t offset, uint32_t len, bool last);
     /* True while an earlier tx_send() of this slot still reads it.  tx_free() of a busy slot is allowed: it is freed later. */
     bool (*tx_busy)(void *context, uint32_t slot);
-    uint32_t (*tx_available)(void *context); /* slots that tx_alloc() could give now */
-    const uint8_t *(*rx_data)(void *context, uint32_t slot);
+    uint32_t (*tx_available)(void *context);                 /* slots that tx_alloc() could give now */
+    const uint8_t *(*rx_data)(void *context, uint32_t slot); /* of a slot that the core has kept */
     void (*rx_release)(void *context, uint32_t slot);
     void (*random)(void *context, void *data, size_t len);
     /* The balancer's word, by csb_hash() of the flow; null: always yes.  may_create: a flow may begin here, by a SYN or by the
@@ -124,10 +124,11 @@ enum tcp_state {
 
 /* A received IP packet, whole in one RX slot.  tcp_input() takes the slot. */
 struct tcp_packet {
+    const uint8_t *ip; /* its first byte, at offset in the slot */
     uint32_t slot;
-    uint16_t offset; /* of the IP header in the slot */
-    uint16_t len;    /* bytes of the IP packet */
-    uint32_t hash;   /* csb_table_hash() of the flow when has_hash */
+    uint16_t offset;
+    uint16_t len;  /* bytes of the IP packet */
+    uint32_t hash; /* csb_table_hash() of the flow when has_hash */
     bool has_hash;
     bool has_low;  /* and the low half of csb_hash() lies in the 4 bytes behind the packet */
     bool verified; /* IP and TCP checksums are known to be right */

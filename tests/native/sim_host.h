@@ -284,7 +284,7 @@ static bool host_receive(struct sim_host *h, const uint8_t *data, uint32_t len, 
     packet->slot = slot;
     packet->offset = 64;
     packet->len = (uint16_t)len;
-    memcpy(h->rx_bytes + (size_t)slot * TCP_SLOT_BYTES + packet->offset, data, len);
+    packet->ip = memcpy(h->rx_bytes + (size_t)slot * TCP_SLOT_BYTES + packet->offset, data, len);
     return true;
 }
 

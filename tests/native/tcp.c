@@ -215,7 +215,10 @@ static bool native_fill(struct native *n, const uint8_t *data, uint32_t len, uin
 {
     for (uint32_t i = 0; i < n->config.rx_slots; i++)
         if (n->rx_state[i] == 0) {
-            *packet = (struct tcp_packet){.slot = i, .offset = (uint16_t)offset, .len = (uint16_t)len};
+            *packet = (struct tcp_packet){.ip = n->rx + (size_t)i * TCP_SLOT_BYTES + offset,
+                                          .slot = i,
+                                          .offset = (uint16_t)offset,
+                                          .len = (uint16_t)len};
             n->rx_state[i] = 1;
             n->rx_used++;
             memcpy(n->rx + (size_t)i * TCP_SLOT_BYTES + offset, data, len);
@@ -287,7 +290,8 @@ static bool native_is_twin(const struct native *a, const struct native *b)
 static int native_input_raw(struct native *n, uint16_t offset, uint16_t len, uint64_t now_us)
 {
     uint32_t slot = n->config.rx_slots - 1;
-    struct tcp_packet packet = {.slot = slot, .offset = offset, .len = len};
+    struct tcp_packet packet = {
+        .ip = n->rx + (size_t)slot * TCP_SLOT_BYTES + offset, .slot = slot, .offset = offset, .len = len};
 
     assert(n->rx_state[slot] == 0);
     n->rx_state[slot] = 1;

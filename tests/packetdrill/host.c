@@ -295,7 +295,7 @@ static void input_one(struct host *h, const uint8_t *data, uint32_t len, bool ve
     if (h->rx_free_count == 0)
         return; /* as a NIC does */
     packet.slot = h->rx_free[--h->rx_free_count];
-    memcpy(h->rx + (size_t)packet.slot * TCP_SLOT_BYTES + HOST_RX_OFFSET, data, len);
+    packet.ip = memcpy(h->rx + (size_t)packet.slot * TCP_SLOT_BYTES + HOST_RX_OFFSET, data, len);
     tcp_input(h->stack, &packet, h->now_us);
 }
 

@@ -56,6 +56,7 @@ class Talk:
         if "offset" in descriptor:  # it lies there, in the next slot too
             at = native.batch[native.batched - 1].slot * 2048 + descriptor["offset"]
             ffi.memmove(native.rx + at, packet, len(packet))
+            native.batch[native.batched - 1].ip = native.rx + at
 
     def text(self, data: bytes, flags: str = "A", **kwargs: Any) -> bytes:
         """The next segment of the stream."""
