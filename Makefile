@@ -8,6 +8,9 @@ BUILD      ?= build/release
 BUILD_CHECK ?= build/check
 SEEDS      ?= 200
 TIME       ?= 30
+ifeq ($(MAKELEVEL),0) # a make within this one shares its jobs
+MAKEFLAGS  += -j$(shell nproc)
+endif
 
 WARN       := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
 BASE       := -std=c11 -D_GNU_SOURCE -fPIC -Isdk -I. $(WARN) -MMD -MP
@@ -37,7 +40,7 @@ ifneq ($(JANUS_WITHOUT_DPDK),1)
 LIBS       += $(BUILD)/libjanus_glue.a
 endif
 
-.PHONY: all libs build native headers packetdrill check test asan sim soak fuzz bench bench-csb paper demo format clean deps install-sdk
+.PHONY: all libs libs-after-deps build native headers packetdrill check test asan sim soak fuzz bench bench-csb paper demo format clean deps deps-of-tests install-sdk
 
 all: build
 
@@ -67,13 +70,13 @@ $(CORO_OBJ): LTO :=
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D) && echo "  cc $<" && $(CC) $(BASE) $(CFLAGS) $(LTO) -c $< -o $@
 
-$(BUILD_CHECK)/%.o: %.c
+$(BUILD_CHECK)/%.o: %.c | build/.deps
 	@mkdir -p $(@D) && echo "  cc $< (check)" && $(CC) $(BASE) $(CFLAGS_CHECK) $(SMALL) -c $< -o $@
 
 $(BUILD)/%.o: %.S
 	@mkdir -p $(@D) && echo "  as $<" && $(CC) -Isdk -g -MMD -MP -c $< -o $@
 
-$(BUILD_CHECK)/%.o: %.S
+$(BUILD_CHECK)/%.o: %.S | build/.deps
 	@mkdir -p $(@D) && echo "  as $< (check)" && $(CC) -Isdk -g -MMD -MP -c $< -o $@
 
 -include $(JOIN_OBJ:.o=.d) $(CORO_OBJ:.o=.d) $(GLUE_OBJ:.o=.d) $(CHECK_OBJ:.o=.d)
@@ -99,19 +102,26 @@ deps: build/.deps
 build/.deps: tools/install-packages
 	@mkdir -p build && tools/install-packages && touch $@
 
+deps-of-tests: | deps
+	@tools/install-packages tests
+
 $(VENV)/.ready: pyproject.toml | deps
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@echo "  pip: the project's Python packages" && tools/install-python $(PY) && touch $@
 
-build: $(VENV)/.ready libs
-	@JANUS_WITH_DPDK=1 $(PY) setup.py -q build_ext --inplace
+# `libs` itself installs nothing: pip asks for it.
+libs-after-deps: | deps
+	@$(MAKE) --no-print-directory libs
 
-native: $(VENV)/.ready $(NATIVE:%=$(BUILD_CHECK)/native/%.stamp)
+build: $(VENV)/.ready libs-after-deps
+	@MAKEFLAGS= JANUS_WITH_DPDK=1 $(PY) setup.py -q build_ext --inplace -j 2
 
-$(BUILD_CHECK)/native/%.stamp: tests/native/%.cdef tests/native/%.c $(wildcard tests/native/*.h) $(BUILD_CHECK)/libjanus.a tests/native/build.py
+native: $(NATIVE:%=$(BUILD_CHECK)/native/%.stamp)
+
+$(BUILD_CHECK)/native/%.stamp: tests/native/%.cdef tests/native/%.c $(wildcard tests/native/*.h) $(BUILD_CHECK)/libjanus.a tests/native/build.py | $(VENV)/.ready
 	@echo "  cffi tests/native/$*" && $(PY) tests/native/build.py $* $(BUILD_CHECK) "$(CFLAGS_CHECK) $(SMALL)" && touch $@
 
-$(BUILD_CHECK)/sdk.stamp: $(wildcard sdk/janus_tcp/*) $(BUILD_CHECK)/libjanus.a tests/native/build_sdk.py
+$(BUILD_CHECK)/sdk.stamp: $(wildcard sdk/janus_tcp/*) $(BUILD_CHECK)/libjanus.a tests/native/build_sdk.py | $(VENV)/.ready
 	@echo "  cffi sdk/janus_tcp (check)" && $(PY) tests/native/build_sdk.py $(BUILD_CHECK) "$(CFLAGS_CHECK) $(SMALL)" && touch $@
 
 # --- each header compiles alone, once until it or what it includes changes ---
@@ -123,7 +133,7 @@ headers: $(HEADERS:%=$(BUILD_CHECK)/alone/%.stamp)
 $(BUILD_CHECK)/alone/dpdk_glue/%.stamp: ALONE += $(DPDK_CFLAGS)
 $(BUILD_CHECK)/alone/sdk/janus_tcp/%.stamp: ALONE += -I$(shell $(PYTHON) -c "print(__import__('sysconfig').get_path('include'))")
 
-$(BUILD_CHECK)/alone/%.stamp: %
+$(BUILD_CHECK)/alone/%.stamp: % | build/.deps
 	@mkdir -p $(@D) && echo '#include "$<"' | $(ALONE) -MT $@ -MF $(@:.stamp=.d) -x c - && touch $@
 
 -include $(HEADERS:%=$(BUILD_CHECK)/alone/%.d)
@@ -131,7 +141,8 @@ $(BUILD_CHECK)/alone/%.stamp: %
 # --- the stack as packetdrill loads it ---
 PACKETDRILL_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/packetdrill/*.c))
 
-packetdrill: $(BUILD)/libjanus_packetdrill.so
+packetdrill: libs-after-deps
+	@$(MAKE) --no-print-directory $(BUILD)/libjanus_packetdrill.so
 
 $(BUILD)/libjanus_packetdrill.so: $(PACKETDRILL_OBJ) $(BUILD)/libjanus.a tests/packetdrill/exports.map
 	@echo "  ld $@" && $(CC) -shared -Wl,--version-script=tests/packetdrill/exports.map -Wl,-z,defs -o $@ \
@@ -140,10 +151,10 @@ $(BUILD)/libjanus_packetdrill.so: $(PACKETDRILL_OBJ) $(BUILD)/libjanus.a tests/p
 -include $(PACKETDRILL_OBJ:.o=.d)
 
 # --- tests ---
-check: build native packetdrill
+check: build native packetdrill headers
 	@tools/check $(SEEDS) brief
 
-test: build native packetdrill
+test: build native packetdrill headers deps-of-tests
 	@tools/run-tests
 
 asan:
