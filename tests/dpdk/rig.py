@@ -1,5 +1,6 @@
 """A data plane over one end of a veth, an app's side, and the wire's side, all in this process."""
 
+import os
 import subprocess
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_network
@@ -18,7 +19,8 @@ SECRET = (0x0123456789ABCDEF, 0xFEDCBA9876543210)
 ROW = RowLayout(stride=64, state=0, rport=2, lport=4, laddr_index=6, snd_nxt=8, rcv_nxt=12, raddr=16)
 LEASE = Lease((OURS, OURS6), ((80, 80), (40000, 49999)))
 INTERFACE, PEER_INTERFACE = "gluev0", "gluev1"
-NAMESPACE, PEER_NAMESPACE = "janus-glue-srv", "janus-glue-cli"
+RUN = os.environ.setdefault("JANUS_DPDK_RUN", str(os.getpid()))  # which the scenarios' processes belong to
+NAMESPACE, PEER_NAMESPACE = f"janus-glue-{RUN}-srv", f"janus-glue-{RUN}-cli"
 
 
 def mac_bytes(mac: str) -> bytes:
