@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.rig import Janusd
 from bench.rig.processes import wait_until
-from janusd.ctl_client import Client
+from tests.system.census import client
 from tests.system.sniffer import Sniffer
 from tests.system.stream import digest, echo_both_ways
 
@@ -108,11 +108,6 @@ def load(rig: Janusd, port: int) -> Iterator[Load]:
             made.end()
         assert not made.errors, made.errors[:10]
         assert resets.bad() == []
-
-
-def client(rig: Janusd) -> Client:
-    """The control API."""
-    return Client(str(rig.runtime_dir / "ctl.sock"))
 
 
 def balancer(rig: Janusd, app: str = "web") -> dict[str, Any]:

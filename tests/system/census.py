@@ -4,14 +4,21 @@ import json
 from typing import Any
 
 from bench.rig import Janusd, Process
+from bench.rig.janusd import rows_of
 from bench.rig.processes import wait_until
+from janusd.ctl_client import Client
+
+
+def client(rig: Janusd) -> Client:
+    """The control API."""
+    return Client(str(rig.runtime_dir / "ctl.sock"))
 
 
 def in_use(rig: Janusd) -> dict[str, Any]:
     """Connections and RX slots held, by thread."""
     return {
         f"{row['app']}/{row['tid']}": (row["connections"], row["rx_slots_held"], row["violations"])
-        for row in rig.rows("threads")
+        for row in rows_of(client(rig).ask("threads"))
     }
 
 

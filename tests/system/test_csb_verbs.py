@@ -190,6 +190,7 @@ def test_explain_tells_where_each_connection_is(rig: Janusd) -> None:
         assert "nobody serves port 81" in csb(rig, "explain", "10.77.0.2", "1", "10.77.0.1", "81", code=65)
 
 
+@pytest.mark.alone  # it compares how busy threads are
 @pytest.mark.timeout(120)
 def test_the_automatic_mode_takes_load_from_a_slow_thread(rig: Janusd, workdir: Path) -> None:
     claim = workdir / "claims"

@@ -14,6 +14,8 @@ from bench.rig import REPO
 from bench.rig.janusd import HUGE_PAGES_FILE
 from bench.rig.processes import descendants
 
+pytestmark = pytest.mark.alone  # it looks at what is left of all that was there
+
 
 def traces(pid: int) -> list[str]:
     """What is on the machine of the demo that runs, or ran, as pid."""

@@ -11,6 +11,7 @@ from bench.rig.network import SERVER_ADDRESS
 from tests.system.census import at_rest, await_level, logs_are_clean
 from tests.system.stream import digest, echo_both_ways
 
+pytestmark = pytest.mark.alone  # at the speed of the wire
 SOURCE = REPO / "tests" / "system" / "garbage.c"
 SECONDS = 10
 

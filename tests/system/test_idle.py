@@ -13,6 +13,7 @@ from bench.rig import Janusd
 from bench.rig.processes import descendants
 from tests.system.conftest import SERVED, StartRig
 
+pytestmark = pytest.mark.alone
 SECONDS = 4.0
 SETTLE_SECONDS = 1.0
 PERCENT_MAX = 2.0

@@ -133,6 +133,7 @@ def record(rig: Janusd, workdir: Path, capture: Path) -> None:
         dumpcap.wait(20)
 
 
+@pytest.mark.alone
 def test_expert_analysis_of_a_clean_wire(start_rig: StartRig, workdir: Path) -> None:
     need("tshark")
     rig = start_rig(CONFIG)

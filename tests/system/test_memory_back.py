@@ -9,6 +9,7 @@ import pytest
 from bench.rig.holding import Holding, memory_of
 from bench.rig.processes import wait_until
 
+pytestmark = pytest.mark.alone  # it changes the number of huge pages
 COUNT = 100_000
 ROW_BYTES = 128
 BLOCK_BYTES = 2 << 20  # of rows
