@@ -1,9 +1,11 @@
 """Fixtures of the system tests: a working directory, a rig with janusd, and what makes them skip."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -21,10 +23,19 @@ HARM = Impairment(
 StartRig = Callable[..., Janusd]
 
 
-def pytest_configure() -> None:
-    """SIGTERM, such as a time limit's, ends the run as Ctrl-C does: what the fixtures have made is taken
-    down."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+def pytest_configure(config: pytest.Config) -> None:
+    """SIGTERM, such as a time limit's, ends the run as Ctrl-C does, and the processes of `-n`, which else are killed:
+    what the fixtures have made is taken down."""
+    runs_others = bool(config.getoption("numprocesses", None)) and not hasattr(config, "workerinput")
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # timeout(1) tells the workers, too
+        workers = Path(f"/proc/self/task/{os.getpid()}/children").read_text() if runs_others else ""
+        for pid in workers.split():
+            os.kill(int(pid), signal.SIGTERM)
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
