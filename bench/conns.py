@@ -40,6 +40,7 @@ class Server:
 
     load: Load
     counters: Callable[[], Mapping[str, float]]  # that go up, to be subtracted
+    app: Process | None = None  # of Janus
 
 
 def policy() -> AppPolicy:
@@ -113,7 +114,7 @@ def janus(
             app = stack.enter_context(start(janusd, path, mode, cpus[1]))
         wait_until(lambda: load.answers(PORT), 10, f"{wire} answers:\n{janusd.process.tail()}")
         page = open_page(config.stats_name)
-        yield Server(load, lambda: counters(page, app))
+        yield Server(load, lambda: counters(page, app), app)
 
 
 @contextlib.contextmanager

@@ -4,9 +4,11 @@
  *   echo_janus SOCKET APP PORT CPU adaptive|poll|yield
  *
  * CPU -1: not pinned.  yield: gives the processor away when there is nothing to do, for one that is shared with an I/O thread.
- * A line on the standard input is answered by a JSON object: turns that had something to do, their cycles, connections accepted.
+ * A line on the standard input is answered by a JSON object: turns that had something to do, their cycles, connections accepted; after
+ * "sample" the median of the cycles that a connection took in samples of such turns, since the last such line.
  */
 #include "app/thread_api.h"
+#include "bench/samples.h"
 #include "bench/stamp.h"
 
 #include <fcntl.h>
@@ -19,7 +21,8 @@
 
 enum { ASK_EVERY = 1024, VIEWS = 8, YIELD_TURNS = 4, IDLE_TURNS = 8, STAMPED_MAX = 64 };
 
-static uint64_t busy_cycles, busy_turns, long_cycles, packets;
+static uint64_t busy_cycles, busy_turns, long_cycles, packets, accepted;
+static struct samples samples;
 
 static int64_t echo(struct janus_thread *t, uint32_t conn, const struct tcp_view *view)
 {
@@ -37,8 +40,10 @@ static void serve(struct janus_thread *t, const struct tcp_event *event)
     struct tcp_view views[VIEWS];
     uint32_t n;
 
-    if (event->kinds & TCP_EVENT_ACCEPTED)
+    if (event->kinds & TCP_EVENT_ACCEPTED) {
         thread_set_nodelay(t, event->conn, true);
+        accepted++;
+    }
     while ((n = thread_recv_views(t, event->conn, views, VIEWS)) != 0) {
         uint32_t taken = 0;
 
@@ -63,6 +68,11 @@ static void answer(struct janus_thread *t)
 
     if (read(STDIN_FILENO, line, sizeof line) <= 0)
         return;
+    if (line[0] == 's') {
+        printf("{\"cycles\": %.1f}\n", samples_median(&samples));
+        fflush(stdout);
+        return;
+    }
     thread_get_stats(t, &stats);
     printf(
         "{\"busy_cycles\": %llu, \"busy_turns\": %llu, \"long_cycles\": %llu, \"packets\": %llu, \"accepted\": %llu, "
@@ -83,6 +93,7 @@ static void count(uint64_t cycles, uint32_t n)
     busy_turns++;
     busy_cycles += cycles;
     packets += n;
+    (void)samples_turn(&samples, cycles, accepted);
 }
 
 static bool turn(struct janus_thread *t)

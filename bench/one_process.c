@@ -4,8 +4,9 @@
  *
  *   one_process SECONDS
  *
- * Packets come with hash and verified, as from janusd, 64 at a time; the stack is configured as a thread of an app is, and the user echoes
- * and closes as bench/echo_janus.c does.  Prints a JSON object: connections, and the median over batches of the cycles that the stack and its user take for one, the load's excluded.
+ * Packets come with hash and verified, as from janusd, 64 at a time; the stack is configured as a thread of an app is, and the user
+ * echoes and closes as bench/echo_janus.c does.  Prints a JSON object: connections, and the median over samples of the cycles that the
+ * stack and its user take for one, the load's excluded.
  */
 #include "app/thread.h"
 #include "bench/core_env.h"

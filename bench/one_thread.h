@@ -1,18 +1,17 @@
 /*
- * one_thread.h: what programs share that have the load generator and the stack in one thread: a clock that goes by 20 us a turn, samples
- * of SAMPLE_TURNS turns, and a JSON object: connections, and the median of the cycles that the stack's side takes for one.
+ * one_thread.h: what programs share that have the load generator and the stack in one thread: a clock that goes by 20 us a turn, and a JSON object: connections, and the median of the cycles that the stack's side takes for one.
  */
 #ifndef BENCH_ONE_THREAD_H
 #define BENCH_ONE_THREAD_H
 
 #include "bench/load/load.h"
-#include "bench/sorted.h"
+#include "bench/samples.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <x86intrin.h>
 
-enum { PORT = 7, WINDOW = 512, ROWS = 65536, ETHER = 14, SAMPLES = 1 << 16, SAMPLE_TURNS = 1024, TURN_US = 20 };
+enum { PORT = 7, WINDOW = 512, ROWS = 65536, ETHER = 14, TURN_US = 20 };
 
 /* Whole connections of one request each, WINDOW at a time, to 10.77.0.1. */
 static void one_thread_load(struct load *load, const struct load_wire *wire)
@@ -28,25 +27,24 @@ static void one_thread_load(struct load *load, const struct load_wire *wire)
 /* For so many seconds of a 2.5 GHz counter.  turn: everything of one turn; returns the stack's cycles.  Returns what main() does. */
 static int one_thread_run(double seconds, struct load *load, uint64_t (*turn)(uint64_t now_us))
 {
-    static double samples[SAMPLES];
-    uint64_t begin = __rdtsc(), length = (uint64_t)(seconds * 2.5e9), now_us = 1, cycles = 0, done = 0;
-    uint32_t n = 0, turns = 0;
+    static struct samples samples;
+    uint64_t begin = __rdtsc(), length = (uint64_t)(seconds * 2.5e9), now_us = 1;
+    double median;
+    bool room = true;
 
-    while (__rdtsc() - begin < length && n < SAMPLES) {
+    while (room && __rdtsc() - begin < length) {
+        uint64_t cycles;
+
         now_us += TURN_US;
         load_time(load, now_us);
-        cycles += turn(now_us);
-        if (++turns % SAMPLE_TURNS != 0 || load->counts.completed == done)
-            continue;
-        samples[n++] = (double)cycles / (double)(load->counts.completed - done);
-        done = load->counts.completed;
-        cycles = 0;
+        cycles = turn(now_us);
+        room = samples_turn(&samples, cycles, load->counts.completed);
     }
-    sort_values(samples, n);
+    median = samples_median(&samples);
     printf("{\"connections\": %llu, \"bad\": %llu, \"lost\": %llu, \"cycles\": %.1f}\n",
            (unsigned long long)load->counts.completed, (unsigned long long)load->counts.bad,
-           (unsigned long long)load->counts.lost, n != 0 ? samples[n / 2] : 0.0);
-    return n == 0;
+           (unsigned long long)load->counts.lost, median);
+    return median == 0.0;
 }
 
 #endif
