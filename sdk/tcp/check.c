@@ -115,7 +115,7 @@ static void check_tcb(const struct tcp_stack *s, const struct tcb *t, struct tal
     tally->ext += e != NULL;
     check_state(t, e);
     if (e != NULL) {
-        assert(t->ext < s->ext.fresh);
+        assert(t->ext % EXT_LINES == 0 && stack_ext_index(t) < s->ext.fresh);
         check_tx(s, t, e, tally);
         check_rx(s, e, tally);
     }

@@ -15,7 +15,7 @@ enum {
 
 void rate_start(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e)
 {
-    struct bbr *b = &s->bbrs[t->ext];
+    struct bbr *b = &s->bbrs[stack_ext_index(t)];
 
     memset(b, 0, sizeof *b);
     e->rated = true;

@@ -22,6 +22,7 @@ enum {
     BUF_BYTES_MIN = 4096,
     BUF_BYTES_MAX = 1 << 30, /* RFC 7323 2.3 */
     INDEX_MAX = 1 << 30,
+    EXT_MAX = UINT32_MAX / EXT_LINES,
     SLOTS_MAX = 1 << 28,
     RESERVE_MAX = 64,
     LINE = 64,
@@ -54,7 +55,7 @@ static bool layout(const struct tcp_config *c, struct parts *p)
     size_t end = sizeof(struct tcp_stack);
 
     if (c->conn_max == 0 || c->half_open_max == 0 || c->time_wait_max == 0 || c->extension_max == 0 ||
-        handles > INDEX_MAX || c->extension_max > INDEX_MAX || c->rx_slots == 0 || c->tx_slots == 0 ||
+        handles > INDEX_MAX || c->extension_max > EXT_MAX || c->rx_slots == 0 || c->tx_slots == 0 ||
         c->rx_slots > SLOTS_MAX || c->tx_slots > SLOTS_MAX || c->mtu < MTU_MIN || c->mtu > MTU_MAX ||
         c->source_port_first > c->source_port_last || (c->source_port_first == 0 && c->source_port_last != 0) ||
         cc_ops(c->congestion_control) == NULL || c->ecn > TCP_ECN_OFF || c->msl_ms > 3600 * 1000u ||

@@ -43,6 +43,8 @@ enum {
     SETTINGS_MAX = 256,
 };
 
+enum { EXT_LINE = 64, EXT_LINES = sizeof(struct tcb_ext) / EXT_LINE };
+
 enum handle_kind { HANDLE_TCB = 0, HANDLE_HALF_OPEN = 1, HANDLE_TIME_WAIT = 2 };
 
 static inline uint32_t handle_make(enum handle_kind kind, uint32_t index)
@@ -191,7 +193,20 @@ static inline uint32_t stack_index(const struct tcp_stack *s, const struct tcb *
 
 static inline struct tcb_ext *stack_ext(const struct tcp_stack *s, const struct tcb *t)
 {
-    return t->ext == TCB_NO_EXT ? NULL : (struct tcb_ext *)(void *)s->ext.base + t->ext;
+    struct tcb_ext *e;
+
+    if (t->ext == TCB_NO_EXT)
+        return NULL;
+    e = (struct tcb_ext *)(void *)(s->ext.base + (size_t)t->ext * EXT_LINE);
+    if (e == NULL)
+        __builtin_unreachable(); /* so that the compiler does not ask again whether there is one */
+    return e;
+}
+
+/* Of the extension that t has. */
+static inline uint32_t stack_ext_index(const struct tcb *t)
+{
+    return t->ext / EXT_LINES;
 }
 
 static inline uint32_t stack_now_ms(uint64_t now_us)

@@ -69,7 +69,7 @@ void tcb_detach(struct tcp_stack *s, struct tcb *t, bool keep_unread)
         rxq_clear(s, e);
     e->rtx_deadline = e->ack_deadline = e->rack_deadline = 0;
     if (e->rx_first == TCP_NO_SLOT) {
-        slab_give(&s->ext, t->ext);
+        slab_give(&s->ext, stack_ext_index(t));
         t->ext = TCB_NO_EXT;
     }
 }
@@ -130,12 +130,14 @@ static uint32_t ts_base(const struct tcp_stack *s, const struct tcb *t)
 struct tcb_ext *tcb_borrow_ext(struct tcp_stack *s, struct tcb *t)
 {
     struct tcb_ext *e = stack_ext(s, t);
+    uint32_t index;
 
     if (e != NULL)
         return e;
-    t->ext = slab_take(&s->ext);
-    if (t->ext == SLAB_NONE)
-        return NULL; /* SLAB_NONE is TCB_NO_EXT */
+    index = slab_take(&s->ext);
+    if (index == SLAB_NONE)
+        return NULL;
+    t->ext = index * EXT_LINES;
     e = stack_ext(s, t);
     memset(e, 0, s->ext.stride); /* a length that the compiler knows would become rep stos, which starts slowly */
     e->tx_first = e->tx_last = e->tx_unsent = e->tx_lost = e->sack_hint = TCP_NO_SLOT;
@@ -181,7 +183,7 @@ void tcb_try_return_ext(struct tcp_stack *s, struct tcb *t)
     if (e->pmtu_former != 0)
         pmtu_note(s, t, e);
     t->retransmits = (e->retransmits < TCB_RETRANSMITS_MAX ? e->retransmits : TCB_RETRANSMITS_MAX) & 0xfff;
-    slab_give(&s->ext, t->ext);
+    slab_give(&s->ext, stack_ext_index(t));
     t->ext = TCB_NO_EXT;
     if (paced) /* what waited to be sent has been acknowledged: nothing is to happen then */
         timers_update(s, t);

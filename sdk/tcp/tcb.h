@@ -96,7 +96,7 @@ struct tcb {
     uint32_t ts_recent, ts_recent_age_ms;
     struct cc_window cc;
     struct rtt rtt;
-    uint32_t ext; /* index, or TCB_NO_EXT */
+    uint32_t ext; /* lines of 64 bytes from the slab to it, or TCB_NO_EXT */
     uint32_t output_next, event_next;
     uint32_t idle_deadline; /* keepalive or FIN-WAIT-2, as all deadlines in ms, 0: none */
     struct wheel_node timer;
