@@ -229,7 +229,7 @@ enum tcp_drop connect_input(struct tcp_stack *s, struct tcb *t, struct input *in
         return TCP_DROP_BAD_FLAGS;
     tcb_flow(s, t, &flow);
     handshake_read(s, &flow, seg, &hs);
-    handshake_apply(s, t, &hs, seg->seq, in->now_us);
+    handshake_apply(s, t, &hs, in->now_us);
     t->owe &= (uint8_t)~OWE_SYN;
     if (!(seg->flags & TCP_ACK)) {  /* simultaneous open */
         t->snd_wnd = seg->wnd + 1U; /* our own SYN needs no window */

@@ -17,12 +17,18 @@ uint16_t handshake_our_mss(const struct tcp_stack *s, const struct ip_addr *radd
     return (uint16_t)(s->config.mtu - stack_header_len(raddr));
 }
 
+static_assert(TCP_OPTION_WINDOW_SCALE == TCB_WINDOW_SCALE << 1 && TCP_OPTION_SACK_PERMITTED == TCB_SACK << 1 &&
+                  TCP_OPTION_TIMESTAMPS == TCB_TIMESTAMPS << 1,
+              "options and their flags are one shift apart");
+
+static uint8_t flags_of(uint8_t options)
+{
+    return options >> 1 & HANDSHAKE_OPTIONS;
+}
+
 uint32_t handshake_flags(const struct tcp_stack *s)
 {
-    uint8_t off = s->config.options_off;
-
-    return (off & TCP_OPTION_WINDOW_SCALE ? 0 : TCB_WINDOW_SCALE) | (off & TCP_OPTION_TIMESTAMPS ? 0 : TCB_TIMESTAMPS) |
-           (off & TCP_OPTION_SACK_PERMITTED ? 0 : TCB_SACK);
+    return flags_of((uint8_t)~s->config.options_off);
 }
 
 /* RFC 3168 6.1.1: an ECN-setup SYN has both flags, an ECN-setup SYN-ACK has ECE alone. */
@@ -45,41 +51,36 @@ void handshake_read(const struct tcp_stack *s, const struct flow *flow, const st
         mss = options->mss;
     mss = mss > SMSS_MIN ? mss : SMSS_MIN;
     h->mss = mss < ours ? mss : ours;
-    h->timestamps = (present & TCP_OPTION_TIMESTAMPS) != 0;
-    h->sack = (present & TCP_OPTION_SACK_PERMITTED) != 0;
-    h->ecn = offers_ecn(s, seg->flags);
-    h->tsval = h->timestamps ? options->tsval : 0;
+    h->flags = flags_of(present) | (offers_ecn(s, seg->flags) ? TCB_ECN : 0);
+    h->irs = seg->seq;
+    h->tsval = options->tsval;
     h->rtt_us = 0;
     h->wscale = HANDSHAKE_NO_WSCALE;
     if (present & TCP_OPTION_WINDOW_SCALE)
         h->wscale = options->window_scale < WSCALE_MAX ? options->window_scale : WSCALE_MAX;
 }
 
-void handshake_apply(struct tcp_stack *s, struct tcb *t, const struct handshake *h, uint32_t irs, uint64_t now_us)
+void handshake_apply(struct tcp_stack *s, struct tcb *t, const struct handshake *h, uint64_t now_us)
 {
     bool asked = (t->flags & (TCB_ACTIVE | TCB_ECT)) != TCB_ACTIVE; /* a passive side is asked */
 
-    t->flags &= ~(uint32_t)(TCB_WINDOW_SCALE | TCB_TIMESTAMPS | TCB_SACK | TCB_ECT);
+    t->flags &= ~(uint32_t)(HANDSHAKE_OPTIONS | TCB_ECT);
+    t->flags |= h->flags & HANDSHAKE_OPTIONS;
     t->smss = h->mss;
-    if (h->timestamps) {
-        t->flags |= TCB_TIMESTAMPS;
+    if (h->flags & TCB_TIMESTAMPS) {
         t->smss = (uint16_t)(t->smss - TIMESTAMPS_BYTES);
         t->ts_recent = h->tsval;
         t->ts_recent_age_ms = stack_now_ms(now_us);
     }
-    if (h->sack)
-        t->flags |= TCB_SACK;
     if (h->rtt_us != 0)
         rtt_sample(&t->rtt, h->rtt_us, 1);
     if (s->config.quick_acks != 0)
         t->flags |= TCB_QUICK_ACK;
-    if (h->ecn && asked)
+    if ((h->flags & TCB_ECN) && asked)
         t->flags |= TCB_ECN | TCB_ECT;
-    if (h->wscale != HANDSHAKE_NO_WSCALE) {
-        t->flags |= TCB_WINDOW_SCALE;
+    if (h->flags & TCB_WINDOW_SCALE)
         t->snd_wind_shift = h->wscale & 0xf;
-    }
-    t->rcv_nxt = irs + 1;
+    t->rcv_nxt = h->irs + 1;
     t->rcv_adv = t->rcv_nxt + window_initial(s);
     t->last_ack_sent = t->rcv_nxt;
     t->validated_s = t->flags & TCB_QUICK_ACK ? 0 : validation_seconds(now_us);
@@ -89,17 +90,9 @@ void handshake_apply(struct tcp_stack *s, struct tcb *t, const struct handshake 
 void handshake_options(const struct tcp_stack *s, const struct flow *flow, const struct handshake *h, uint32_t tsval,
                        struct tcp_options *options)
 {
-    options->present = TCP_OPTION_MSS;
+    options->present = (uint8_t)(TCP_OPTION_MSS | (h->flags & HANDSHAKE_OPTIONS) << 1);
     options->mss = handshake_our_mss(s, &flow->raddr);
-    if (h->sack)
-        options->present |= TCP_OPTION_SACK_PERMITTED;
-    if (h->timestamps) {
-        options->present |= TCP_OPTION_TIMESTAMPS;
-        options->tsval = tsval;
-        options->tsecr = h->tsval;
-    }
-    if (h->wscale != HANDSHAKE_NO_WSCALE) {
-        options->present |= TCP_OPTION_WINDOW_SCALE;
-        options->window_scale = s->rcv_shifts[TCB_WINDOW_SCALE];
-    }
+    options->window_scale = s->rcv_shifts[TCB_WINDOW_SCALE];
+    options->tsval = tsval;
+    options->tsecr = h->tsval;
 }

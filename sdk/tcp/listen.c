@@ -150,30 +150,32 @@ int tcp_unlisten(struct tcp_stack *s, const struct ip_addr *addr, uint16_t port)
     return 0;
 }
 
+static uint8_t agreed_flags(const struct half_open *h)
+{
+    return (uint8_t)(h->agreed << 1 | (h->wscale != HANDSHAKE_NO_WSCALE ? TCB_WINDOW_SCALE : 0));
+}
+
 static void handshake_of(const struct half_open *h, struct handshake *hs)
 {
     *hs = (struct handshake){
         .mss = h->mss,
         .wscale = h->wscale,
-        .timestamps = h->timestamps,
-        .sack = h->sack,
-        .ecn = h->ecn,
+        .flags = agreed_flags(h),
+        .irs = h->irs,
         .tsval = h->ts_recent,
     };
 }
 
-static void reply_syn_ack(struct tcp_stack *s, const struct half_open *h, const struct flow *flow,
-                          const struct isn_offsets *offsets, uint64_t now_us)
+static void reply_syn_ack(struct tcp_stack *s, const struct half_open *h, const struct handshake *hs,
+                          const struct flow *flow, const struct isn_offsets *offsets, uint64_t now_us)
 {
     uint8_t settings = s->listeners[h->listener].settings;
-    struct handshake hs;
-    struct reply *r =
-        reply_add(s, flow, h->laddr_index, settings, TCP_SYN | TCP_ACK | (h->ecn ? TCP_ECE : 0), h->iss, h->irs + 1);
+    uint8_t flags = TCP_SYN | TCP_ACK | (hs->flags & TCB_ECN ? TCP_ECE : 0);
+    struct reply *r = reply_add(s, flow, h->laddr_index, settings, flags, h->iss, h->irs + 1);
 
     if (r == NULL)
         return;
-    handshake_of(h, &hs);
-    handshake_options(s, flow, &hs, isn_tsval(offsets, now_us), &r->options);
+    handshake_options(s, flow, hs, isn_tsval(offsets, now_us), &r->options);
     settings_advertise(&s->settings[settings].values, &r->options);
     r->wnd = window_initial(s);
 }
@@ -187,10 +189,12 @@ static void repeat_syn_ack(struct tcp_stack *s, uint32_t index, uint64_t now_us)
 {
     const struct half_open *h = half_open_at(s, index);
     struct isn_offsets offsets = offsets_of(s, index);
+    struct handshake hs;
     struct flow flow;
 
     half_open_flow(s, h, &flow);
-    reply_syn_ack(s, h, &flow, &offsets, now_us);
+    handshake_of(h, &hs);
+    reply_syn_ack(s, h, &hs, &flow, &offsets, now_us);
 }
 
 /* An ACK that says where this side is, to a segment that is not acceptable. */
@@ -204,7 +208,7 @@ static void reply_ack(struct tcp_stack *s, uint32_t index, const struct input *i
         (r = reply_add(s, &in->flow, in->laddr_index, settings, TCP_ACK, h->iss + 1, h->irs + 1)) == NULL)
         return;
     r->wnd = window_initial(s);
-    if (h->timestamps) {
+    if (agreed_flags(h) & TCB_TIMESTAMPS) {
         struct isn_offsets offsets = offsets_of(s, index);
 
         r->options.present = TCP_OPTION_TIMESTAMPS;
@@ -241,7 +245,7 @@ void half_open_advance(struct tcp_stack *s, uint64_t now_us)
 /* --- a new connection --- */
 
 /* The final ACK of a handshake makes a TCB of what was agreed.  handle: of the half-open block, or TABLE_NONE. */
-static enum tcp_drop establish(struct tcp_stack *s, struct input *in, const struct handshake *hs, uint32_t irs,
+static enum tcp_drop establish(struct tcp_stack *s, struct input *in, const struct handshake *hs,
                                const struct listener *l, bool syn_lost, uint32_t handle)
 {
     uint64_t hash = handle == TABLE_NONE ? flows_hash(s, &in->flow) : 0;
@@ -271,7 +275,7 @@ static enum tcp_drop establish(struct tcp_stack *s, struct input *in, const stru
     settings_share(s, t->settings = l->settings);
     if (settings_of(s, t)->keepalive_ms != 0)
         t->idle_deadline = stack_deadline(in->now_us, settings_of(s, t)->keepalive_ms * UINT64_C(1000));
-    handshake_apply(s, t, hs, irs, in->now_us);
+    handshake_apply(s, t, hs, in->now_us);
     t->snd_una = t->snd_nxt = in->seg.ack;
     t->snd_wnd = (uint32_t)in->seg.wnd << t->snd_wind_shift;
     t->snd_wl1 = in->seg.seq;
@@ -288,19 +292,21 @@ static void answer_by_cookie(struct tcp_stack *s, const struct input *in, const 
                              const struct listener *l)
 {
     struct isn_offsets offsets = isn_offsets(&s->secret, flows_hash(s, &in->flow));
-    struct isn_cookie cookie = {
-        .mss = hs->mss, .timestamps = hs->timestamps, .sack = hs->sack, .ecn = hs->ecn, .wscale = hs->wscale};
+    bool timestamps = (hs->flags & TCB_TIMESTAMPS) != 0;
+    struct isn_cookie cookie = {.mss = hs->mss,
+                                .timestamps = timestamps,
+                                .sack = (hs->flags & TCB_SACK) != 0,
+                                .ecn = (hs->flags & TCB_ECN) != 0,
+                                .wscale = hs->wscale};
     struct handshake plain = *hs;
     uint32_t iss = isn_cookie_encode(&s->secret, &in->flow, in->seg.seq, hs->mss, in->now_us);
-    uint8_t flags = TCP_SYN | TCP_ACK | (hs->ecn && hs->timestamps ? TCP_ECE : 0);
+    uint8_t flags = TCP_SYN | TCP_ACK | (cookie.ecn && timestamps ? TCP_ECE : 0);
     struct reply *r = reply_add(s, &in->flow, in->laddr_index, l->settings, flags, iss, in->seg.seq + 1);
 
     if (r == NULL)
         return;
-    if (!hs->timestamps) { /* nothing would bring these back */
-        plain.sack = false;
-        plain.wscale = HANDSHAKE_NO_WSCALE;
-    }
+    if (!timestamps) /* nothing would bring these back */
+        plain.flags = 0;
     handshake_options(s, &in->flow, &plain, isn_cookie_tsval(isn_tsval(&offsets, in->now_us), &cookie), &r->options);
     r->wnd = window_initial(s);
     s->counters.syn_cookies_sent++;
@@ -312,7 +318,7 @@ static enum tcp_drop accept_cookie(struct tcp_stack *s, struct input *in, const 
 {
     const struct tcp_options *options = &in->seg.options;
     struct isn_cookie cookie = {.wscale = ISN_NO_WSCALE};
-    struct handshake hs = {.wscale = HANDSHAKE_NO_WSCALE};
+    struct handshake hs = {.wscale = HANDSHAKE_NO_WSCALE, .irs = in->seg.seq - 1};
     enum tcp_drop drop;
 
     if (!isn_cookie_decode(&s->secret, &in->flow, in->seg.seq - 1, in->seg.ack - 1, in->now_us, &cookie.mss)) {
@@ -323,14 +329,14 @@ static enum tcp_drop accept_cookie(struct tcp_stack *s, struct input *in, const 
     }
     if (options->present & TCP_OPTION_TIMESTAMPS) {
         isn_cookie_read_tsecr(options->tsecr, &cookie);
-        hs.timestamps = true;
         hs.tsval = options->tsval;
-        hs.sack = cookie.sack;
-        hs.ecn = cookie.ecn && s->config.ecn != TCP_ECN_OFF;
         hs.wscale = cookie.wscale;
+        hs.flags = TCB_TIMESTAMPS | (cookie.sack ? TCB_SACK : 0) |
+                   (cookie.ecn && s->config.ecn != TCP_ECN_OFF ? TCB_ECN : 0) |
+                   (cookie.wscale != ISN_NO_WSCALE ? TCB_WINDOW_SCALE : 0);
     }
     hs.mss = cookie.mss < handshake_our_mss(s, &in->flow.raddr) ? cookie.mss : handshake_our_mss(s, &in->flow.raddr);
-    drop = establish(s, in, &hs, in->seg.seq - 1, l, false, TABLE_NONE);
+    drop = establish(s, in, &hs, l, false, TABLE_NONE);
     s->counters.syn_cookies_accepted += drop != TCP_DROP_NO_TCB && drop != TCP_DROP_MOVING;
     return drop;
 }
@@ -375,9 +381,7 @@ enum tcp_drop listen_syn(struct tcp_stack *s, struct input *in, bool has_min, ui
         .irs = in->seg.seq,
         .ts_recent = hs.tsval,
         .mss = hs.mss & 0x7ff,
-        .timestamps = hs.timestamps,
-        .sack = hs.sack,
-        .ecn = hs.ecn,
+        .agreed = hs.flags >> 1 & 7,
         .laddr_index = in->laddr_index & 0xf,
         .wscale = hs.wscale & 0xf,
         .listener = (uint8_t)(l - s->listeners),
@@ -385,7 +389,7 @@ enum tcp_drop listen_syn(struct tcp_stack *s, struct input *in, bool has_min, ui
     if (has_min && seq_lt(h->iss, iss_min))
         h->iss = iss_min;
     enqueue(s, index, in->now_us);
-    reply_syn_ack(s, h, &in->flow, &offsets, in->now_us);
+    reply_syn_ack(s, h, &hs, &in->flow, &offsets, in->now_us);
     return TCP_DROP_NONE;
 }
 
@@ -411,6 +415,7 @@ static enum tcp_drop check_half_open(struct tcp_stack *s, uint32_t index, const 
     struct half_open *h = half_open_at(s, index);
     const struct tcp_segment *seg = &in->seg;
     uint32_t seg_len = seg->payload_len + !!(seg->flags & TCP_FIN);
+    bool timestamps = (agreed_flags(h) & TCB_TIMESTAMPS) != 0;
 
     if (seg->flags & TCP_RST) {
         if (seg->seq == h->irs + 1) {
@@ -426,7 +431,7 @@ static enum tcp_drop check_half_open(struct tcp_stack *s, uint32_t index, const 
     }
     if (seg->flags & TCP_SYN) {
         if (seg->seq == h->irs && !(seg->flags & TCP_ACK)) {
-            if (h->timestamps && (seg->options.present & TCP_OPTION_TIMESTAMPS) &&
+            if (timestamps && (seg->options.present & TCP_OPTION_TIMESTAMPS) &&
                 seq_gt(seg->options.tsval,
                        h->ts_recent)) /* the echo of the first would be a round trip of seconds (RFC 7323 4.3) */
                 h->ts_recent = seg->options.tsval;
@@ -436,9 +441,9 @@ static enum tcp_drop check_half_open(struct tcp_stack *s, uint32_t index, const 
         reply_ack(s, index, in);
         return TCP_DROP_CHALLENGED;
     }
-    if (h->timestamps && !(seg->options.present & TCP_OPTION_TIMESTAMPS))
+    if (timestamps && !(seg->options.present & TCP_OPTION_TIMESTAMPS))
         return TCP_DROP_NO_TIMESTAMP;
-    if ((h->timestamps && seq_lt(seg->options.tsval, h->ts_recent)) ||
+    if ((timestamps && seq_lt(seg->options.tsval, h->ts_recent)) ||
         !seq_is_acceptable(h->irs + 1, window_initial(s), seg->seq, seg_len)) {
         reply_ack(s, index, in);
         return TCP_DROP_OUT_OF_WINDOW;
@@ -463,20 +468,20 @@ enum tcp_drop half_open_refused(struct tcp_stack *s, uint32_t index, uint32_t se
 
 enum tcp_drop half_open_input(struct tcp_stack *s, uint32_t index, struct input *in)
 {
+    const struct half_open *h = half_open_at(s, index);
     enum tcp_drop drop = check_half_open(s, index, in);
-    struct half_open h = *half_open_at(s, index);
+    bool syn_lost = h->retries != 0;
     struct handshake hs;
 
     if (drop != TCP_DROP_NONE || (in->seg.flags & TCP_RST))
         return drop;
-    handshake_of(&h, &hs);
-    if (s->config.handshake_rtt && h.retries == 0) {        /* else the ACK may be of either copy (Karn) */
-        uint32_t sent_ms = h.deadline - HALF_OPEN_FIRST_MS; /* rounded up */
+    handshake_of(h, &hs);
+    if (s->config.handshake_rtt && !syn_lost) {              /* else the ACK may be of either copy (Karn) */
+        uint32_t sent_ms = h->deadline - HALF_OPEN_FIRST_MS; /* rounded up */
 
         hs.rtt_us = seq_gt(stack_now_ms(in->now_us), sent_ms) ? (stack_now_ms(in->now_us) - sent_ms) * 1000 : 1000;
     }
-    drop =
-        establish(s, in, &hs, h.irs, &s->listeners[h.listener], h.retries != 0, handle_make(HANDLE_HALF_OPEN, index));
+    drop = establish(s, in, &hs, &s->listeners[h->listener], syn_lost, handle_make(HANDLE_HALF_OPEN, index));
     if (drop == TCP_DROP_NO_TCB)
         return drop;
     dequeue(s, index);

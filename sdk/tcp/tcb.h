@@ -22,10 +22,10 @@
 #include <assert.h>
 
 enum tcb_flag {
-    TCB_WINDOW_SCALE = 0x00000001, /* agreed on SYN and SYN-ACK */
-    TCB_TIMESTAMPS = 0x00000002,
-    TCB_SACK = 0x00000004,
-    TCB_NODELAY = 0x00000008,
+    TCB_WINDOW_SCALE = 0x00000001, /* agreed on SYN and SYN-ACK, these four */
+    TCB_SACK = 0x00000002,
+    TCB_TIMESTAMPS = 0x00000004,
+    TCB_ECN = 0x00000008,          /* RFC 3168 6.1.1 */
     TCB_ORPHAN = 0x00000010,       /* the user gave the connection back */
     TCB_FIN_QUEUED = 0x00000020,   /* FIN follows the last queued byte */
     TCB_FIN_SENT = 0x00000040,     /* snd_nxt counts it */
@@ -33,7 +33,7 @@ enum tcb_flag {
     TCB_FIN_RECEIVED = 0x00000100, /* rcv_nxt counts it */
     TCB_RECOVERY = 0x00000200,     /* fast recovery, up to recovery_point */
     TCB_LOSS = 0x00000400,         /* after a retransmission timeout, up to recovery_point */
-    TCB_ECN = 0x00000800,          /* agreed on SYN and SYN-ACK (RFC 3168 6.1.1) */
+    TCB_NODELAY = 0x00000800,
     TCB_WANT_WRITABLE = 0x00001000,
     TCB_WANT_SENT_ALL = 0x00002000,
     TCB_IN_OUTPUT = 0x00004000, /* linked by output_next */
@@ -218,8 +218,8 @@ struct half_open {
     uint32_t iss, irs, ts_recent;
     uint32_t prev, next; /* in its queue, HALF_OPEN_NONE: none */
     uint32_t deadline;
-    uint16_t mss : 11, timestamps : 1, sack : 1, ecn : 1, retries : 2;
-    uint8_t laddr_index : 4, wscale : 4; /* wscale 15: not offered */
+    uint16_t mss : 11, agreed : 3, retries : 2; /* agreed: TCB_SACK, TCB_TIMESTAMPS and TCB_ECN, shifted down by one */
+    uint8_t laddr_index : 4, wscale : 4;        /* wscale 15: not offered */
     uint8_t listener;
 };
 static_assert(sizeof(struct half_open) <= 48, "SYN-RECEIVED is compact");
