@@ -17,6 +17,7 @@ static bool is_same(const struct reply *r, const struct flow *flow, uint8_t ladd
 struct reply *reply_add(struct tcp_stack *s, const struct flow *flow, uint8_t laddr_index, uint8_t settings,
                         uint8_t flags, uint32_t seq, uint32_t ack)
 {
+    const struct tcp_settings *values = &s->settings[settings].values;
     struct reply *r = &s->replies[(s->reply_first + s->reply_count - 1) % REPLIES_MAX];
 
     if (s->reply_count == 0 || !is_same(r, flow, laddr_index, flags, seq, ack)) {
@@ -24,17 +25,17 @@ struct reply *reply_add(struct tcp_stack *s, const struct flow *flow, uint8_t la
             return NULL;
         r = &s->replies[(s->reply_first + s->reply_count++) % REPLIES_MAX];
     }
-    *r = (struct reply){
-        .raddr = flow->raddr,
-        .rport = flow->rport,
-        .lport = flow->lport,
-        .seq = seq,
-        .ack = ack,
-        .laddr_index = laddr_index,
-        .flags = flags,
-        .tos = settings_tos(&s->settings[settings].values),
-        .ttl = s->settings[settings].values.ttl,
-    };
+    r->raddr = flow->raddr;
+    r->rport = flow->rport;
+    r->lport = flow->lport;
+    r->seq = seq;
+    r->ack = ack;
+    r->wnd = 0;
+    r->laddr_index = laddr_index;
+    r->flags = flags;
+    r->tos = settings_tos(values);
+    r->ttl = values->ttl;
+    r->options.present = r->options.sack_count = 0; /* the rest says nothing then */
     return r;
 }
 

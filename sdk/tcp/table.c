@@ -163,27 +163,31 @@ uint32_t table_next(const struct table *t, struct table_cursor *cursor)
     return scan(t, cursor);
 }
 
-static bool find_pair(const struct table *t, uint32_t hash, uint32_t handle, struct table_cursor *c)
+/* The bucket that has one entry (hash, handle), as number *i; TABLE_NONE: there is none. */
+static inline uint32_t find_pair(const struct table *t, uint32_t hash, uint32_t handle, uint32_t *i)
 {
-    const struct table_bucket *home = &t->buckets[c->bucket = table_home(t, hash)];
-    uint32_t found;
+    uint32_t home = table_home(t, hash);
 
-    c->matches = table_matches(home, hash);
-    if (c->matches != 0 && home->taken[__builtin_ctz(c->matches)] == ~handle)
-        return true;
-    found = table_first(t, hash, c);
-    while (found != TABLE_NONE && found != handle)
-        found = table_next(t, c);
-    return found != TABLE_NONE;
+    for (uint32_t p = home; p < home + TABLE_PROBES_MAX; p++) {
+        uint32_t matches = table_matches_pair(&t->buckets[p], hash, ~handle);
+
+        if (matches != 0) {
+            *i = (uint32_t)__builtin_ctz(matches);
+            return p;
+        }
+        if (!is_full(&t->buckets[p]))
+            break;
+    }
+    return TABLE_NONE;
 }
 
 static bool take_pair(struct table *t, uint32_t hash, uint32_t handle)
 {
-    struct table_cursor c;
+    uint32_t i, p = find_pair(t, hash, handle, &i);
 
-    if (!find_pair(t, hash, handle, &c))
+    if (p == TABLE_NONE)
         return false;
-    take_out(t, c.bucket, (uint32_t)__builtin_ctz(c.matches));
+    take_out(t, p, i);
     return true;
 }
 
@@ -324,11 +328,11 @@ bool table_remove(struct table *t, uint32_t hash, uint32_t handle)
 
 bool table_replace(struct table *t, uint32_t hash, uint32_t handle, uint32_t new_handle)
 {
-    struct table_cursor c;
+    uint32_t i, p = find_pair(t, hash, handle, &i);
 
-    if (!find_pair(t, hash, handle, &c))
+    if (p == TABLE_NONE)
         return false;
-    t->buckets[c.bucket].taken[__builtin_ctz(c.matches)] = ~new_handle;
+    t->buckets[p].taken[i] = ~new_handle;
     return true;
 }
 

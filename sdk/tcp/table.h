@@ -103,6 +103,27 @@ static inline uint32_t table_matches(const struct table_bucket *b, uint32_t hash
 #endif
 }
 
+/* Entries of b with this hash and this in taken, which is not 0, one bit each. */
+static inline uint32_t table_matches_pair(const struct table_bucket *b, uint32_t hash, uint32_t taken)
+{
+#ifdef __SSE2__
+    const __m128i *hashes = (const __m128i *)(const void *)b->hash, *takens = (const __m128i *)(const void *)b->taken;
+    __m128i wanted = _mm_set1_epi32((int)hash), with = _mm_set1_epi32((int)taken);
+    __m128i low =
+        _mm_and_si128(_mm_cmpeq_epi32(_mm_load_si128(takens), with), _mm_cmpeq_epi32(_mm_load_si128(hashes), wanted));
+    __m128i high = _mm_and_si128(_mm_cmpeq_epi32(_mm_load_si128(takens + 1), with),
+                                 _mm_cmpeq_epi32(_mm_load_si128(hashes + 1), wanted));
+
+    return (uint32_t)_mm_movemask_epi8(_mm_packs_epi16(_mm_packs_epi32(low, high), _mm_setzero_si128()));
+#else
+    uint32_t matches = 0;
+
+    for (uint32_t i = 0; i < TABLE_BUCKET_ENTRIES; i++)
+        matches |= (uint32_t)(b->hash[i] == hash && b->taken[i] == taken) << i;
+    return matches;
+#endif
+}
+
 /* Whether entries that are at home in b may lie behind it: it is full. */
 static inline bool table_overflows(const struct table_bucket *b)
 {
