@@ -45,10 +45,11 @@ uint32_t tcp_recv_ready(const struct tcp_stack *s, uint32_t conn)
 uint32_t tcp_recv_views(const struct tcp_stack *s, uint32_t conn, struct tcp_view *views, uint32_t count)
 {
     const struct tcb_ext *e = stack_ext(s, stack_tcb(s, conn));
-    uint32_t slot = e != NULL ? e->rx_first : TCP_NO_SLOT;
     uint32_t filled = 0;
 
-    for (; slot != TCP_NO_SLOT && filled < count; slot = s->rx[slot].next) {
+    if (e == NULL || e->rx_first == TCP_NO_SLOT)
+        return 0;
+    for (uint32_t slot = e->rx_first; slot != TCP_NO_SLOT && filled < count; slot = s->rx[slot].next) {
         const struct reasm_slot *m = &s->rx[slot];
 
         views[filled++] = (struct tcp_view){s->env.rx_data(s->env.context, slot) + m->data, m->len};

@@ -91,7 +91,7 @@ static bool is_unicast(const struct ip_addr *a)
 static struct tcb *make(struct tcp_stack *s, const struct flow *flow, uint64_t hash, uint8_t laddr_index,
                         uint32_t before, uint64_t now_us)
 {
-    uint32_t index = slab_available(&s->ext) != 0 ? tcb_take(s) : TCP_NO_CONN;
+    uint32_t index = slab_available(&s->ext) != 0 ? tcb_take(s, 0) : TCP_NO_CONN;
     struct isn_offsets offsets = isn_offsets(&s->secret, hash);
     uint32_t iss = isn_at(&offsets, now_us);
     struct tcb *t;

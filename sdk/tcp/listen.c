@@ -35,9 +35,17 @@ static struct listener *find_exact(struct tcp_stack *s, const struct ip_addr *ad
 
 struct listener *listener_find(struct tcp_stack *s, const struct ip_addr *laddr, uint16_t port)
 {
-    struct listener *l = find_exact(s, laddr, port);
+    struct listener *of_any = NULL;
 
-    return l != NULL ? l : find_exact(s, &any_addr, port);
+    for (uint32_t i = *bucket_of(s, port); i != 0; i = s->listeners[i - 1].next) {
+        struct listener *l = &s->listeners[i - 1];
+
+        if (l->port == port && ip_addr_equal(&l->addr, laddr))
+            return l;
+        if (l->port == port && ip_addr_equal(&l->addr, &any_addr))
+            of_any = l;
+    }
+    return of_any;
 }
 
 int tcp_listen(struct tcp_stack *s, const struct ip_addr *addr, uint16_t port, uint64_t user)
@@ -255,7 +263,7 @@ static enum tcp_drop establish(struct tcp_stack *s, struct input *in, const stru
 
     if (handle == TABLE_NONE && !flows_may_create(s, hash))
         return TCP_DROP_MOVING;
-    index = tcb_take(s);
+    index = tcb_take(s, l->settings);
     if (index == TCP_NO_CONN)
         return TCP_DROP_NO_TCB;
     t = stack_tcb(s, index);
@@ -271,8 +279,6 @@ static enum tcp_drop establish(struct tcp_stack *s, struct input *in, const stru
     }
     t->flags = TCB_IN_TABLE | (syn_lost ? TCB_SYN_LOST : 0);
     t->user = l->user;
-    settings_give(s, t->settings);
-    settings_share(s, t->settings = l->settings);
     if (settings_of(s, t)->keepalive_ms != 0)
         t->idle_deadline = stack_deadline(in->now_us, settings_of(s, t)->keepalive_ms * UINT64_C(1000));
     handshake_apply(s, t, hs, in->now_us);

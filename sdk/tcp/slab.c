@@ -84,6 +84,29 @@ uint32_t slab_prepare(struct slab *s)
     return block;
 }
 
+uint32_t slab_take_fresh(struct slab *s)
+{
+    uint32_t block = s->low, index;
+    struct slab_block *b = &s->blocks[block];
+
+    if (b->room == 0 || b->fresh == 0) {
+        block = slab_prepare(s);
+        if (block == SLAB_NONE)
+            return SLAB_NONE;
+        b = &s->blocks[block];
+    }
+    index = block << SLAB_BLOCK_SHIFT;
+    if (b->free != 0) {
+        index += b->free - 1u;
+        memcpy(&b->free, slab_at(s, index), sizeof b->free);
+    } else {
+        index += b->fresh++;
+        s->fresh = index < s->fresh ? s->fresh : index + 1;
+    }
+    slab_taken(s, block);
+    return index;
+}
+
 bool slab_next_spare(struct slab *s, uint32_t *first, uint32_t *count)
 {
     uint32_t blocks = s->spare != 0 ? block_count(s->fresh) : 0;

@@ -92,29 +92,27 @@ static inline uint32_t slab_next(const struct slab *s, uint32_t index)
     return index < s->fresh ? index : SLAB_NONE;
 }
 
+/* The books of a take from a block. */
+static inline void slab_taken(struct slab *s, uint32_t block)
+{
+    if (--s->blocks[block].room == 0)
+        s->open[block / 64] &= ~(UINT64_C(1) << block % 64);
+    s->used++;
+}
+
+/* Where nothing that was given lies in the lowest block with room. */
+uint32_t slab_take_fresh(struct slab *s);
+
 /* SLAB_NONE when all are taken. */
 static inline uint32_t slab_take(struct slab *s)
 {
-    uint32_t block = s->low, index;
-    struct slab_block *b = &s->blocks[block];
+    struct slab_block *b = &s->blocks[s->low];
+    uint32_t index = (s->low << SLAB_BLOCK_SHIFT) + b->free - 1u;
 
-    if (b->room == 0 || (b->free | b->fresh) == 0) {
-        block = slab_prepare(s);
-        if (block == SLAB_NONE)
-            return SLAB_NONE;
-        b = &s->blocks[block];
-    }
-    index = block << SLAB_BLOCK_SHIFT;
-    if (b->free != 0) {
-        index += b->free - 1u;
-        memcpy(&b->free, slab_at(s, index), sizeof b->free);
-    } else {
-        index += b->fresh++;
-        s->fresh = index < s->fresh ? s->fresh : index + 1;
-    }
-    if (--b->room == 0)
-        s->open[block / 64] &= ~(UINT64_C(1) << block % 64);
-    s->used++;
+    if (b->free == 0)
+        return slab_take_fresh(s);
+    memcpy(&b->free, slab_at(s, index), sizeof b->free);
+    slab_taken(s, s->low);
     return index;
 }
 

@@ -239,8 +239,8 @@ static_assert(sizeof(struct time_wait) <= 48, "TIME-WAIT is compact");
 
 struct tcp_stack;
 
-/* A row in state CLOSED, zeroed; TCP_NO_CONN when there is none. */
-uint32_t tcb_take(struct tcp_stack *s);
+/* A row in state CLOSED, zeroed, with these settings; TCP_NO_CONN when there is none. */
+uint32_t tcb_take(struct tcp_stack *s, uint8_t settings);
 
 /* Takes t out of table, timers and slots and frees its row.  The user knows nothing of it any more. */
 void tcb_free(struct tcp_stack *s, struct tcb *t);

@@ -15,27 +15,32 @@
 
 #include <errno.h>
 
-static uint32_t earlier(uint32_t a, uint32_t b)
+static inline uint32_t earlier(uint32_t a, uint32_t b)
 {
-    if (a == 0 || b == 0)
-        return a + b;
-    return seq_min(a, b);
+    if (b == 0)
+        return a;
+    return a == 0 || seq_lt(b, a) ? b : a;
 }
 
-uint32_t timers_earliest(const struct tcp_stack *s, const struct tcb *t)
+static inline uint32_t earliest(const struct tcp_stack *s, const struct tcb *t)
 {
     const struct tcb_ext *e = stack_ext(s, t);
     uint32_t deadline = t->idle_deadline;
 
     if (e == NULL)
         return deadline;
-    deadline = earlier(earlier(deadline, e->rack_deadline), earlier(e->rtx_deadline, e->ack_deadline));
+    deadline = earlier(earlier(earlier(deadline, e->rtx_deadline), e->ack_deadline), e->rack_deadline);
     return t->flags & TCB_PACED ? earlier(deadline, e->pace_deadline) : deadline;
+}
+
+uint32_t timers_earliest(const struct tcp_stack *s, const struct tcb *t)
+{
+    return earliest(s, t);
 }
 
 void timers_set_node(struct tcp_stack *s, struct tcb *t)
 {
-    uint32_t deadline = timers_earliest(s, t);
+    uint32_t deadline = earliest(s, t);
 
     if (deadline == 0)
         wheel_cancel(&s->wheel, stack_index(s, t));
