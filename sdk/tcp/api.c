@@ -42,19 +42,25 @@ uint32_t tcp_recv_ready(const struct tcp_stack *s, uint32_t conn)
     return e != NULL ? e->rx_bytes : 0;
 }
 
-uint32_t tcp_recv_views(const struct tcp_stack *s, uint32_t conn, struct tcp_view *views, uint32_t count)
+/* Of its own, so that who asks in vain saves no registers. */
+__attribute__((noinline)) static uint32_t views_from(const struct tcp_stack *s, uint32_t slot, struct tcp_view *views,
+                                                     uint32_t count)
 {
-    const struct tcb_ext *e = stack_ext(s, stack_tcb(s, conn));
     uint32_t filled = 0;
 
-    if (e == NULL || e->rx_first == TCP_NO_SLOT)
-        return 0;
-    for (uint32_t slot = e->rx_first; slot != TCP_NO_SLOT && filled < count; slot = s->rx[slot].next) {
+    for (; slot != TCP_NO_SLOT && filled < count; slot = s->rx[slot].next) {
         const struct reasm_slot *m = &s->rx[slot];
 
         views[filled++] = (struct tcp_view){s->env.rx_data(s->env.context, slot) + m->data, m->len};
     }
     return filled;
+}
+
+uint32_t tcp_recv_views(const struct tcp_stack *s, uint32_t conn, struct tcp_view *views, uint32_t count)
+{
+    const struct tcb_ext *e = stack_ext(s, stack_tcb(s, conn));
+
+    return e != NULL && e->rx_first != TCP_NO_SLOT ? views_from(s, e->rx_first, views, count) : 0;
 }
 
 void tcp_recv_consume(struct tcp_stack *s, uint32_t conn, uint32_t len)
