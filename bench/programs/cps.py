@@ -20,18 +20,20 @@ def measure(
     make: Callable[[], AbstractContextManager[Server]], size: int, seconds: float
 ) -> dict[str, float]:
     """One server's rate in a closed loop, by second and by second of its processor, and its goodput when twice
-    as many connections come as it can serve."""
+    as many connections come as it can serve: of the rates before and after, since a host may change in between."""
     with make() as server:
         result, spent = measured(server, "run", seconds=seconds, window=WINDOW, bytes=size)
         rate = result["completed"] / result["seconds"]
         flood = server.load.measure("run", seconds=seconds, window=0, rate=2 * rate, bytes=size)
+        after = server.load.measure("run", seconds=seconds, window=WINDOW, bytes=size)
+    around = (rate + after["completed"] / after["seconds"]) / 2
     granted = conditions()
     return {
         "rate": rate,
         **granted,
         "per_cpu": rate * result["seconds"] / max(spent["cpu"], 0.01),
         "lost": 100.0 * result["lost"] / max(result["opened"], 1),
-        "goodput": 100.0 * flood["completed"] / flood["seconds"] / rate,
+        "goodput": 100.0 * flood["completed"] / flood["seconds"] / around,
     }
 
 
