@@ -1,5 +1,6 @@
 /*
- * one_thread.h: what programs share that have the load generator and the stack in one thread: a clock that goes by 20 us a turn, and a JSON object: connections, and the median of the cycles that the stack's side takes for one.
+ * one_thread.h: what programs share that have the load generator and the stack in one thread: a clock that goes by 20 us a turn, and a
+ * JSON object: connections, and the median of the cycles that the stack's side takes for one.
  */
 #ifndef BENCH_ONE_THREAD_H
 #define BENCH_ONE_THREAD_H

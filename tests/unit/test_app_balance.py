@@ -189,9 +189,8 @@ def test_a_flow_that_ends_is_counted_when_the_circle_gave_its_key_to_another(
     janusd: FakeJanusd, owner: int, counted: int
 ) -> None:
     pair = Pair(janusd)
-    pair.view(
-        0, lib.fake_view(ALL, owner, owner, 1)
-    )  # a flow of another's key is an exception, and flags a slot
+    # A flow of another's key is an exception, and flags a slot.
+    pair.view(0, lib.fake_view(ALL, owner, owner, 1))
     pair.run(lambda: lib.fake_owner(pair.transfer.server) == owner)
     pair.run(pair.transfer.is_complete)
     assert lib.fake_csb_closed(pair.session) == 0
