@@ -101,7 +101,8 @@ static void drain(struct control *c, struct load *l)
 {
     c->counts = l->counts;
     c->ended_us = l->now_us;
-    c->until_us = l->now_us + DRAIN_US;
+    c->seen = l->unfinished;
+    c->seen_us = l->now_us;
     l->job.count = 1;
     l->begun_count = 0;
     l->job.sample_rate = 0;
@@ -199,14 +200,14 @@ static void read_line(struct control *c, struct load *l)
     command(c, l);
 }
 
-/* Whether a number has stood still for GIVE_UP_US. */
-static bool stands_still(struct control *c, const struct load *l, uint64_t value)
+/* Whether a number has stood still for so long. */
+static bool stands_still(struct control *c, const struct load *l, uint64_t value, uint64_t us)
 {
     if (value != c->seen) {
         c->seen = value;
         c->seen_us = l->now_us;
     }
-    return l->now_us - c->seen_us > GIVE_UP_US;
+    return l->now_us - c->seen_us > us;
 }
 
 bool control_step(struct control *c, struct load *l)
@@ -226,17 +227,17 @@ bool control_step(struct control *c, struct load *l)
             drain(c, l);
         break;
     case CONTROL_DRAIN:
-        if (l->unfinished == 0 || l->now_us >= c->until_us)
+        if (l->unfinished == 0 || stands_still(c, l, l->unfinished, DRAIN_US))
             end(c, l);
         break;
     case CONTROL_OPENED:
         if ((l->next_index - l->begun_count >= l->job.count && l->unfinished == 0) ||
-            stands_still(c, l, l->counts.established))
+            stands_still(c, l, l->counts.established, GIVE_UP_US))
             end(c, l);
         break;
     case CONTROL_CLOSED:
         if ((l->close_index == l->next_index && l->unfinished == 0) ||
-            stands_still(c, l, l->counts.completed + l->counts.resets))
+            stands_still(c, l, l->counts.completed + l->counts.resets, GIVE_UP_US))
             end(c, l);
         break;
     }

@@ -215,9 +215,18 @@ static bool ends_message(const struct load *l, const struct segment *s, bool *en
     return memcmp(s->payload, l->message + offset, s->payload_len) == 0;
 }
 
+/* What is out of a request of which the server has acknowledged a part, rel being all that it has acknowledged: 24 bits of it, so
+ * that without end only sizes that divide 2^24 can be told apart. */
+static uint32_t not_acknowledged(const struct load *l, uint32_t rel)
+{
+    uint32_t part = rel % l->job.bytes;
+
+    return part == 0 || (!l->job.fin && (1u << ISN_BITS) % l->job.bytes != 0) ? 0 : l->job.bytes - part;
+}
+
 static void answer_data(struct load *l, const struct segment *s, struct out *o)
 {
-    uint32_t rel = (s->ack & 0xffffff) - isn_low(o->client) - 1;
+    uint32_t rel = (s->ack - isn_low(o->client) - 1) & ((1u << ISN_BITS) - 1);
     bool end = false;
 
     if (!ends_message(l, s, &end)) {
@@ -226,6 +235,7 @@ static void answer_data(struct load *l, const struct segment *s, struct out *o)
     }
     if (!end) { /* each second segment is acknowledged */
         o->ack = s->seq + s->payload_len;
+        o->seq += not_acknowledged(l, rel);
         if (load_be32(s->payload) * 4 / LOAD_MSS % 2 != 0)
             put(l, o);
         return;

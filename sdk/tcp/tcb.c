@@ -148,7 +148,7 @@ struct tcb_ext *tcb_borrow_ext(struct tcp_stack *s, struct tcb *t)
     e->tx_first = e->tx_last = e->tx_unsent = e->tx_lost = e->sack_hint = TCP_NO_SLOT;
     e->rx_first = e->rx_last = TCP_NO_SLOT;
     e->tx_end = t->snd_nxt;
-    e->recovery_point = e->cwr_point = e->round_end = t->snd_una;
+    e->recovery_point = e->cwr_point = e->round_end = e->snd_sml = t->snd_una;
     e->probe_end = t->snd_una; /* a probe that all was acknowledged after, see rack_probe_on_ack() */
     e->rack_min_rtt_us = UINT32_MAX;
     e->rack_fack = e->rack_fack_before = t->snd_una;

@@ -169,6 +169,7 @@ struct tcb_ext {
     uint32_t recovery_point;
     uint32_t cwr_point; /* an ECE that acknowledges more than this asks for another reduction */
     uint32_t probe_end;
+    uint32_t snd_sml;                 /* behind the latest segment sent that was not full; not in flight: none is */
     uint32_t stalled_since_ms;        /* at timeouts: since when nothing got through; 0: when the timer began */
     uint32_t slow_since_ms, slow_una; /* SND.UNA then; while the window is closed or cuts segments short (timers.c) */
     uint32_t rcv_mark, rcv_mark_us;   /* right edge at the beginning of a round of receiving, and when that was */

@@ -184,6 +184,8 @@ static void mark_sent(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uin
         m->flags = TX_SENT;
         e->tx_unsent = m->next;
         t->snd_nxt = m->seq + m->len;
+        if (m->len < t->smss)
+            e->snd_sml = t->snd_nxt;
         e->frto_credit -= e->frto_credit != 0;
         fresh = true;
     }
@@ -273,6 +275,16 @@ static enum sent send_fin(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e,
     return SENT;
 }
 
+/* Nagle's algorithm (RFC 9293 3.7.4) in the form of draft-minshall-nagle: a segment that is not full waits only for one like it.
+ * Waiting for full ones too, the tail of a large write would wait for the delayed ACK of whoever got an odd number of them. */
+static bool nagle_holds(const struct tcb *t, const struct tcb_ext *e, const struct tx_slot *m)
+{
+    bool small_in_flight = e->snd_sml - t->snd_una - 1 < t->snd_nxt - t->snd_una;
+
+    return m->len < t->smss && e->tx_unsent == e->tx_last && small_in_flight &&
+           !(t->flags & (TCB_NODELAY | TCB_FIN_QUEUED)) && !is_urgent(t, e);
+}
+
 /* Bytes of the first unsent slot that may go now, 0: wait (RFC 9293 3.8.6.2.1, 3.7.4). */
 static uint32_t sendable(const struct tcp_stack *s, struct tcb *t, struct tcb_ext *e, uint64_t now_us)
 {
@@ -292,10 +304,7 @@ static uint32_t sendable(const struct tcp_stack *s, struct tcb *t, struct tcb_ex
     }
     if (pipe != 0 && pipe + len > t->cc.cwnd && e->frto_credit == 0)
         return 0;
-    if (m->len < t->smss && e->tx_unsent == e->tx_last && t->snd_una != t->snd_nxt &&
-        !(t->flags & (TCB_NODELAY | TCB_FIN_QUEUED)) && !is_urgent(t, e))
-        return 0;
-    return len;
+    return nagle_holds(t, e, m) ? 0 : len;
 }
 
 /* One segment that is due, the most urgent first; SENT with *more false when there is none. */
