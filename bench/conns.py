@@ -181,7 +181,10 @@ def measured(server: Server, command: str, **arguments: float) -> tuple[Result, 
         began.extend((cpu_busy_seconds(SERVER_CPU), time.monotonic()))
 
     result = server.load.measure(command, begin, **arguments)
-    share = (cpu_busy_seconds(SERVER_CPU) - began[0]) / (time.monotonic() - began[1])
+    busy = cpu_busy_seconds(SERVER_CPU) - began[0]
+    if busy <= 0:
+        raise RuntimeError(f"processor {SERVER_CPU} shows no busy time: others keep it from the server")
+    share = busy / (time.monotonic() - began[1])
     after = server.counters()
     spent = {key: after[key] - value for key, value in before.items()}
     return result, {**spent, "cpu": share * float(result["seconds"])}

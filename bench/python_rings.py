@@ -79,10 +79,10 @@ def figures(
         server.load.do("open", count=CONNECTIONS, requests=1, bytes=BYTES)
         kept, spent = measured(server, "keep", seconds=seconds, bytes=BYTES)
         server.load.close_all()
-        found = {"rate": kept["replies"] / kept["seconds"], "echo": kept["replies"] / max(spent["cpu"], 0.01)}
+        found = {"rate": kept["replies"] / kept["seconds"], "echo": kept["replies"] / spent["cpu"]}
         if rate > 0:
             opened, cost = measured(server, "run", seconds=seconds, window=WINDOW, bytes=BYTES)
-            found["connect"] = opened["completed"] / max(cost["cpu"], 0.01)
+            found["connect"] = opened["completed"] / cost["cpu"]
             timed = server.load.measure(
                 "run", seconds=seconds, window=0, rate=rate / BURST, requests=BURST, bytes=BYTES
             )

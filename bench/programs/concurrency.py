@@ -4,7 +4,8 @@ All are opened by real handshakes through janusd's rings, and requests go to ran
 are closed, and the memory has to come back.  Without --quick it takes most of a machine of 24 GiB."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from bench.framework import Options, Program, Row, make_row
 from bench.programs.idle_memory import NAMES, case_name
@@ -25,9 +26,20 @@ def levels(count: int) -> list[int]:
     return [*(level for level in FIRST if level < tenths[0]), *tenths]
 
 
-def climb(language: str, count: int, progress: Callable[[str], None]) -> list[Row]:
-    """Open, hold, exchange, close: the rows of one case."""
-    name = case_name(language, count)
+@dataclass(frozen=True)
+class Climb:
+    """What one run has seen."""
+
+    rates: dict[int, float]  # accepts a second, up to each level
+    held: int
+    replies: float
+    closed: float  # a second
+    kept: float  # MiB, by the application when all are closed
+    left: float  # MiB, when all is over
+
+
+def climb(language: str, count: int, progress: Callable[[str], None]) -> Climb:
+    """Open, hold, exchange, close."""
     rates: dict[int, float] = {}
     replies = bad = opened = 0
 
@@ -42,60 +54,66 @@ def climb(language: str, count: int, progress: Callable[[str], None]) -> list[Ro
             progress(
                 f"{NAMES[language]}: {level:,} open, {rates[level]:,.0f}/s, {int(result['replies']):,} replies"
             )
-        all_open = holding.held()
+        held = holding.held()
         exchanged = holding.janusd.load.measure("sample", seconds=2, sample=20_000)
         used = memory_of(holding.pid) / GIB
-        progress(f"{NAMES[language]}: {all_open:,} held in {used:.2f} GiB; closing")
+        progress(f"{NAMES[language]}: {held:,} held in {used:.2f} GiB; closing")
         began = time.monotonic()
         lost = holding.close_all()
-        closing = (all_open - lost) / (time.monotonic() - began)
+        closed = (held - lost) / (time.monotonic() - began)
         kept = (holding.settled() - holding.empty) / MIB
         progress(
             f"{NAMES[language]}: {lost:,} did not close; {kept:,.0f} MiB are the application's until it ends"
         )
     left = (before - available()) / MIB
-    if all_open < count or bad or lost:
-        raise RuntimeError(f"{name}: {all_open:,} held, {bad} answers were wrong, {lost:,} did not close")
-    tenths = list(rates.values())[-STEPS:]
+    if held < count or bad or lost:
+        name = case_name(language, count)
+        raise RuntimeError(f"{name}: {held:,} held, {bad} answers were wrong, {lost:,} did not close")
+    return Climb(rates, held, replies + exchanged["replies"], closed, kept, left)
+
+
+def rows_of(name: str, climbs: Sequence[Climb]) -> list[Row]:
+    """The rows of one case."""
+    by_level = {level: [climb.rates[level] for climb in climbs] for level in climbs[0].rates}
+    tenths = list(by_level)[-STEPS:]
+    first = by_level[tenths[0]]
+
+    def accepts(what: str, rates: Sequence[float]) -> Row:
+        return make_row(f"{name}, accepts {what}", "connections/s", rates, first, higher_is_better=True)
+
+    def plain(what: str, unit: str, values: Sequence[float], *, more: bool) -> Row:
+        return make_row(f"{name}, {what}", unit, values, higher_is_better=more)
+
     return [
-        make_row(f"{name}, held", "connections", [all_open], higher_is_better=True),
-        *(
-            make_row(
-                f"{name}, accepts up to {level:,}", "connections/s", [rate], tenths[:1], higher_is_better=True
-            )
-            for level, rate in rates.items()
+        plain("held", "connections", [climb.held for climb in climbs], more=True),
+        *(accepts(f"up to {level:,}", rates) for level, rates in by_level.items()),
+        accepts("as it grows", [rate for level in tenths for rate in by_level[level]]),
+        plain("random requests meanwhile", "replies", [climb.replies for climb in climbs], more=True),
+        plain("closed by the clients", "connections/s", [climb.closed for climb in climbs], more=True),
+        plain(
+            "kept by the application when all are closed", "MiB", [climb.kept for climb in climbs], more=False
         ),
-        make_row(f"{name}, accepts as it grows", "connections/s", tenths, tenths[:1], higher_is_better=True),
-        make_row(
-            f"{name}, random requests meanwhile",
-            "replies",
-            [replies + exchanged["replies"]],
-            higher_is_better=True,
-        ),
-        make_row(f"{name}, closed by the clients", "connections/s", [closing], higher_is_better=True),
-        make_row(
-            f"{name}, kept by the application when all are closed", "MiB", [kept], higher_is_better=False
-        ),
-        make_row(f"{name}, left when all is over", "MiB", [left], higher_is_better=False),
+        plain("left when all is over", "MiB", [climb.left for climb in climbs], more=False),
     ]
 
 
 def run(options: Options, progress: Callable[[str], None]) -> list[Row]:
-    """All cases that fit into the memory that is free."""
+    """All cases, each from nothing so many times."""
     rows: list[Row] = []
     for language, count in QUICK if options.quick else FULL:
-        rows += climb(language, count, progress)
+        climbs = [climb(language, count, progress) for _ in range(options.runs(5, 1))]
+        rows += rows_of(case_name(language, count), climbs)
     return rows
 
 
 def run_most(options: Options, progress: Callable[[str], None]) -> list[Row]:
-    """As many handlers in C as fit into the memory that is free, in whole millions."""
+    """As many handlers in C as fit into the memory that is free, in whole millions, once."""
     count = MOST_QUICK if options.quick else min(MOST, fits("c") // 1_000_000 * 1_000_000)
-    return climb("c", count, progress)
+    return rows_of(case_name("c", count), [climb("c", count, progress)])
 
 
 NOTES = (
-    "Accept rates: from one level to the next, and the median of ten tenths; the first tenth is the baseline.",
+    "Accept rates: from one level to the next, and of ten tenths together; the first tenth is the baseline.",
     "Clients, janusd and the application share two processors: these are no rates of a machine that serves alone.",
 )
 PROGRAM = Program(

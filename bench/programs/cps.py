@@ -31,7 +31,7 @@ def measure(
     return {
         "rate": rate,
         **granted,
-        "per_cpu": rate * result["seconds"] / max(spent["cpu"], 0.01),
+        "per_cpu": rate * result["seconds"] / spent["cpu"],
         "lost": 100.0 * result["lost"] / max(result["opened"], 1),
         "goodput": 100.0 * flood["completed"] / flood["seconds"] / around,
     }

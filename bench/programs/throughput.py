@@ -23,7 +23,7 @@ def measure(make: Callable[[], AbstractContextManager[Server]], seconds: float) 
         for size in SIZES:
             server.load.do("open", count=CONNECTIONS, requests=1, bytes=size)
             result, spent = measured(server, "keep", seconds=seconds, bytes=size)
-            found[str(size)] = result["replies"] / max(spent["cpu"], 0.01)
+            found[str(size)] = result["replies"] / spent["cpu"]
             server.load.close_all()
     return found
 
