@@ -1,8 +1,8 @@
 /*
  * run.h: the calls that a loop makes for every event, inlined into it.
  *
- *   for each event:  coro_prefetch_image() of one about 10 ahead
- *                    request = coro_load(s, co, owner);      the stack is in place: the request can be served into it
+ *   for a batch:     coro_prefetch_image() of each, one right after the other
+ *   for each event:  request = coro_load(s, co, owner);      the stack is in place: the request can be served into it
  *                    outcome = coro_run(s, result);          the handler goes on until it waits again or ends
  *
  * Between load and run the scheduler must not be used otherwise.  A handler must not run coroutines itself, of no scheduler.

@@ -254,7 +254,7 @@ void tcp_flow(const struct tcp_stack *s, uint32_t conn, struct flow *flow);
 enum tcp_state tcp_conn_state(const struct tcp_stack *s, uint32_t conn);
 /* 0, or the errno that ended the connection: ECONNRESET, ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENOBUFS. */
 int tcp_error(const struct tcp_stack *s, uint32_t conn);
-void tcp_set_nodelay(struct tcp_stack *s, uint32_t conn, bool on); /* RFC 9293 3.7.4; default off */
+void tcp_set_nodelay(struct tcp_stack *s, uint32_t conn, bool on); /* RFC 9293 3.7.4, Minshall's form; default off */
 
 /* How a connection behaves; those of a listener begin with the listener's. */
 struct tcp_settings {
