@@ -157,11 +157,10 @@ check: build native packetdrill headers
 test: build native packetdrill headers deps-of-tests
 	@tools/run-tests
 
-# `check` has drawn Hypothesis's other examples.
 asan:
 	@$(MAKE) --no-print-directory native build/asan/sdk.stamp BUILD_CHECK=build/asan \
 		CFLAGS_CHECK="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
-	@JANUS_BRIEF=1 JANUS_NATIVE=build/asan/native PYTHONPATH=build/asan/sdk tools/with-asan $(PY) -m pytest -q -n auto -p no:cacheprovider \
+	@JANUS_NATIVE=build/asan/native PYTHONPATH=build/asan/sdk tools/with-asan $(PY) -m pytest -q -n auto -p no:cacheprovider \
 		-m "not slow" tests/unit tests/packet_scripts tests/sim
 
 sim: build native

@@ -52,7 +52,7 @@ static int percentiles(char *out, size_t room, const char *name, const struct hi
                     histogram_percentile(h, 0.999), h->max);
 }
 
-/* The counts of the measured time; what is unfinished is as of now. */
+/* The counts of the measured time; what is unfinished or lost is as of now. */
 static void report(struct control *c, const struct load *l)
 {
     const struct load_counts *n = c->wait == CONTROL_DRAIN ? &c->counts : &l->counts;
@@ -65,7 +65,7 @@ static void report(struct control *c, const struct load *l)
                   {"completed", n->completed},
                   {"unfinished", l->unfinished},
                   {"resets", n->resets},
-                  {"lost", n->lost},
+                  {"lost", l->counts.lost},
                   {"late", n->late},
                   {"stuck", n->stuck},
                   {"bad", n->bad},
@@ -101,8 +101,7 @@ static void drain(struct control *c, struct load *l)
 {
     c->counts = l->counts;
     c->ended_us = l->now_us;
-    c->seen = l->unfinished;
-    c->seen_us = l->now_us;
+    l->progress_us = l->now_us;
     l->job.count = 1;
     l->begun_count = 0;
     l->job.sample_rate = 0;
@@ -200,14 +199,14 @@ static void read_line(struct control *c, struct load *l)
     command(c, l);
 }
 
-/* Whether a number has stood still for so long. */
-static bool stands_still(struct control *c, const struct load *l, uint64_t value, uint64_t us)
+/* Whether a number has stood still for GIVE_UP_US. */
+static bool stands_still(struct control *c, const struct load *l, uint64_t value)
 {
     if (value != c->seen) {
         c->seen = value;
         c->seen_us = l->now_us;
     }
-    return l->now_us - c->seen_us > us;
+    return l->now_us - c->seen_us > GIVE_UP_US;
 }
 
 bool control_step(struct control *c, struct load *l)
@@ -227,17 +226,17 @@ bool control_step(struct control *c, struct load *l)
             drain(c, l);
         break;
     case CONTROL_DRAIN:
-        if (l->unfinished == 0 || stands_still(c, l, l->unfinished, DRAIN_US))
+        if (l->unfinished == 0 || l->now_us - l->progress_us > DRAIN_US)
             end(c, l);
         break;
     case CONTROL_OPENED:
         if ((l->next_index - l->begun_count >= l->job.count && l->unfinished == 0) ||
-            stands_still(c, l, l->counts.established, GIVE_UP_US))
+            stands_still(c, l, l->counts.established))
             end(c, l);
         break;
     case CONTROL_CLOSED:
         if ((l->close_index == l->next_index && l->unfinished == 0) ||
-            stands_still(c, l, l->counts.completed + l->counts.resets, GIVE_UP_US))
+            stands_still(c, l, l->counts.completed + l->counts.resets))
             end(c, l);
         break;
     }

@@ -279,7 +279,7 @@ static enum sent send_fin(struct tcp_stack *s, struct tcb *t, struct tcb_ext *e,
  * Waiting for full ones too, the tail of a large write would wait for the delayed ACK of whoever got an odd number of them. */
 static bool nagle_holds(const struct tcb *t, const struct tcb_ext *e, const struct tx_slot *m)
 {
-    bool small_in_flight = e->snd_sml - t->snd_una - 1 < t->snd_nxt - t->snd_una;
+    bool small_in_flight = seq_between(e->snd_sml - 1, t->snd_una, t->snd_nxt - t->snd_una);
 
     return m->len < t->smss && e->tx_unsent == e->tx_last && small_in_flight &&
            !(t->flags & (TCB_NODELAY | TCB_FIN_QUEUED)) && !is_urgent(t, e);

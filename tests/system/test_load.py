@@ -59,3 +59,11 @@ def test_what_is_not_answered_is_counted_as_unfinished(janusd: RingJanusd) -> No
     assert found["unfinished"] == found["opened"] > 0
     assert found["resets"] >= found["opened"] - 2  # the last may be on its way
     assert janusd.load.answers(7)
+
+
+def test_each_connection_is_counted_as_lost_or_as_unfinished(janusd: RingJanusd) -> None:
+    """Those of the beginning are lost before the end (after 2 s), the others are not."""
+    found = janusd.load.measure("run", seconds=2.3, warm=0, rate=200, window=0, port=9)
+    assert found["lost"] > 0
+    assert found["unfinished"] > 0
+    assert found["lost"] + found["unfinished"] == found["opened"]
